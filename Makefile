@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+#
+#   make            ./replylog
+#   make unit       builds and runs the unit tests
+#   make fuzz       builds the fuzzers into .output/
+#   make V=1        shows the commands
+
+OUTPUT := .output
+CC ?= gcc
+CLANG ?= clang
+BPFTOOL ?= $(firstword $(shell command -v bpftool /usr/sbin/bpftool 2>/dev/null) bpftool)
+PKG_CONFIG ?= pkg-config
+
+ARCH := $(shell uname -m)
+BPF_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(ARCH)))
+
+ifeq ($(V),1)
+Q :=
+msg :=
+else
+Q := @
+msg = @printf '  %-8s %s\n' "$(1)" "$(2)";
+endif
+
+WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter
+CFLAGS ?= -O2 -g
+ALL_CFLAGS := -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE \
+	-I$(OUTPUT) -Ibpf -Iuser -MMD -MP
+LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf 2>/dev/null || echo -lbpf -lelf)
+# -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
+BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
+
+USER_OBJECTS := $(patsubst user/%.c,$(OUTPUT)/user/%.o,$(wildcard user/*.c))
+# What unit tests link: everything but main and what needs the skeleton or the kernel.
+LIB_OBJECTS := $(filter-out $(addprefix $(OUTPUT)/user/,main.o engine.o attach.o),$(USER_OBJECTS))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.DELETE_ON_ERROR:
+.PHONY: all unit unit-build fuzz bpf-arm64 clean
+
+all: replylog
+
+replylog: $(USER_OBJECTS)
+	$(call msg,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
+
+# The skeleton must be there before the first compilation; from then on the .d files know who needs it.
+$(OUTPUT)/user/%.o: user/%.c Makefile | $(OUTPUT)/replylog.skel.h
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(OUTPUT)/replylog.bpf.o: bpf/replylog.bpf.c Makefile
+	$(call msg,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+# Debug information other than BTF goes: libbpf doesn't need it and the binary carries the object.
+$(OUTPUT)/replylog.skel.h: $(OUTPUT)/replylog.bpf.o
+	$(call msg,SKEL,$@)
+	$(Q)$(BPFTOOL) gen object $(OUTPUT)/replylog.linked.o $<
+	$(Q)$(BPFTOOL) gen skeleton $(OUTPUT)/replylog.linked.o name replylog_bpf > $@
+
+# The programs compile for the other architecture, too.
+bpf-arm64: $(OUTPUT)/arm64/replylog.bpf.o
+
+$(OUTPUT)/arm64/replylog.bpf.o: bpf/replylog.bpf.c Makefile
+	$(call msg,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(subst -D__TARGET_ARCH_$(BPF_ARCH),-D__TARGET_ARCH_arm64,$(BPF_CFLAGS)) -c $< -o $@
+
+# Unit tests run the engine's own headers, compiled for the host.
+$(OUTPUT)/tests/%: tests/unit/%.c $(LIB_OBJECTS) Makefile
+	$(call msg,TEST,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MF $@.d $(TEST_CFLAGS) $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
+
+unit-build: $(UNIT_TESTS)
+
+unit: unit-build
+	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
+
+# A fuzzer includes or links what it tests, built again with the sanitizers.
+$(OUTPUT)/fuzz/%: tests/fuzz/%.c $(wildcard user/*.c user/*.h bpf/*.h) Makefile
+	$(call msg,FUZZ,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=undefined $< -o $@
+
+fuzz: $(FUZZERS)
+
+clean:
+	$(call msg,CLEAN,$(OUTPUT))
+	$(Q)rm -rf $(OUTPUT) replylog
+
+-include $(wildcard $(OUTPUT)/*.d $(OUTPUT)/*/*.d)

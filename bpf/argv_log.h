@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The heads of the commands whose replies are outstanding, per connection, in the order they were read. They stay until
+ * the reply is complete, however long that takes and whatever other clients do in the meantime.
+ *
+ * What can't be kept is not forgotten: the command keeps its number, so later replies still find their own commands,
+ * and a record without a head says why.
+ */
+#ifndef REPLYLOG_ARGV_LOG_H
+#define REPLYLOG_ARGV_LOG_H
+
+#include "connection.h"
+
+/* The pool of blocks: maps in the kernel, an array in the tests. */
+static struct argv_block *block_at(__u32 index);
+static int block_take(__u32 *index);
+static void block_give(__u32 index);
+/* --max-pipeline */
+static __u64 pipeline_limit(void);
+
+/* The block that is being written; NULL: the inline page is. */
+static __always_inline struct argv_block *argv_block(const struct connection *conn)
+{
+	if (!conn->in_block)
+		return NULL;
+	return block_at(conn->block[(conn->blocks_to - 1) % CONNECTION_BLOCKS]);
+}
+
+static __always_inline struct argv_page *argv_page(struct connection *conn)
+{
+	struct argv_block *block = argv_block(conn);
+
+	return block ? &block->page : &conn->argv.page;
+}
+
+static __always_inline void page_start(struct argv_page *page, __u64 first_seq)
+{
+	page->first_seq = first_seq;
+	page->entries = 0;
+	page->used = 0;
+}
+
+/* Copies n bytes of an unfinished head from where it was to the start of a new block. */
+static __always_inline int head_move(struct connection *conn, struct argv_block *from, __u32 off, __u32 n,
+				     struct argv_block *to)
+{
+	__u32 first = n < BLOCK_PART ? n : BLOCK_PART, second = n - first, second_off = off + BLOCK_PART;
+
+	env_opaque(off);
+	env_opaque(first);
+	env_opaque(second);
+	env_opaque(second_off);
+	if (!from) {
+		if (off > INLINE_LIMIT + INLINE_RUN || first > INLINE_PART)
+			return -1;
+		return env_copy(to->bytes, first, conn->argv.bytes + off);
+	}
+	if (off > BLOCK_LIMIT + BLOCK_RUN || first > BLOCK_PART)
+		return -1;
+	if (env_copy(to->bytes, first, from->bytes + off))
+		return -1;
+	if (!second)
+		return 0;
+	if (second_off > BLOCK_LIMIT + BLOCK_RUN || second > BLOCK_PART)
+		return -1;
+	return env_copy(to->bytes + BLOCK_PART, second, from->bytes + second_off);
+}
+
+/* The heads of the command at hand and of those after it, until argv_make_room() finds a page again, are lost. */
+static __always_inline void argv_lose(struct connection *conn, struct argv_page *page, __u8 reason)
+{
+	if (!conn->head_lost && conn->request.state != REQUEST_BOUNDARY)
+		page->used = conn->request.head_off;
+	conn->head_lost = 1;
+	conn->lost_reason = reason;
+}
+
+/* Opens a new block for the command at hand, whose head so far (if any) moves there. */
+env_noinline int argv_open_block(struct connection *conn)
+{
+	struct argv_block *old = argv_block(conn);
+	struct argv_page *page = old ? &old->page : &conn->argv.page;
+	bool partial = conn->request.state != REQUEST_BOUNDARY && !conn->head_lost;
+	__u32 len = partial ? page->used - conn->request.head_off : 0, index = 0;
+	struct argv_block *block;
+
+	if (outstanding(conn) >= pipeline_limit() || conn->blocks_to - conn->blocks_from >= CONNECTION_BLOCKS) {
+		argv_lose(conn, page, ARGV_LOST_DEPTH);
+		return -1;
+	}
+	if (block_take(&index)) {
+		argv_lose(conn, page, ARGV_LOST_MEMORY);
+		return -1;
+	}
+	block = block_at(index);
+	if (!block)
+		return -1;
+	page_start(&block->page, conn->read_seq);
+	if (len && head_move(conn, old, conn->request.head_off, len, block)) {
+		block_give(index);
+		argv_lose(conn, page, ARGV_LOST_MEMORY);
+		return -1;
+	}
+	block->page.used = len;
+	if (partial)
+		page->used = conn->request.head_off;
+	conn->request.head_off = 0;
+	conn->block[conn->blocks_to % CONNECTION_BLOCKS] = index;
+	conn->blocks_to++;
+	conn->in_block = 1;
+	conn->head_lost = 0;
+	return 0;
+}
+
+/* True when the page can take a run of at most len bytes and, at a boundary, one more command. */
+static __always_inline bool argv_has_room(const struct connection *conn, __u32 len)
+{
+	const struct argv_block *block;
+
+	if (conn->head_lost)
+		return conn->request.state != REQUEST_BOUNDARY;
+	block = argv_block(conn);
+	if (block)
+		return block->page.used <= BLOCK_LIMIT && block->page.entries < BLOCK_ENTRIES;
+	return conn->argv.page.used <= INLINE_LIMIT && conn->argv.page.entries < INLINE_ENTRIES && len <= INLINE_RUN;
+}
+
+/* Before a run of len bytes is parsed: sees to a page that it can be appended to. */
+static __always_inline void argv_make_room(struct connection *conn, __u32 len)
+{
+	if (!argv_has_room(conn, len))
+		argv_open_block(conn);
+}
+
+/* Appends the window's bytes from..to to the page. */
+env_noinline int argv_append(struct connection *conn, const struct work *work, __u32 from, __u32 to)
+{
+	__u32 n = to - from, off;
+	struct argv_block *block;
+
+	env_opaque(from);
+	env_opaque(n);
+	if (!n || conn->head_lost || from > WINDOW_END)
+		return -1;
+	block = argv_block(conn);
+	if (block) {
+		off = block->page.used;
+		env_opaque(off);
+		if (off > BLOCK_LIMIT || n > BLOCK_RUN)
+			return -1;
+		env_copy(block->bytes + off, n, work->bytes + from);
+		block->page.used = off + n;
+		return 0;
+	}
+	off = conn->argv.page.used;
+	env_opaque(off);
+	if (off > INLINE_LIMIT || n > INLINE_RUN)
+		return -1;
+	env_copy(conn->argv.bytes + off, n, work->bytes + from);
+	conn->argv.page.used = off + n;
+	return 0;
+}
+
+static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64 bytes, __u32 off, __u32 len,
+				      bool pipelined)
+{
+	entry->pipelined = pipelined;
+	entry->request_ns = now;
+	entry->request_bytes = bytes < ~0U ? bytes : ~0U;
+	entry->off = off;
+	entry->len = len;
+}
+
+/* A command is complete; pending bytes of its head are in the run that is not appended yet. */
+static __always_inline void argv_push(struct connection *conn, __u32 pending, __u64 now, __u64 bytes)
+{
+	__u32 off = conn->request.head_off, i;
+	struct argv_block *block;
+
+	if (conn->head_lost)
+		return;
+	block = argv_block(conn);
+	if (block) {
+		i = block->page.entries;
+		env_opaque(i);
+		if (i >= BLOCK_ENTRIES)
+			return;
+		entry_set(&block->entry[i], now, bytes, off, block->page.used + pending - off,
+			  outstanding(conn));
+		block->page.entries = i + 1;
+		return;
+	}
+	i = conn->argv.page.entries;
+	env_opaque(i);
+	if (i >= INLINE_ENTRIES)
+		return;
+	entry_set(&conn->argv.entry[i], now, bytes, off, conn->argv.page.used + pending - off,
+		  outstanding(conn));
+	conn->argv.page.entries = i + 1;
+}
+
+struct block_release {
+	struct connection *conn;
+	__u64 reply_seq; /* blocks whose commands are all below this are done */
+	bool all;
+};
+
+static long block_release_step(__u32 i, void *data)
+{
+	struct block_release *release = data;
+	struct connection *conn = release->conn;
+	__u32 index;
+	struct argv_block *block;
+
+	if (conn->blocks_from == conn->blocks_to)
+		return 1;
+	index = conn->block[conn->blocks_from % CONNECTION_BLOCKS];
+	block = block_at(index);
+	if (!block)
+		return 1;
+	if (!release->all && (conn->blocks_from + 1 == conn->blocks_to ||
+			      block->page.first_seq + block->page.entries > release->reply_seq))
+		return 1;
+	conn->blocks_from++;
+	block_give(index);
+	return 0;
+}
+
+static __always_inline void argv_release(struct connection *conn, bool all)
+{
+	struct block_release release = { .conn = conn, .reply_seq = conn->reply_seq, .all = all };
+
+	if (conn->blocks_from == conn->blocks_to)
+		return;
+	env_loop(CONNECTION_BLOCKS, block_release_step, &release);
+	if (all)
+		conn->in_block = 0;
+}
+
+/* After replies were written: gives back what no outstanding command needs. */
+static __always_inline void argv_after_write(struct connection *conn)
+{
+	if (conn->blocks_from == conn->blocks_to)
+		return;
+	argv_release(conn, !outstanding(conn) && conn->request.state == REQUEST_BOUNDARY);
+}
+
+/* Before a read is framed: with nothing outstanding and no command half read, everything starts afresh. */
+static __always_inline void argv_before_read(struct connection *conn)
+{
+	if (outstanding(conn) || conn->request.state != REQUEST_BOUNDARY)
+		return;
+	argv_release(conn, true);
+	page_start(&conn->argv.page, conn->read_seq);
+	conn->head_lost = 0;
+}
+
+/* Where the head of one command is. */
+struct argv_found {
+	struct argv_entry entry;
+	__u8 status;              /* enum argv_status */
+	struct argv_block *block; /* NULL: in the inline page */
+};
+
+struct block_search {
+	struct connection *conn;
+	__u64 seq;
+	__u64 n;
+	__u32 index;
+	__u32 found;
+};
+
+static long block_search_step(__u32 i, void *data)
+{
+	struct block_search *search = data;
+	struct argv_block *block;
+
+	if (search->n == search->conn->blocks_to)
+		return 1;
+	search->index = search->conn->block[search->n % CONNECTION_BLOCKS];
+	search->n++;
+	block = block_at(search->index);
+	if (!block)
+		return 1;
+	search->found = search->seq - block->page.first_seq < block->page.entries;
+	return search->found;
+}
+
+/* Finds command number seq, which is outstanding. */
+static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
+{
+	struct block_search search = { .conn = conn, .seq = seq, .n = conn->blocks_from };
+	__u64 i = seq - conn->argv.page.first_seq;
+
+	found->status = ARGV_KEPT;
+	found->block = NULL;
+	if (i < conn->argv.page.entries) {
+		env_opaque(i);
+		if (i >= INLINE_ENTRIES)
+			return;
+		found->entry = conn->argv.entry[i];
+		return;
+	}
+	env_loop(CONNECTION_BLOCKS, block_search_step, &search);
+	found->status = conn->lost_reason;
+	if (!search.found)
+		return;
+	found->block = block_at(search.index);
+	if (!found->block)
+		return;
+	i = seq - found->block->page.first_seq;
+	env_opaque(i);
+	if (i >= BLOCK_ENTRIES)
+		return;
+	found->entry = found->block->entry[i];
+	found->status = ARGV_KEPT;
+}
+
+#endif

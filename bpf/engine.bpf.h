@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The seam between taps and engine. A tap says: this connection, this direction, these bytes, this thread. Nothing
+ * below here knows which tap spoke.
+ */
+#ifndef REPLYLOG_ENGINE_BPF_H
+#define REPLYLOG_ENGINE_BPF_H
+
+#include "emit.bpf.h"
+#include "request.h"
+
+static const struct connection no_connection;
+
+/* This thread's scratch area and statistics. */
+struct worker {
+	struct scratch *scratch;
+	struct thread_stats *stats;
+};
+
+static __always_inline void not_followed(struct worker *worker, __u64 bytes)
+{
+	worker->stats->unattributed_bytes += bytes;
+}
+
+/* Forgets all framing. What was outstanding can't be attributed any more. */
+static __noinline void connection_unjoin(struct connection *conn)
+{
+	argv_release(conn, true);
+	__builtin_memset(&conn->request, 0, sizeof(conn->request));
+	__builtin_memset(&conn->reply, 0, sizeof(conn->reply));
+	conn->reply.start = conn->written_bytes;
+	conn->reply_seq = conn->read_seq;
+	conn->mode = MODE_UNJOINED;
+	conn->attribution = ATTRIBUTION_AMBIGUOUS;
+}
+
+/*
+ * Is this a place to join a conversation that is older than we are? The bytes begin a command, and no output waits
+ * (else the server would have a write handler). That is not proof (a blocked command may be outstanding), so what
+ * follows is marked ambiguous.
+ */
+static __always_inline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
+{
+	struct conn_client client;
+	__u8 start[2];
+
+	if (len < sizeof(start) || env_read_server(start, sizeof(start), addr))
+		return false;
+	if (start[0] != '*' || start[1] < '1' || start[1] > '9')
+		return false;
+	if (!connection_client(conn->server_conn, &client) || client.write_handler)
+		return false;
+	conn->mode = MODE_FOLLOWED;
+	count_tally(TALLY_JOINED, 1);
+	return true;
+}
+
+/* A connection's first read (of len bytes) that we see. */
+static __always_inline struct connection *connection_open(__u64 server_conn, __u64 len)
+{
+	struct connection *conn;
+
+	if (bpf_map_update_elem(&connections, &server_conn, &no_connection, BPF_NOEXIST)) {
+		count_loss(LOSS_CLIENTS_FULL);
+		return NULL;
+	}
+	conn = bpf_map_lookup_elem(&connections, &server_conn);
+	if (!conn)
+		return NULL;
+	conn->server_conn = server_conn;
+	if (first_read(connection_sock(server_conn), len))
+		conn->mode = MODE_FOLLOWED;
+	else
+		conn->attribution = ATTRIBUTION_AMBIGUOUS;
+	return conn;
+}
+
+/* Bytes that can't be framed. A connection that was exact says so once and may be joined again. */
+static __always_inline void connection_lost(struct connection *conn, enum loss loss)
+{
+	if (conn->mode == MODE_LEAVING) {
+		argv_release(conn, true);
+		conn->mode = MODE_LEFT_OUT;
+		return;
+	}
+	if (loss == LOSS_UNREADABLE || conn->attribution == ATTRIBUTION_EXACT)
+		count_loss(loss);
+	connection_unjoin(conn);
+}
+
+static __always_inline void engine_read(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
+{
+	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+
+	if (!conn)
+		conn = connection_open(server_conn, len);
+	if (!conn || conn->mode >= MODE_LEAVING)
+		return;
+	if (conn->mode == MODE_UNJOINED && !connection_join(conn, addr, len))
+		return;
+	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
+	case REQUEST_OK:
+		break;
+	case REQUEST_LEAVES:
+		count_tally(TALLY_NOT_CLIENTS, 1);
+		conn->mode = MODE_LEAVING;
+		break;
+	case REQUEST_MALFORMED:
+		connection_lost(conn, LOSS_FRAMING);
+		break;
+	case REQUEST_UNREADABLE:
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	}
+}
+
+static __always_inline bool connection_followed(const struct connection *conn)
+{
+	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
+}
+
+static __always_inline void engine_written(struct connection *conn, enum reply_verdict verdict)
+{
+	switch (verdict) {
+	case REPLY_OK:
+		argv_after_write(conn);
+		break;
+	case REPLY_UNREADABLE:
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	default:
+		connection_lost(conn, LOSS_FRAMING);
+	}
+}
+
+static __always_inline void engine_write(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
+{
+	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+
+	if (!connection_followed(conn))
+		return not_followed(worker, len);
+	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
+}
+
+static __always_inline void engine_writev(struct worker *worker, __u64 server_conn, __u64 iov, __u32 iovcnt, __u64 len)
+{
+	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+
+	if (!connection_followed(conn))
+		return not_followed(worker, len);
+	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
+}
+
+static __always_inline void engine_close(struct worker *worker, __u64 server_conn)
+{
+	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+	struct reply_end end;
+
+	if (!conn)
+		return;
+	if (connection_followed(conn) && reply_cut_off(conn, env_now(), &end) && end.bytes >= threshold)
+		reply_emit(conn, &worker->scratch->work, &end);
+	argv_release(conn, true);
+	bpf_map_delete_elem(&connections, &server_conn);
+}
+
+#endif

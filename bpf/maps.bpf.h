@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * All memory that BPF and user space share, and all that the programs have. Everything is allocated when it is loaded:
+ * no probe ever waits for memory or fails for lack of it without saying so.
+ */
+#ifndef REPLYLOG_MAPS_BPF_H
+#define REPLYLOG_MAPS_BPF_H
+
+#include "env.h"
+#include "argv_log.h"
+#include "shared.h"
+
+/* Set before loading. */
+const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
+const volatile __u64 threshold;       /* --threshold, bytes */
+const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
+const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
+
+/* Seen by user space while the programs run. */
+struct engine_state engine;
+
+/* By the address of the server's struct connection. max_entries: --max-clients. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+/* The pool of argv blocks and the indices of those that are free. max_entries: --argv-memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct argv_block);
+} blocks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1);
+	__type(value, __u32);
+} free_blocks SEC(".maps");
+
+/* max_entries: --ring-size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+/* Which of the scratch areas is this thread's. Small, because newer kernels refuse task storage of several pages. */
+struct thread {
+	__u32 slot; /* plus 1; 0: none yet */
+	__u32 op;   /* enum io_op of the call under way */
+	__u64 conn; /* its arguments */
+	__u64 addr;
+	__u64 len;
+	__u64 sp;   /* where its return address is; matches the return to the entry */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+/*
+ * Per thread and not per CPU: since Linux 6.0 these programs are preemptible, and another one may run on the same CPU
+ * before this one is done.
+ */
+struct scratch {
+	struct work work;
+	struct {
+		struct reply_record reply;
+		__u8 head[2 * BLOCK_PART];
+	} out;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, THREADS_MAX);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, THREADS_MAX);
+	__type(key, __u32);
+	__type(value, struct thread_stats);
+} thread_stats SEC(".maps");
+
+static struct argv_block *block_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&blocks, &index);
+}
+
+static int block_take(__u32 *index)
+{
+	return bpf_map_pop_elem(&free_blocks, index);
+}
+
+static void block_give(__u32 index)
+{
+	bpf_map_push_elem(&free_blocks, &index, BPF_ANY);
+}
+
+static __u64 pipeline_limit(void)
+{
+	return max_pipeline;
+}
+
+static __always_inline void count_loss(enum loss loss)
+{
+	__sync_fetch_and_add(&engine.losses[loss], 1);
+}
+
+static __always_inline void count_tally(enum tally tally, __u64 n)
+{
+	__sync_fetch_and_add(&engine.tallies[tally], n);
+}
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What BPF and user space say to each other: the record of one large reply, and the words in it.
+ *
+ * Times are CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns). Sizes are bytes on the wire of the RESP protocol.
+ * Both sides include this file, so every struct is laid out without implicit padding and asserted below.
+ */
+#ifndef REPLYLOG_RECORD_H
+#define REPLYLOG_RECORD_H
+
+/* As the server's COMMANDLOG/SLOWLOG keeps argv (valkey 9.1 src/commandlog.h, redis 7.0 src/slowlog.h). */
+#define ARGV_MAX_ARGS 32
+#define ARGV_MAX_ARG_BYTES 128
+
+/*
+ * Room for the kept head of one command, see enum argv_status. At most ARGV_MAX_ARGS arguments, of which those over
+ * ARGV_MAX_ARG_BYTES are kept whole only while the head is under ARGV_RAW_BUDGET:
+ * 2048 + 32 * (128 payload + 2 CRLF + 19 header) + 19 "*argc" < 8192.
+ */
+#define ARGV_RAW_BUDGET 2048
+#define ARGV_HEAD_MAX 8192
+
+enum reply_kind {
+	KIND_SIMPLE = 0,    /* nothing else was outstanding on the connection from request to reply */
+	KIND_PIPELINED = 1, /* other commands of the same client were outstanding at the same time */
+	KIND_PUSH = 2,      /* a RESP3 push frame: not the reply to any command, has no argv */
+};
+
+enum reply_attribution {
+	ATTRIBUTION_EXACT = 0,
+	ATTRIBUTION_AMBIGUOUS = 1, /* joined in mid-conversation: which command the reply answers is not proven */
+};
+
+enum reply_state {
+	STATE_COMPLETE = 0,
+	STATE_ABORTED = 1, /* the connection closed inside the reply: reply_bytes is what had left by then */
+};
+
+enum argv_status {
+	ARGV_KEPT = 0,      /* the head bytes that follow the record are the command's */
+	ARGV_LOST_DEPTH,    /* pipelined deeper than --max-pipeline */
+	ARGV_LOST_MEMORY,   /* the pages shared by all clients (--argv-memory) were all in use */
+	ARGV_NONE,          /* the reply belongs to no known command (push, ambiguous join) */
+	ARGV_STATUSES,
+};
+
+enum client_family {
+	FAMILY_UNKNOWN = 0,
+	FAMILY_INET = 1,
+	FAMILY_INET6 = 2,
+	FAMILY_UNIX = 3,
+};
+
+/*
+ * One large reply. Followed in the ring buffer by argv_len bytes, the command's head: the request as it was on the
+ * wire with long arguments shortened. It is either
+ *
+ *   - a multibulk: "*<argc>\r\n", then for each of the first ARGV_MAX_ARGS arguments either "$<len>\r\n<bytes>\r\n"
+ *     (whole) or "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" (shortened: no CRLF follows), then nothing more; or
+ *   - an inline command: its line without the line end, cut at ARGV_RAW_BUDGET bytes (argv_cut says so).
+ */
+struct reply_record {
+	__u64 request_ns;    /* when the last byte of the command was read; 0 unknown */
+	__u64 first_byte_ns; /* when the kernel accepted the reply's first byte */
+	__u64 last_byte_ns;  /* when it accepted the last one (aborted: when the connection was closed) */
+	__u64 request_bytes; /* 0 unknown */
+	__u64 reply_bytes;
+	__u64 client_id;     /* the server's own client id; 0 unknown */
+	__u32 writes;        /* write calls that carried bytes of this reply */
+	__u32 argv_len;      /* bytes of head after this struct */
+	__u16 client_port;   /* host byte order */
+	__u8 client_addr[16];/* network byte order; IPv4 uses the first 4 */
+	__u8 client_family;  /* enum client_family */
+	__u8 kind;           /* enum reply_kind */
+	__u8 attribution;    /* enum reply_attribution */
+	__u8 state;          /* enum reply_state */
+	__u8 argv_status;    /* enum argv_status */
+	__u8 argv_cut;       /* an inline line was longer than what was kept */
+};
+
+_Static_assert(sizeof(struct reply_record) == 80, "reply_record is shared: no implicit padding");
+
+/* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
+enum loss {
+	LOSS_RING_FULL,          /* records: the ring buffer had no room */
+	LOSS_CLIENTS_FULL,       /* connections: more than --max-clients at once, not followed */
+	LOSS_FRAMING,            /* connections: bytes that are no RESP; left alone until they close */
+	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
+	LOSS_NO_SCRATCH,         /* reads and writes: no memory for the thread's scratch area */
+	LOSS_KINDS,
+};
+
+/* What is worth knowing without being a loss. Reported in the stop record. */
+enum tally {
+	TALLY_JOINED,            /* connections older than the attach, joined with attribution "ambiguous" */
+	TALLY_NOT_CLIENTS,       /* connections left out: pub/sub, MONITOR, replication, CLIENT REPLY */
+	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
+	TALLIES,
+};
+
+#endif

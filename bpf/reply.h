@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Framing of replies: finds where each reply ends and how many bytes it had. The n-th reply that is no push answers the
+ * n-th command.
+ *
+ * Nesting needs no stack. owed counts the elements that complete the reply: it starts at 1, each element takes one
+ * away, an aggregate of n adds n (2n for a map; an attribute, which is no element itself, adds 2n).
+ */
+#ifndef REPLYLOG_REPLY_H
+#define REPLYLOG_REPLY_H
+
+#include "argv_log.h"
+
+enum reply_verdict {
+	REPLY_OK = 0,
+	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
+	REPLY_UNASKED,    /* a reply although no command is outstanding */
+	REPLY_UNREADABLE, /* the server's memory could not be read */
+};
+
+/* What is known of a reply whose last byte is there, or that will not get any further. */
+struct reply_end {
+	__u64 bytes;
+	__u64 first_ns;
+	__u64 last_ns;
+	__u32 writes;
+	__u8 state; /* enum reply_state */
+};
+
+/* --threshold */
+static __u64 reply_threshold(void);
+/* Sends the record of a reply at or over the threshold on its way. */
+static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
+
+static __always_inline __u64 reply_now(struct work *work)
+{
+	if (!work->now)
+		work->now = env_now();
+	return work->now;
+}
+
+static __always_inline long reply_verdict(struct work *work, __u32 verdict)
+{
+	work->verdict = verdict;
+	return 1;
+}
+
+static __always_inline __u64 reply_position(struct connection *conn, struct work *work)
+{
+	return conn->written_bytes - cursor_unparsed(&work->cur);
+}
+
+env_noinline void reply_is_large(struct connection *conn, struct work *work, __u64 bytes)
+{
+	struct reply_framing *r = &conn->reply;
+	struct reply_end end = {
+		.bytes = bytes,
+		.last_ns = reply_now(work),
+		.writes = r->writes + 1,
+		.state = STATE_COMPLETE,
+	};
+
+	end.first_ns = r->first_ns ? r->first_ns : end.last_ns;
+	reply_emit(conn, work, &end);
+}
+
+/* The reply's last byte is parsed. */
+static __always_inline long reply_complete(struct connection *conn, struct work *work)
+{
+	__u64 position = reply_position(conn, work), bytes = position - conn->reply.start;
+
+	if (bytes >= reply_threshold())
+		reply_is_large(conn, work, bytes);
+	conn->reply.start = position;
+	conn->reply.first_ns = 0;
+	conn->reply.writes = 0;
+	if (!conn->reply.push)
+		conn->reply_seq++;
+	return 0;
+}
+
+static __always_inline long reply_element_done(struct connection *conn, struct work *work)
+{
+	return conn->reply.owed ? 0 : reply_complete(conn, work);
+}
+
+/* More bytes at pos, or the end of this write. */
+env_noinline long reply_more(struct connection *conn, struct work *work)
+{
+	if (!work->cur.left) {
+		if (!work->cur.rest)
+			return 1;
+		if (cursor_next_piece(work))
+			return reply_verdict(work, REPLY_UNREADABLE);
+		if (!work->cur.left)
+			return 0;
+	}
+	if (window_refill(work))
+		return reply_verdict(work, REPLY_UNREADABLE);
+	return 0;
+}
+
+/* Passes payload without looking at it, over as many pieces as it takes. */
+static __always_inline long reply_payload(struct connection *conn, struct work *work)
+{
+	struct reply_framing *r = &conn->reply;
+	struct cursor *cur = &work->cur;
+
+	r->skip = cursor_skip(cur, r->skip);
+	if (!r->skip)
+		return reply_element_done(conn, work);
+	if (!cur->rest)
+		return 1;
+	if (cursor_next_piece(work))
+		return reply_verdict(work, REPLY_UNREADABLE);
+	return 0;
+}
+
+/* A line of any length, up to its LF: a word at a time. */
+static __always_inline long reply_line(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
+{
+	__u64 marks = bytes_equal(env_load64(bytes), '\n');
+	__u32 n = marks ? bytes_count(bytes_below(marks)) + 1 : 8;
+
+	if (!marks || n > avail) {
+		work->cur.pos += avail < 8 ? avail : 8;
+		conn->reply.line = 1;
+		return 0;
+	}
+	work->cur.pos += n;
+	conn->reply.line = 0;
+	return reply_element_done(conn, work);
+}
+
+/* The first byte of a reply. */
+static __always_inline int reply_begin(struct connection *conn, __u8 type)
+{
+	conn->reply.owed = 1;
+	conn->reply.push = type == '>';
+	return !conn->reply.push && !outstanding(conn) ? -1 : 0;
+}
+
+static __always_inline bool reply_is_line(__u8 type)
+{
+	return type == '+' || type == '-' || type == ':' || type == '_' || type == '#' || type == ',' || type == '(';
+}
+
+/* How many elements an aggregate of n adds, or -1 when type is no aggregate. */
+static __always_inline __s64 reply_owes(__u8 type, __u64 n)
+{
+	if (type == '*' || type == '~' || type == '>')
+		return n;
+	if (type == '%' || type == '|')
+		return 2 * n;
+	return -1;
+}
+
+static __always_inline long reply_header(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
+{
+	struct reply_framing *r = &conn->reply;
+	__u8 type = *header;
+	__u64 n = 0;
+	__s64 owes;
+	int size;
+
+	if (reply_is_line(type)) {
+		r->owed--;
+		return reply_line(conn, work, header, avail);
+	}
+	size = resp_number(header, avail, &n);
+	if (size == RESP_SHORT)
+		return reply_more(conn, work);
+	if (size == RESP_NULL && (type == '$' || type == '*')) {
+		work->cur.pos += 5;
+		r->owed--;
+		return reply_element_done(conn, work);
+	}
+	if (size < 0)
+		return reply_verdict(work, REPLY_MALFORMED);
+	work->cur.pos += size;
+	if (type == '$' || type == '=' || type == '!') {
+		r->owed--;
+		r->skip = n + 2;
+		return reply_payload(conn, work);
+	}
+	owes = reply_owes(type, n);
+	if (owes < 0)
+		return reply_verdict(work, REPLY_MALFORMED);
+	r->owed += owes;
+	if (type != '|')
+		r->owed--;
+	return reply_element_done(conn, work);
+}
+
+static long reply_step(__u32 i, void *data)
+{
+	struct connection *conn = ((struct frame *)data)->conn;
+	struct work *work = ((struct frame *)data)->work;
+	__u32 pos = work->cur.pos, avail = work->cur.end - pos;
+	const __u8 *bytes;
+
+	if (conn->reply.skip)
+		return reply_payload(conn, work);
+	if (!avail)
+		return reply_more(conn, work);
+	env_opaque(pos);
+	if (pos >= WINDOW_END)
+		return reply_verdict(work, REPLY_MALFORMED);
+	bytes = work->bytes + pos;
+	if (conn->reply.line)
+		return reply_line(conn, work, bytes, avail);
+	if (!conn->reply.owed && reply_begin(conn, *bytes))
+		return reply_verdict(work, REPLY_UNASKED);
+	return reply_header(conn, work, bytes, avail);
+}
+
+/* At the end of a write: a reply that is not complete remembers when it began. */
+static __always_inline void reply_pause(struct connection *conn, struct work *work)
+{
+	struct reply_framing *r = &conn->reply;
+
+	if (r->start == conn->written_bytes)
+		return;
+	if (!r->first_ns)
+		r->first_ns = reply_now(work);
+	r->writes++;
+}
+
+static __always_inline enum reply_verdict reply_frame(struct connection *conn, struct work *work, __u64 len)
+{
+	struct reply_framing *r = &conn->reply;
+	struct frame frame = { .conn = conn, .work = work };
+	__u64 steps = 2 * len + 2 * IOV_MAX + 4;
+
+	carry_restore(&r->carry, work);
+	work->now = 0;
+	work->verdict = REPLY_OK;
+	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
+	r->carried = work->cur.end - work->cur.pos;
+	if (r->carried)
+		carry_save(&r->carry, work, work->cur.end);
+	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
+		return REPLY_MALFORMED;
+	if (work->verdict == REPLY_OK)
+		reply_pause(conn, work);
+	return work->verdict;
+}
+
+/* Frames the len bytes the kernel has just accepted from addr. */
+static __always_inline enum reply_verdict reply_frame_buffer(struct connection *conn, struct work *work, __u64 addr,
+							     __u64 len)
+{
+	conn->written_bytes += len;
+	cursor_on_buffer(&work->cur, addr, len, conn->reply.carried);
+	return reply_frame(conn, work, len);
+}
+
+/* Frames the first len bytes of the iovec array at addr, which the kernel has just accepted. */
+static __always_inline enum reply_verdict reply_frame_iovec(struct connection *conn, struct work *work, __u64 addr,
+							    __u32 iovcnt, __u64 len)
+{
+	conn->written_bytes += len;
+	cursor_on_iovec(&work->cur, addr, iovcnt, len, conn->reply.carried);
+	return reply_frame(conn, work, len);
+}
+
+/* The connection closes: what is known of the reply it cuts off. False when none was under way. */
+static __always_inline bool reply_cut_off(const struct connection *conn, __u64 now, struct reply_end *end)
+{
+	const struct reply_framing *r = &conn->reply;
+
+	if (r->start == conn->written_bytes || !r->first_ns)
+		return false;
+	end->bytes = conn->written_bytes - r->start;
+	end->first_ns = r->first_ns;
+	end->last_ns = now;
+	end->writes = r->writes;
+	end->state = STATE_ABORTED;
+	return true;
+}
+
+#endif

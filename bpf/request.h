@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Framing of requests: finds where each command ends, numbers it and keeps its head. Follows the server's own reader
+ * (processMultibulkBuffer and processInlineBuffer in redis 7.0 and valkey 9.1 src/networking.c), lenience included.
+ */
+#ifndef REPLYLOG_REQUEST_H
+#define REPLYLOG_REQUEST_H
+
+#include "argv_log.h"
+#include "command.h"
+
+enum request_verdict {
+	REQUEST_OK = 0,
+	REQUEST_LEAVES,     /* the command at hand ends the one-reply-per-command conversation */
+	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
+	REQUEST_UNREADABLE, /* the server's memory could not be read */
+};
+
+/* Results of the parts of a step. */
+enum {
+	STEP_ON = 0,   /* go on */
+	STEP_STOP = 1, /* the input is used up, or there is a verdict */
+};
+
+static __always_inline int request_verdict(struct work *work, __u32 verdict)
+{
+	work->verdict = verdict;
+	return STEP_STOP;
+}
+
+/* Bytes of the head at hand, appended or not. */
+static __always_inline __u32 request_head_len(struct connection *conn, struct work *work)
+{
+	const struct argv_page *page = argv_page(conn);
+
+	return page->used + (work->cur.pos - work->run) - conn->request.head_off;
+}
+
+static __always_inline void request_flush(struct connection *conn, struct work *work)
+{
+	if (!conn->request.beyond_head)
+		argv_append(conn, work, work->run, work->cur.pos);
+	work->run = work->cur.pos;
+}
+
+static __always_inline void request_start_run(struct connection *conn, struct work *work)
+{
+	work->run = work->cur.pos;
+	argv_make_room(conn, work->cur.end - work->cur.pos);
+}
+
+/* More bytes at pos, or the end of this read. */
+env_noinline int request_more(struct connection *conn, struct work *work)
+{
+	request_flush(conn, work);
+	if (!work->cur.left)
+		return STEP_STOP;
+	if (window_refill(work))
+		return request_verdict(work, REQUEST_UNREADABLE);
+	request_start_run(conn, work);
+	return STEP_ON;
+}
+
+static __always_inline void request_head_ends(struct connection *conn, struct work *work)
+{
+	request_flush(conn, work);
+	conn->request.beyond_head = 1;
+}
+
+static __always_inline __u64 request_position(struct connection *conn, struct work *work)
+{
+	return conn->read_bytes - cursor_unparsed(&work->cur);
+}
+
+static __always_inline void request_begin(struct connection *conn, struct work *work, __u8 state)
+{
+	struct request_framing *q = &conn->request;
+
+	if (!conn->head_lost && argv_page(conn)->entries >= (conn->in_block ? BLOCK_ENTRIES : INLINE_ENTRIES)) {
+		request_flush(conn, work);
+		argv_open_block(conn);
+	}
+	q->head_off = argv_page(conn)->used + (work->cur.pos - work->run);
+	q->command_start = request_position(conn, work);
+	q->arg = 0;
+	q->after_client = 0;
+	q->state = state;
+}
+
+static __always_inline void request_boundary(struct connection *conn, struct work *work)
+{
+	struct request_framing *q = &conn->request;
+
+	q->state = REQUEST_BOUNDARY;
+	if (q->beyond_head) {
+		q->beyond_head = 0;
+		work->run = work->cur.pos;
+	}
+}
+
+static __always_inline void request_complete(struct connection *conn, struct work *work)
+{
+	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - work->run;
+
+	argv_push(conn, pending, work->now, request_position(conn, work) - conn->request.command_start);
+	conn->read_seq++;
+	request_boundary(conn, work);
+}
+
+static __always_inline void request_argument_done(struct connection *conn, struct work *work)
+{
+	struct request_framing *q = &conn->request;
+
+	q->arg++;
+	q->args_left--;
+	if (!q->args_left)
+		request_complete(conn, work);
+	else if (q->arg == ARGV_MAX_ARGS)
+		request_head_ends(conn, work);
+}
+
+/* Passes payload: first what the head keeps of it, then the rest without looking at it. */
+static __always_inline int request_payload(struct connection *conn, struct work *work)
+{
+	struct request_framing *q = &conn->request;
+	struct cursor *cur = &work->cur;
+	__u32 n = cur->end - cur->pos;
+
+	if (q->keep) {
+		if (n > q->keep)
+			n = q->keep;
+		cur->pos += n;
+		q->keep -= n;
+		q->skip -= n;
+		if (q->keep)
+			return request_more(conn, work);
+	}
+	if (q->skip) {
+		request_flush(conn, work);
+		q->skip = cursor_skip(cur, q->skip);
+		request_start_run(conn, work);
+		if (q->skip)
+			return STEP_STOP;
+	}
+	request_argument_done(conn, work);
+	return STEP_ON;
+}
+
+/* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
+static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
+{
+	struct request_framing *q = &conn->request;
+	__u64 argc = 0;
+	int size = resp_number(header, avail, &argc);
+
+	if (size == RESP_SHORT)
+		return request_more(conn, work);
+	if (size == RESP_NULL) {
+		work->cur.pos += 5;
+		return STEP_ON;
+	}
+	if (size < 0 || argc > 0x7fffffff)
+		return request_verdict(work, REQUEST_MALFORMED);
+	if (argc) {
+		request_begin(conn, work, REQUEST_ARGS);
+		q->args_left = argc;
+	}
+	work->cur.pos += size;
+	return STEP_ON;
+}
+
+/* How much of an argument's payload (and CRLF) the head keeps; marks the header when that is not all. */
+static __always_inline __u32 request_keep(struct connection *conn, struct work *work, __u8 *header, __u32 size, __u64 len)
+{
+	const struct cursor *cur = &work->cur;
+
+	if (conn->request.beyond_head)
+		return 0;
+	if (len <= ARGV_MAX_ARG_BYTES)
+		return len + 2;
+	if (len <= ARGV_RAW_BUDGET && cur->pos + size + len + 2 <= cur->end &&
+	    request_head_len(conn, work) + len <= ARGV_RAW_BUDGET)
+		return len + 2;
+	*header = '!';
+	return ARGV_MAX_ARG_BYTES;
+}
+
+/* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, RESP_SHORT if cut. */
+static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail, __u64 len)
+{
+	struct request_framing *q = &conn->request;
+	enum command_class class;
+
+	if (q->after_client) {
+		if (len != 5)
+			return STEP_ON;
+		if (avail < len)
+			return request_more(conn, work) ? STEP_STOP : -1;
+		if (client_subcommand_leaves(name, len))
+			return request_verdict(work, REQUEST_LEAVES);
+		return STEP_ON;
+	}
+	if (len < NAME_MIN || len > NAME_MAX)
+		return STEP_ON;
+	if (avail && !command_suspect(len, *name))
+		return STEP_ON;
+	if (avail < len)
+		return request_more(conn, work) ? STEP_STOP : -1;
+	class = command_class(name, len);
+	if (class == COMMAND_LEAVES)
+		return request_verdict(work, REQUEST_LEAVES);
+	q->after_client = class == COMMAND_CLIENT;
+	return STEP_ON;
+}
+
+/* The start of an argument: "$<len>". */
+static __always_inline int request_argument(struct connection *conn, struct work *work, __u8 *header, __u32 avail)
+{
+	struct request_framing *q = &conn->request;
+	__u64 len = 0;
+	int size, step;
+
+	if (*header != '$')
+		return request_verdict(work, REQUEST_MALFORMED);
+	size = resp_number(header, avail, &len);
+	if (size == RESP_SHORT)
+		return request_more(conn, work);
+	if (size < 0)
+		return request_verdict(work, REQUEST_MALFORMED);
+	if (q->arg == 0 || (q->arg == 1 && q->after_client)) {
+		step = request_name(conn, work, header + (size & 31), avail - size, len);
+		if (step)
+			return step < 0 ? STEP_ON : STEP_STOP;
+	}
+	q->keep = request_keep(conn, work, header, size, len);
+	q->skip = len + 2;
+	work->cur.pos += size;
+	return request_payload(conn, work);
+}
+
+/* Of the low n bytes of word: are some neither blank nor control, are some controls that are no blanks? */
+static __always_inline bool inline_has_words(__u64 word, __u64 below)
+{
+	return ((((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS) & below;
+}
+
+static __always_inline bool inline_has_controls(__u64 word, __u64 below)
+{
+	__u64 low = word & ~HIGH_BITS;
+	__u64 under_tab = ~((low + BYTES(0x80 - 0x09)) | word);
+	__u64 over_cr = (low + BYTES(0x80 - 0x0e)) | word;
+	__u64 under_space = ~((low + BYTES(0x80 - 0x20)) | word);
+
+	return (under_tab | (over_cr & under_space)) & HIGH_BITS & below;
+}
+
+static __always_inline bool is_letter_or_digit(__u8 c)
+{
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+}
+
+/* Bytes an inline command's start must show before it is looked at: any name we know and what ends it. */
+#define INLINE_PEEK 16
+
+static __always_inline __u32 inline_name_len(const __u8 *line)
+{
+	__u64 head = env_load64(line), tail = env_load64(line + 8);
+	__u64 ends = ~(((head & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | head) & HIGH_BITS;
+
+	if (ends)
+		return bytes_count(bytes_below(ends));
+	ends = ~(((tail & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | tail) & HIGH_BITS;
+	return ends ? 8 + bytes_count(bytes_below(ends)) : INLINE_PEEK;
+}
+
+static __always_inline bool inline_has_end(const __u8 *line, __u32 avail)
+{
+	__u64 ends = bytes_equal(env_load64(line), '\n');
+
+	if (ends)
+		return bytes_count(bytes_below(ends)) < avail;
+	ends = bytes_equal(env_load64(line + 8), '\n');
+	return ends && 8 + bytes_count(bytes_below(ends)) < avail;
+}
+
+/* The start of an inline command. CLIENT typed by hand is left out whole: its subcommand may be quoted in any way. */
+static __always_inline int request_inline_begin(struct connection *conn, struct work *work, const __u8 *line, __u32 avail)
+{
+	struct request_framing *q = &conn->request;
+	__u32 len;
+
+	if (avail < INLINE_PEEK && !inline_has_end(line, avail))
+		return request_more(conn, work);
+	len = inline_name_len(line);
+	if (len >= NAME_MIN && len <= NAME_MAX && command_class(line, len) != COMMAND_PLAIN)
+		return request_verdict(work, REQUEST_LEAVES);
+	request_begin(conn, work, REQUEST_INLINE);
+	q->inline_words = 0;
+	q->inline_odd = !is_letter_or_digit(*line);
+	return STEP_ON;
+}
+
+/* A line ended at pos, where its LF is. */
+static __always_inline int request_inline_end(struct connection *conn, struct work *work)
+{
+	struct request_framing *q = &conn->request;
+
+	if (q->inline_words && q->inline_odd)
+		return request_verdict(work, REQUEST_LEAVES);
+	if (q->inline_words)
+		request_complete(conn, work);
+	else
+		request_boundary(conn, work);
+	work->cur.pos++;
+	return STEP_ON;
+}
+
+static __always_inline int request_inline(struct connection *conn, struct work *work, const __u8 *line, __u32 avail)
+{
+	struct request_framing *q = &conn->request;
+	__u32 limit = avail < 8 ? avail : 8, n = limit;
+	__u64 word = env_load64(line), marks = bytes_equal(word, '\n');
+	__u64 below = limit < 8 ? (1ULL << (8 * limit)) - 1 : ~0ULL;
+	bool ends = marks && bytes_count(bytes_below(marks)) < limit;
+
+	if (ends) {
+		below = bytes_below(marks);
+		n = bytes_count(below);
+	}
+	q->inline_words |= inline_has_words(word, below);
+	if (inline_has_controls(word, below))
+		return request_verdict(work, REQUEST_MALFORMED);
+	work->cur.pos += n;
+	if (ends)
+		return request_inline_end(conn, work);
+	if (!q->beyond_head && request_head_len(conn, work) >= ARGV_RAW_BUDGET)
+		request_head_ends(conn, work);
+	return STEP_ON;
+}
+
+static long request_step(__u32 i, void *data)
+{
+	struct connection *conn = ((struct frame *)data)->conn;
+	struct work *work = ((struct frame *)data)->work;
+	__u32 pos = work->cur.pos, avail = work->cur.end - pos;
+	__u8 *bytes;
+
+	if (conn->request.skip)
+		return request_payload(conn, work);
+	if (!avail)
+		return request_more(conn, work);
+	env_opaque(pos);
+	if (pos >= WINDOW_END)
+		return request_verdict(work, REQUEST_MALFORMED);
+	bytes = work->bytes + pos;
+	if (conn->request.state == REQUEST_ARGS)
+		return request_argument(conn, work, bytes, avail);
+	if (conn->request.state == REQUEST_INLINE)
+		return request_inline(conn, work, bytes, avail);
+	if (*bytes == '*')
+		return request_multibulk(conn, work, bytes, avail);
+	return request_inline_begin(conn, work, bytes, avail);
+}
+
+/*
+ * Frames the len bytes the server has just read into addr. now: when, CLOCK_MONOTONIC ns. What the verdict leaves of
+ * them is not framed.
+ */
+static __always_inline enum request_verdict request_frame(struct connection *conn, struct work *work, __u64 addr,
+							  __u64 len, __u64 now)
+{
+	struct request_framing *q = &conn->request;
+	struct frame frame = { .conn = conn, .work = work };
+	__u64 steps = 2 * len + 4;
+
+	argv_before_read(conn);
+	conn->read_bytes += len;
+	carry_restore(&q->carry, work);
+	cursor_on_buffer(&work->cur, addr, len, q->carried);
+	work->now = now;
+	work->verdict = REQUEST_OK;
+	work->run = work->cur.pos;
+	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
+	q->carried = work->cur.end - work->cur.pos;
+	if (q->carried)
+		carry_save(&q->carry, work, work->cur.end);
+	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY))
+		return REQUEST_MALFORMED;
+	return work->verdict;
+}
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * RESP headers: a type byte, a decimal number, CRLF. Read a machine word at a time, without a loop.
+ */
+#ifndef REPLYLOG_RESP_H
+#define REPLYLOG_RESP_H
+
+#include "env.h"
+
+#define BYTES(b) ((__u64)(b) * 0x0101010101010101ULL)
+#define HIGH_BITS BYTES(0x80)
+
+/* The longest header that is accepted: type, 16 digits, CRLF. What is longer is refused (RESP_BAD). */
+#define RESP_HEADER_MAX 19
+
+/* Results of resp_number() besides the header's size. */
+enum {
+	RESP_SHORT = 0, /* the bytes end before the header does */
+	RESP_BAD = -1,  /* not a number in at most 16 digits */
+	RESP_NULL = -2, /* "-1": RESP2's null bulk or null array */
+	RESP_STREAMED = -3, /* "?": a length that is only known at the end; no server sends it */
+};
+
+/* The high bit of each byte of word that equals b; exact up to and including the lowest match. */
+static __always_inline __u64 bytes_equal(__u64 word, __u8 b)
+{
+	__u64 x = word ^ BYTES(b);
+
+	return (x - BYTES(1)) & ~x & HIGH_BITS;
+}
+
+/* A mask of all bytes below the lowest byte marked in marks (which is not 0). */
+static __always_inline __u64 bytes_below(__u64 marks)
+{
+	return ((marks & -marks) >> 7) - 1;
+}
+
+/* How many bytes a mask made by bytes_below() covers: 0 to 7. */
+static __always_inline __u32 bytes_count(__u64 below)
+{
+	return ((below & BYTES(1)) * BYTES(1)) >> 56;
+}
+
+/* True when every byte of word is a decimal digit's value, 0 to 9. */
+static __always_inline bool digits_valid(__u64 word)
+{
+	return !(((word + BYTES(0x76)) | word) & HIGH_BITS);
+}
+
+/* Eight digit values, the first in the lowest byte, to their number: pairs, then fours, then eight. */
+static __always_inline __u64 digits_value(__u64 word)
+{
+	word = (word * 10 + (word >> 8)) & 0x00ff00ff00ff00ffULL;
+	word = (word * 100 + (word >> 16)) & 0x0000ffff0000ffffULL;
+	return (word * 10000 + (word >> 32)) & 0xffffffffULL;
+}
+
+/* The number in the low n (1 to 7) bytes of word, or -1. */
+static __always_inline __s64 digits_parse(__u64 word, __u64 below, __u32 n)
+{
+	word = (word ^ BYTES('0')) & below;
+	if (!digits_valid(word))
+		return -1;
+	return digits_value(word << (64 - 8 * n));
+}
+
+static __always_inline __u64 power_of_ten(__u32 n)
+{
+	__u64 p = 1;
+
+	if (n & 1)
+		p *= 10;
+	if (n & 2)
+		p *= 100;
+	if (n & 4)
+		p *= 10000;
+	return p;
+}
+
+/* A header of 8 to 15 digits: values of 100 MB and more. */
+static __always_inline int resp_long_number(const __u8 *header, __u32 avail, __u64 first, __u64 *value)
+{
+	__u64 word = env_load64(header + 9), cr = bytes_equal(word, '\r'), below;
+	__s64 tail = 0;
+	__u32 n;
+
+	if (!cr)
+		return avail < RESP_HEADER_MAX ? RESP_SHORT : RESP_BAD;
+	below = bytes_below(cr);
+	n = bytes_count(below);
+	if (avail < 9 + n + 2)
+		return RESP_SHORT;
+	first ^= BYTES('0');
+	if (n)
+		tail = digits_parse(word, below, n);
+	if (!digits_valid(first) || tail < 0)
+		return RESP_BAD;
+	*value = digits_value(first) * power_of_ten(n) + tail;
+	return 9 + n + 2;
+}
+
+/*
+ * The number in the header that starts at header (its type byte), of which avail bytes are there; the memory behind
+ * them is readable for RESP_HEADER_MAX + 8 bytes and may hold anything. Returns the header's size and sets *value, or
+ * one of the results above. The byte after CR is not looked at, as the server does not (processMultibulkBuffer in
+ * redis 7.0 and valkey 9.1 src/networking.c).
+ */
+static __always_inline int resp_number(const __u8 *header, __u32 avail, __u64 *value)
+{
+	__u64 word = env_load64(header + 1), cr = bytes_equal(word, '\r'), below;
+	__s64 number;
+	__u32 n;
+
+	if (!cr)
+		return resp_long_number(header, avail, word, value);
+	below = bytes_below(cr);
+	n = bytes_count(below);
+	if (avail < 1 + n + 2)
+		return RESP_SHORT;
+	if (!n)
+		return RESP_BAD;
+	number = digits_parse(word, below, n);
+	if (number < 0) {
+		if (n == 2 && (word & 0xffff) == ('-' | '1' << 8))
+			return RESP_NULL;
+		if (n == 1 && (word & 0xff) == '?')
+			return RESP_STREAMED;
+		return RESP_BAD;
+	}
+	*value = number;
+	return 1 + n + 2;
+}
+
+#endif
