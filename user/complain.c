@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "complain.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* Paths and other people's messages may hold anything; a line stays a line. */
+static void one_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = ' ';
+}
+
+int complain(const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	one_line(text);
+	fprintf(stderr, "replylog: %s\n", text);
+	return -1;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "engine.h"
+
+#include "complain.h"
+#include "probes.h"
+#include "replylog.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* libbpf's last warning: the most exact word on why something failed, and one line of it is enough. */
+static char last_warning[512];
+
+static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
+{
+	if (level == LIBBPF_WARN)
+		vsnprintf(last_warning, sizeof(last_warning), format, args);
+	return 0;
+}
+
+static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target)
+{
+	__u32 blocks = options->argv_memory / ARGV_BLOCK_BYTES;
+
+	skel->rodata->target_tgid = target->pid;
+	skel->rodata->threshold = options->threshold;
+	skel->rodata->max_pipeline = options->max_pipeline;
+	skel->rodata->fd_offset = target->sites.fd_offset;
+	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
+	bpf_map__set_max_entries(skel->maps.blocks, blocks);
+	bpf_map__set_max_entries(skel->maps.free_blocks, blocks);
+	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
+}
+
+/* Of the variants of each program, only those that mode attaches. */
+static void choose_programs(struct replylog_bpf *skel, enum attach_mode mode)
+{
+	const struct probe *probe;
+
+	for (probe = probes_of(mode); probe->program; probe++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
+
+		bpf_program__set_autoload(program, true);
+		if (mode != ATTACH_PERF)
+			bpf_program__set_expected_attach_type(program, probe->attach_type);
+	}
+}
+
+static int fill_free_blocks(struct replylog_bpf *skel)
+{
+	__u32 i, blocks = bpf_map__max_entries(skel->maps.blocks);
+	int fd = bpf_map__fd(skel->maps.free_blocks);
+
+	for (i = 0; i < blocks; i++)
+		if (bpf_map_update_elem(fd, NULL, &i, BPF_ANY))
+			return complain("the pool of argv blocks: %s", strerror(errno));
+	return 0;
+}
+
+int engine_load(struct engine *engine, const struct options *options, const struct target *target,
+		enum attach_mode mode)
+{
+	int err;
+
+	libbpf_set_print(keep_warning);
+	engine->mode = mode;
+	engine->skel = replylog_bpf__open();
+	if (!engine->skel)
+		return complain("opening the BPF programs: %s: %s", strerror(errno), last_warning);
+	configure(engine->skel, options, target);
+	choose_programs(engine->skel, mode);
+	err = replylog_bpf__load(engine->skel);
+	if (err == -ENOMEM)
+		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
+	if (err)
+		return complain("the kernel refused the BPF programs: %s: %s", strerror(-err), last_warning);
+	return fill_free_blocks(engine->skel);
+}
+
+void engine_unload(struct engine *engine)
+{
+	replylog_bpf__destroy(engine->skel);
+	engine->skel = NULL;
+}
+
+void engine_ready(struct engine *engine, bool ready)
+{
+	__atomic_store_n(&engine->skel->bss->engine.ready, ready, __ATOMIC_SEQ_CST);
+}
+
+volatile struct engine_state *engine_state(struct engine *engine)
+{
+	return &engine->skel->bss->engine;
+}
+
+void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
+{
+	int fd = bpf_map__fd(engine->skel->maps.thread_stats);
+	struct thread_stats stats;
+	__u32 slot;
+
+	memset(hits, 0, sizeof(*hits));
+	for (slot = 0; slot < THREADS_MAX && slot < engine_state(engine)->threads; slot++) {
+		if (bpf_map_lookup_elem(fd, &slot, &stats))
+			continue;
+		if (stats.tid == (__u32)server)
+			hits->main_thread += stats.hits;
+		else
+			hits->other_threads += stats.hits;
+		hits->unattributed_bytes += stats.unattributed_bytes;
+	}
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The BPF side: its memory, its programs, its counters. Knows nothing of JSON. */
+#ifndef REPLYLOG_ENGINE_H
+#define REPLYLOG_ENGINE_H
+
+#include "kernel.h"
+#include "options.h"
+#include "target.h"
+
+#include <linux/types.h>
+
+#include "shared.h"
+
+struct replylog_bpf;
+
+struct engine {
+	struct replylog_bpf *skel;
+	enum attach_mode mode;
+};
+
+/*
+ * Loads the programs that mode attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
+ * Either way engine_unload() gives back what it holds.
+ */
+int engine_load(struct engine *engine, const struct options *options, const struct target *target,
+		enum attach_mode mode);
+void engine_unload(struct engine *engine);
+
+/* From now on (or no longer) the probes act. */
+void engine_ready(struct engine *engine, bool ready);
+
+/* Shared with BPF, which adds to the counters at any time: read each once. */
+volatile struct engine_state *engine_state(struct engine *engine);
+
+/* Sums over the server's threads. Exact once the probes are detached. */
+struct engine_hits {
+	__u64 main_thread;
+	__u64 other_threads;
+	__u64 unattributed_bytes;
+};
+
+void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
+
+#endif

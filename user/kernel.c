@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "kernel.h"
+
+#include "complain.h"
+#include "uprobe_link.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef CAP_PERFMON
+#define CAP_PERFMON 38
+#endif
+#ifndef CAP_BPF
+#define CAP_BPF 39
+#endif
+
+const char *attach_mode_name(enum attach_mode mode)
+{
+	static const char *const names[] = { "uprobe_session", "uprobe_multi", "perf" };
+
+	return names[mode];
+}
+
+/* A program that does nothing, to ask what it may be attached to. Its fd, or -errno. */
+static int load_nothing(int attach_type)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = attach_type);
+
+	return bpf_prog_load(BPF_PROG_TYPE_KPROBE, "replylog_ask", "GPL", insns, 2, &opts);
+}
+
+/*
+ * Asks for a link on a directory. A kernel that knows the attach type gets as far as the file and says EBADF
+ * (bpf_uprobe_multi_link_attach() in kernel/trace/bpf_trace.c); one that does not says EINVAL.
+ */
+static bool has_uprobe_link(int attach_type)
+{
+	int program = load_nothing(attach_type), link;
+
+	if (program < 0)
+		return false;
+	link = uprobe_link_create(program, attach_type, "/", 0, false, 0);
+	if (link >= 0)
+		close(link);
+	close(program);
+	return link == -EBADF;
+}
+
+static bool has_capability(int cap)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {};
+
+	if (syscall(SYS_capget, &header, data))
+		return true; /* can't tell: let the kernel say no */
+	return data[cap / 32].effective >> (cap % 32) & 1;
+}
+
+/* perf uprobes need CAP_SYS_ADMIN (ba677dbe77af, and before it wherever perf_event_paranoid is 3). */
+static int check_capabilities(enum attach_mode mode)
+{
+	if (has_capability(CAP_SYS_ADMIN))
+		return 0;
+	if (!has_capability(CAP_BPF))
+		return complain("not permitted: CAP_BPF is missing: run as root");
+	if (!has_capability(CAP_PERFMON))
+		return complain("not permitted: CAP_PERFMON is missing: run as root");
+	if (mode == ATTACH_PERF)
+		return complain("not permitted: CAP_SYS_ADMIN is missing (this kernel has no uprobe_multi): run as root");
+	return 0;
+}
+
+static int check_helper(int helper, const char *name, const char *since)
+{
+	if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 1)
+		return 0;
+	return complain("this kernel has no %s for uprobe programs (Linux %s or later has it)", name, since);
+}
+
+static int check_features(void)
+{
+	if (access("/sys/kernel/btf/vmlinux", R_OK))
+		return complain("/sys/kernel/btf/vmlinux: %s: a kernel with CONFIG_DEBUG_INFO_BTF is needed",
+				strerror(errno));
+	if (check_helper(BPF_FUNC_probe_read_kernel, "bpf_probe_read_kernel",
+			 "5.5, unless it is locked down with lockdown=confidentiality,"))
+		return -1;
+	if (check_helper(BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "5.8") ||
+	    check_helper(BPF_FUNC_task_storage_get, "bpf_task_storage_get", "5.13") ||
+	    check_helper(BPF_FUNC_loop, "bpf_loop", "5.17"))
+		return -1;
+	return 0;
+}
+
+int kernel_check(enum attach_mode *mode)
+{
+	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
+		return complain("not permitted: CAP_BPF is missing: run as root");
+	if (has_uprobe_link(ATTACH_UPROBE_SESSION))
+		*mode = ATTACH_SESSION;
+	else if (has_uprobe_link(ATTACH_UPROBE_MULTI))
+		*mode = ATTACH_MULTI;
+	else
+		*mode = ATTACH_PERF;
+	if (check_capabilities(*mode))
+		return -1;
+	return check_features();
+}
+
+bool kernel_uretprobe_kills_seccomp(const char *release)
+{
+	unsigned int major, minor, patch = 0;
+
+	if (sscanf(release, "%u.%u.%u", &major, &minor, &patch) < 2 || major != 6)
+		return false;
+	/* Stable releases that took cf6cb56ef244: see KERNEL-NOTES; 6.11 ended before it. */
+	return minor == 11 || (minor == 12 && patch < 14) || (minor == 13 && patch < 3);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "complain.h"
+#include "engine.h"
+#include "kernel.h"
+#include "options.h"
+#include "probes.h"
+#include "run.h"
+#include "stream.h"
+#include "target.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static int check_return_probes(const struct target *target)
+{
+	struct utsname kernel;
+
+	uname(&kernel);
+	if (!target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
+		return 0;
+	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
+			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
+			target->pid, kernel.release);
+}
+
+static int announce(struct stream *stream, const struct options *options, const struct target *target,
+		    enum attach_mode mode)
+{
+	char text[PROBES_MAX][PROBE_TEXT];
+	const char *probes[PROBES_MAX];
+	struct stream_start start = {
+		.version = REPLYLOG_VERSION,
+		.server_pid = target->pid,
+		.server_exe = target->exe,
+		.server_build_id = target->build_id[0] ? target->build_id : NULL,
+		.server_version = target->version,
+		.threshold = options->threshold,
+		.probes = probes,
+		.n_probes = probes_describe(mode, &target->sites, text),
+	};
+	size_t i;
+
+	for (i = 0; i < start.n_probes; i++)
+		probes[i] = text[i];
+	return stream_start(stream, &start);
+}
+
+static int stream_failed(int err)
+{
+	return complain("stdout: %s", strerror(-err));
+}
+
+/* Attached from first to last line of this function. */
+static int log_replies(struct engine *engine, const struct options *options, const struct target *target,
+		       struct stream *stream)
+{
+	struct probe_links links = {};
+	struct run run;
+	enum stop_reason reason;
+	int err = -1;
+
+	if (run_init(&run, engine, target, stream))
+		goto cleanup;
+	if (probes_attach(&links, engine, target))
+		goto cleanup;
+	err = announce(stream, options, target, engine->mode);
+	if (!err) {
+		engine_ready(engine, true);
+		reason = run_until_stopped(&run);
+		err = run.error;
+	}
+	probes_detach(&links);
+	if (!err)
+		err = run_finish(&run, reason);
+	if (err)
+		stream_failed(err);
+cleanup:
+	run_close(&run);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct target target;
+	struct engine engine = {};
+	struct stream stream;
+	struct sink sink;
+	enum attach_mode mode;
+	enum options_result parsed;
+	int ret = 1;
+
+	parsed = options_parse(argc, argv, &options);
+	if (parsed != OPTIONS_RUN)
+		return parsed;
+	if (target_open(&target, options.pid) || kernel_check(&mode) || check_return_probes(&target))
+		goto cleanup;
+	if (engine_load(&engine, &options, &target, mode))
+		goto cleanup;
+	sink_init(&sink, STDOUT_FILENO);
+	if (stream_init(&stream, &sink)) {
+		complain("no random bytes or no clock: %s", strerror(errno));
+		goto cleanup;
+	}
+	if (log_replies(&engine, &options, &target, &stream))
+		goto cleanup;
+	ret = 0;
+cleanup:
+	engine_unload(&engine);
+	target_close(&target);
+	return ret;
+}

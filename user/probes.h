@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Which program goes to which site, and putting them there. */
+#ifndef REPLYLOG_PROBES_H
+#define REPLYLOG_PROBES_H
+
+#include "engine.h"
+#include "kernel.h"
+#include "sites.h"
+#include "target.h"
+
+#include <stddef.h>
+
+struct probe {
+	const char *program;
+	enum site_kind site;
+	bool at_return;
+	int attach_type; /* of uprobe_multi links */
+};
+
+/* The probes of the connection tap in this mode, ended by one without a program. */
+const struct probe *probes_of(enum attach_mode mode);
+
+#define PROBES_MAX 8
+
+/* Links of one attach. All or none. */
+struct probe_links {
+	int fd[PROBES_MAX];                    /* uprobe_multi links */
+	struct bpf_link *perf[PROBES_MAX];
+	size_t fds, perfs;
+};
+
+/* Attaches every probe that the server has a site for. 0, or -1 with the reason on stderr and nothing attached. */
+int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target);
+
+/* Detaches all; when it returns, no program runs any more. For nothing attached, too. */
+void probes_detach(struct probe_links *links);
+
+#define PROBE_TEXT 96
+
+/*
+ * What probes_attach() did, for the start record: "conn_read 0x1b96c4 uprobe_session emulated", one text a probe.
+ * Returns how many.
+ */
+size_t probes_describe(enum attach_mode mode, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT]);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef REPLYLOG_TARGET_H
+#define REPLYLOG_TARGET_H
+
+#include "elf_image.h"
+#include "sites.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define TARGET_PATH 1024
+
+/*
+ * The server process. Its executable is held open and named by path, so that it is the process's own file even in
+ * another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
+ */
+struct target {
+	pid_t pid;
+	int pidfd;                       /* becomes readable when the server is gone */
+	int exe_fd;
+	char path[32];                   /* "/proc/self/fd/<exe_fd>": what probes are attached to */
+	char exe[TARGET_PATH];           /* for people: where the file is, as its own mount namespace names it */
+	char version[32];                /* "valkey 9.1.2" */
+	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
+	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
+	struct conn_sites sites;
+};
+
+/*
+ * Finds out all that is needed to attach to pid, without touching the process. 0, or -1 with the reason on stderr.
+ * Either way target_close() gives back what it holds.
+ */
+int target_open(struct target *target, pid_t pid);
+void target_close(struct target *target);
+
+/*
+ * A thread of the server that hardly ever runs (a "bio_*" background thread), or the main thread. A perf uprobe
+ * filters by address space, so any thread will do, but it is switched in and out with that one.
+ */
+pid_t target_idle_thread(const struct target *target);
+
+#endif
