@@ -98,9 +98,10 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 	}
 }
 
-static __always_inline void request_complete(struct connection *conn, struct work *work)
+/* The command ends at pos; the last line_end bytes before it are not part of its head. */
+static __always_inline void request_complete(struct connection *conn, struct work *work, __u32 line_end)
 {
-	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - work->run;
+	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 
 	argv_push(conn, pending, work->now, request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
@@ -114,7 +115,7 @@ static __always_inline void request_argument_done(struct connection *conn, struc
 	q->arg++;
 	q->args_left--;
 	if (!q->args_left)
-		request_complete(conn, work);
+		request_complete(conn, work, 0);
 	else if (q->arg == ARGV_MAX_ARGS)
 		request_head_ends(conn, work);
 }
@@ -307,11 +308,11 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 
 	if (q->inline_words && q->inline_odd)
 		return request_verdict(work, REQUEST_LEAVES);
+	work->cur.pos++;
 	if (q->inline_words)
-		request_complete(conn, work);
+		request_complete(conn, work, 1);
 	else
 		request_boundary(conn, work);
-	work->cur.pos++;
 	return STEP_ON;
 }
 

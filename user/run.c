@@ -48,8 +48,11 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
+/* A shell that puts us in the background makes us ignore SIGINT; an ignored signal never reaches the signalfd. */
 static int block_signals(sigset_t *set)
 {
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);

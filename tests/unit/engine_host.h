@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The engine's own headers, compiled for the host: what the kernel gives it (maps, the clock, the ring buffer) is
+ * stood in for here, and nothing else.
+ */
+#ifndef REPLYLOG_ENGINE_HOST_H
+#define REPLYLOG_ENGINE_HOST_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "request.h"
+#include "reply.h"
+
+#define HOST_BLOCKS 128
+
+static struct {
+	struct argv_block block[HOST_BLOCKS];
+	__u32 free[HOST_BLOCKS];
+	__u32 free_count;
+	__u64 threshold;
+	__u64 pipeline_limit;
+	__u64 clock;
+} host;
+
+/* What went into the ring buffer. */
+struct host_record {
+	__u64 seq;
+	__u64 bytes;
+	__u64 first_ns, last_ns, request_ns;
+	__u64 request_bytes;
+	__u32 writes;
+	__u32 head_len;
+	__u8 state, push, status;
+	__u8 head[ARGV_HEAD_MAX + 64];
+};
+
+static struct host_record *host_records;
+static size_t host_count, host_room;
+
+static void host_reset(__u64 threshold, __u32 blocks)
+{
+	__u32 i;
+
+	host.threshold = threshold;
+	host.pipeline_limit = 1 << 20;
+	host.clock = 1000;
+	host.free_count = 0;
+	for (i = 0; i < blocks; i++)
+		host.free[host.free_count++] = i;
+	host_count = 0;
+}
+
+__u64 env_now(void)
+{
+	return ++host.clock;
+}
+
+static struct argv_block *block_at(__u32 index)
+{
+	return index < HOST_BLOCKS ? &host.block[index] : NULL;
+}
+
+static int block_take(__u32 *index)
+{
+	if (!host.free_count)
+		return -1;
+	*index = host.free[--host.free_count];
+	memset(&host.block[*index], 0xa5, sizeof(host.block[0]));
+	return 0;
+}
+
+static void block_give(__u32 index)
+{
+	host.free[host.free_count++] = index;
+}
+
+static __u64 pipeline_limit(void)
+{
+	return host.pipeline_limit;
+}
+
+static __u64 reply_threshold(void)
+{
+	return host.threshold;
+}
+
+static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
+{
+	struct argv_found found = {};
+	struct host_record *rec;
+
+	(void)work;
+	if (host_count == host_room) {
+		host_room = host_room ? 2 * host_room : 64;
+		host_records = realloc(host_records, host_room * sizeof(*host_records));
+	}
+	rec = &host_records[host_count++];
+	memset(rec, 0, sizeof(*rec));
+	rec->bytes = end->bytes;
+	rec->first_ns = end->first_ns;
+	rec->last_ns = end->last_ns;
+	rec->writes = end->writes;
+	rec->state = end->state;
+	rec->push = conn->reply.push;
+	if (rec->push)
+		return;
+	rec->seq = conn->reply_seq;
+	argv_find(conn, conn->reply_seq, &found);
+	rec->status = found.status;
+	if (found.status != ARGV_KEPT)
+		return;
+	rec->request_ns = found.entry.request_ns;
+	rec->request_bytes = found.entry.request_bytes;
+	rec->head_len = found.entry.len;
+	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
+}
+
+/* One connection of the tests. Its buffers are copied to fresh heap memory, so that a sanitizer sees every overrun. */
+struct host_conn {
+	struct connection conn;
+	struct work work;
+};
+
+static struct host_conn *host_connect(void)
+{
+	struct host_conn *c = calloc(1, sizeof(*c));
+
+	memset(&c->work, 0xa5, sizeof(c->work));
+	c->conn.mode = MODE_FOLLOWED;
+	return c;
+}
+
+static enum request_verdict host_read(struct host_conn *c, const void *bytes, size_t len)
+{
+	void *copy = malloc(len ? len : 1);
+	enum request_verdict verdict;
+
+	memcpy(copy, bytes, len);
+	verdict = request_frame(&c->conn, &c->work, (unsigned long)copy, len, env_now());
+	free(copy);
+	return verdict;
+}
+
+static enum reply_verdict host_write(struct host_conn *c, const void *bytes, size_t len)
+{
+	void *copy = malloc(len ? len : 1);
+	enum reply_verdict verdict;
+
+	memcpy(copy, bytes, len);
+	verdict = reply_frame_buffer(&c->conn, &c->work, (unsigned long)copy, len);
+	free(copy);
+	if (verdict == REPLY_OK)
+		argv_after_write(&c->conn);
+	return verdict;
+}
+
+/* The first len bytes of n pieces. */
+static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n, size_t len)
+{
+	enum reply_verdict verdict = reply_frame_iovec(&c->conn, &c->work, (unsigned long)iov, n, len);
+
+	if (verdict == REPLY_OK)
+		argv_after_write(&c->conn);
+	return verdict;
+}
+
+#endif
