@@ -69,7 +69,7 @@ static __always_inline int head_move(struct connection *conn, struct argv_block 
 /* The heads of the command at hand and of those after it, until argv_make_room() finds a page again, are lost. */
 static __always_inline void argv_lose(struct connection *conn, struct argv_page *page, __u8 reason)
 {
-	if (!conn->head_lost && conn->request.state != REQUEST_BOUNDARY)
+	if (!conn->head_lost && conn->request.state != REQUEST_BOUNDARY && page->used > conn->request.head_off)
 		page->used = conn->request.head_off;
 	conn->head_lost = 1;
 	conn->lost_reason = reason;
@@ -132,33 +132,48 @@ static __always_inline void argv_make_room(struct connection *conn, __u32 len)
 		argv_open_block(conn);
 }
 
-/* Appends the window's bytes from..to to the page. */
-env_noinline int argv_append(struct connection *conn, const struct work *work, __u32 from, __u32 to)
+static __always_inline int append_to_block(struct argv_block *block, const __u8 *from, __u32 n)
 {
-	__u32 n = to - from, off;
-	struct argv_block *block;
+	__u32 off = block->page.used;
 
-	env_opaque(from);
-	env_opaque(n);
-	if (!n || conn->head_lost || from > WINDOW_END)
-		return -1;
-	block = argv_block(conn);
-	if (block) {
-		off = block->page.used;
-		env_opaque(off);
-		if (off > BLOCK_LIMIT || n > BLOCK_RUN)
-			return -1;
-		env_copy(block->bytes + off, n, work->bytes + from);
-		block->page.used = off + n;
-		return 0;
-	}
-	off = conn->argv.page.used;
 	env_opaque(off);
+	env_opaque(n);
+	if (off > BLOCK_LIMIT || n > BLOCK_RUN)
+		return -1;
+	block->page.used = off + n;
+	return env_copy(block->bytes + off, n, from);
+}
+
+static __always_inline int append_inline(struct argv_inline *argv, const __u8 *from, __u32 n)
+{
+	__u32 off = argv->page.used;
+
+	env_opaque(off);
+	env_opaque(n);
 	if (off > INLINE_LIMIT || n > INLINE_RUN)
 		return -1;
-	env_copy(conn->argv.bytes + off, n, work->bytes + from);
-	conn->argv.page.used = off + n;
-	return 0;
+	argv->page.used = off + n;
+	return env_copy(argv->bytes + off, n, from);
+}
+
+/* Appends the window's bytes from..to to the page, which argv_make_room() has seen to. */
+env_noinline int argv_append(struct connection *conn, const struct work *work, __u32 from, __u32 to)
+{
+	__u32 n = to - from;
+	struct argv_block *block;
+	int err;
+
+	env_opaque(from);
+	if (!n || conn->head_lost || from > WINDOW_END)
+		return 0;
+	block = argv_block(conn);
+	if (block)
+		err = append_to_block(block, work->bytes + from, n);
+	else
+		err = append_inline(&conn->argv, work->bytes + from, n);
+	if (err)
+		argv_lose(conn, argv_page(conn), ARGV_LOST_MEMORY);
+	return err;
 }
 
 static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64 bytes, __u32 off, __u32 len,
@@ -286,6 +301,12 @@ static long block_search_step(__u32 i, void *data)
 	return search->found;
 }
 
+/* A head is only what was appended: an entry that claims more is not believed. */
+static __always_inline bool entry_within(const struct argv_entry *entry, const struct argv_page *page)
+{
+	return (__u32)entry->off + entry->len <= page->used;
+}
+
 /* Finds command number seq, which is outstanding. */
 static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
 {
@@ -299,6 +320,8 @@ static __always_inline void argv_find(struct connection *conn, __u64 seq, struct
 		if (i >= INLINE_ENTRIES)
 			return;
 		found->entry = conn->argv.entry[i];
+		if (!entry_within(&found->entry, &conn->argv.page))
+			found->status = ARGV_LOST_MEMORY;
 		return;
 	}
 	env_loop(CONNECTION_BLOCKS, block_search_step, &search);
@@ -313,7 +336,8 @@ static __always_inline void argv_find(struct connection *conn, __u64 seq, struct
 	if (i >= BLOCK_ENTRIES)
 		return;
 	found->entry = found->block->entry[i];
-	found->status = ARGV_KEPT;
+	if (entry_within(&found->entry, &found->block->page))
+		found->status = ARGV_KEPT;
 }
 
 #endif

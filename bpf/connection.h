@@ -89,8 +89,7 @@ struct request_framing {
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
 	__u8 after_client;   /* the command is CLIENT: its subcommand decides */
 	__u8 inline_words;   /* the line has something besides blanks */
-	__u8 inline_odd;     /* the line starts with neither letter nor digit */
-	__u8 pad[2];
+	__u8 pad[3];
 	struct carry carry;
 };
 

@@ -59,7 +59,7 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	rec->argv_len = emit_head(conn, scratch, &found);
 	if (rec->argv_len < found.entry.len)
 		rec->argv_status = ARGV_LOST_MEMORY;
-	rec->argv_cut = scratch->out.head[0] != '*' && rec->argv_len >= ARGV_RAW_BUDGET;
+	rec->argv_cut = scratch->out.head[0] != '*' && rec->argv_len >= ARGV_LINE_MAX;
 }
 
 static __always_inline void emit_push(struct reply_record *rec)

@@ -19,6 +19,8 @@
  */
 #define ARGV_RAW_BUDGET 2048
 #define ARGV_HEAD_MAX 8192
+/* An inline command's line (the server takes up to 64 KiB) is kept up to here, or up to the word that passes it. */
+#define ARGV_LINE_MAX (ARGV_HEAD_MAX - 16)
 
 enum reply_kind {
 	KIND_SIMPLE = 0,    /* nothing else was outstanding on the connection from request to reply */
@@ -57,7 +59,7 @@ enum client_family {
  *
  *   - a multibulk: "*<argc>\r\n", then for each of the first ARGV_MAX_ARGS arguments either "$<len>\r\n<bytes>\r\n"
  *     (whole) or "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" (shortened: no CRLF follows), then nothing more; or
- *   - an inline command: its line without the line end, cut at ARGV_RAW_BUDGET bytes (argv_cut says so).
+ *   - an inline command: its line up to the LF, or (argv_cut) its first ARGV_LINE_MAX bytes and some.
  */
 struct reply_record {
 	__u64 request_ns;    /* when the last byte of the command was read; 0 unknown */

@@ -84,6 +84,7 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
 	q->after_client = 0;
+	q->inline_words = 0;
 	q->state = state;
 }
 
@@ -94,7 +95,7 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 	q->state = REQUEST_BOUNDARY;
 	if (q->beyond_head) {
 		q->beyond_head = 0;
-		work->run = work->cur.pos;
+		request_start_run(conn, work);
 	}
 }
 
@@ -239,12 +240,7 @@ static __always_inline int request_argument(struct connection *conn, struct work
 	return request_payload(conn, work);
 }
 
-/* Of the low n bytes of word: are some neither blank nor control, are some controls that are no blanks? */
-static __always_inline bool inline_has_words(__u64 word, __u64 below)
-{
-	return ((((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS) & below;
-}
-
+/* Is one of the bytes in below a control character that is no blank? The server would end the line there. */
 static __always_inline bool inline_has_controls(__u64 word, __u64 below)
 {
 	__u64 low = word & ~HIGH_BITS;
@@ -255,67 +251,72 @@ static __always_inline bool inline_has_controls(__u64 word, __u64 below)
 	return (under_tab | (over_cr & under_space)) & HIGH_BITS & below;
 }
 
-static __always_inline bool is_letter_or_digit(__u8 c)
-{
-	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-}
-
-/* Bytes an inline command's start must show before it is looked at: any name we know and what ends it. */
+/* What an inline command must show of its name: more than any name we know, and what ends it. */
 #define INLINE_PEEK 16
+
+static __always_inline __u64 blanks_and_controls(__u64 word)
+{
+	return ~(((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS;
+}
 
 static __always_inline __u32 inline_name_len(const __u8 *line)
 {
-	__u64 head = env_load64(line), tail = env_load64(line + 8);
-	__u64 ends = ~(((head & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | head) & HIGH_BITS;
+	__u64 ends = blanks_and_controls(env_load64(line));
 
 	if (ends)
 		return bytes_count(bytes_below(ends));
-	ends = ~(((tail & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | tail) & HIGH_BITS;
+	ends = blanks_and_controls(env_load64(line + 8));
 	return ends ? 8 + bytes_count(bytes_below(ends)) : INLINE_PEEK;
 }
 
-static __always_inline bool inline_has_end(const __u8 *line, __u32 avail)
-{
-	__u64 ends = bytes_equal(env_load64(line), '\n');
-
-	if (ends)
-		return bytes_count(bytes_below(ends)) < avail;
-	ends = bytes_equal(env_load64(line + 8), '\n');
-	return ends && 8 + bytes_count(bytes_below(ends)) < avail;
-}
-
-/* The start of an inline command. CLIENT typed by hand is left out whole: its subcommand may be quoted in any way. */
-static __always_inline int request_inline_begin(struct connection *conn, struct work *work, const __u8 *line, __u32 avail)
-{
-	struct request_framing *q = &conn->request;
-	__u32 len;
-
-	if (avail < INLINE_PEEK && !inline_has_end(line, avail))
-		return request_more(conn, work);
-	len = inline_name_len(line);
-	if (len >= NAME_MIN && len <= NAME_MAX && command_class(line, len) != COMMAND_PLAIN)
-		return request_verdict(work, REQUEST_LEAVES);
-	request_begin(conn, work, REQUEST_INLINE);
-	q->inline_words = 0;
-	q->inline_odd = !is_letter_or_digit(*line);
-	return STEP_ON;
-}
-
-/* A line ended at pos, where its LF is. */
+/* A line ended: pos is behind its LF. One without words is no command. */
 static __always_inline int request_inline_end(struct connection *conn, struct work *work)
 {
-	struct request_framing *q = &conn->request;
-
-	if (q->inline_words && q->inline_odd)
-		return request_verdict(work, REQUEST_LEAVES);
-	work->cur.pos++;
-	if (q->inline_words)
+	if (conn->request.inline_words)
 		request_complete(conn, work, 1);
 	else
 		request_boundary(conn, work);
 	return STEP_ON;
 }
 
+/* "CLIENT", one blank and a letter that REPLY doesn't start with: what a person types for all other subcommands. */
+static __always_inline bool inline_client_is_plain(const __u8 *line)
+{
+	__u8 letter = line[7] | 0x20;
+
+	return line[6] == ' ' && letter >= 'a' && letter <= 'z' && letter != 'r';
+}
+
+/*
+ * Up to a line's first word. A quoted one may be any command, and so may be what follows CLIENT: such lines are left
+ * out, nobody but a person at a terminal sends them.
+ */
+static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
+						__u32 avail)
+{
+	enum command_class class = COMMAND_PLAIN;
+	__u32 len;
+
+	if (*line == ' ' || (*line >= '\t' && *line <= '\r')) {
+		work->cur.pos++;
+		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
+	}
+	len = inline_name_len(line);
+	if (len >= avail && avail < INLINE_PEEK)
+		return request_more(conn, work);
+	if (*line == '"' || *line == '\'')
+		return request_verdict(work, REQUEST_LEAVES);
+	if (len >= NAME_MIN && len <= NAME_MAX)
+		class = command_class(line, len);
+	if (class == COMMAND_CLIENT && avail < 8)
+		return request_more(conn, work);
+	if (class == COMMAND_LEAVES || (class == COMMAND_CLIENT && !inline_client_is_plain(line)))
+		return request_verdict(work, REQUEST_LEAVES);
+	conn->request.inline_words = 1;
+	return STEP_ON;
+}
+
+/* The rest of a line, a word at a time. */
 static __always_inline int request_inline(struct connection *conn, struct work *work, const __u8 *line, __u32 avail)
 {
 	struct request_framing *q = &conn->request;
@@ -324,17 +325,20 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 	__u64 below = limit < 8 ? (1ULL << (8 * limit)) - 1 : ~0ULL;
 	bool ends = marks && bytes_count(bytes_below(marks)) < limit;
 
+	if (!q->inline_words)
+		return request_inline_start(conn, work, line, avail);
 	if (ends) {
 		below = bytes_below(marks);
 		n = bytes_count(below);
 	}
-	q->inline_words |= inline_has_words(word, below);
 	if (inline_has_controls(word, below))
 		return request_verdict(work, REQUEST_MALFORMED);
 	work->cur.pos += n;
-	if (ends)
+	if (ends) {
+		work->cur.pos++;
 		return request_inline_end(conn, work);
-	if (!q->beyond_head && request_head_len(conn, work) >= ARGV_RAW_BUDGET)
+	}
+	if (!q->beyond_head && request_head_len(conn, work) >= ARGV_LINE_MAX)
 		request_head_ends(conn, work);
 	return STEP_ON;
 }
@@ -360,7 +364,8 @@ static long request_step(__u32 i, void *data)
 		return request_inline(conn, work, bytes, avail);
 	if (*bytes == '*')
 		return request_multibulk(conn, work, bytes, avail);
-	return request_inline_begin(conn, work, bytes, avail);
+	request_begin(conn, work, REQUEST_INLINE);
+	return STEP_ON;
 }
 
 /*
@@ -382,6 +387,7 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	work->verdict = REQUEST_OK;
 	work->run = work->cur.pos;
 	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
+	request_flush(conn, work); /* a verdict may have left a run behind */
 	q->carried = work->cur.end - work->cur.pos;
 	if (q->carried)
 		carry_save(&q->carry, work, work->cur.end);

@@ -31,6 +31,9 @@ static const struct exchange conversation[] = {
 	{ "PING\r\n", "PING\r", "+PONG\r\n" },
 	{ "get  \"a b\" \r\n", "get  \"a b\" \r", "-ERR wrong number of arguments\r\n" },
 	{ "echo x\n", "echo x", "$1\r\nx\r\n" },
+	{ " \t ping\r\n", " \t ping\r", "+PONG\r\n" },
+	{ "Client id\n", "Client id", ":3\r\n" },
+	{ "a\n", "a", "-ERR unknown command 'a'\r\n" },
 	{ "*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n", NULL, ":1234567890123456789\r\n" },
 	{ "*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n", NULL, "+OK\r\n" },
 	{ "*4\r\n$6\r\nLRANGE\r\n$1\r\nl\r\n$1\r\n0\r\n$2\r\n-1\r\n", NULL, "*3\r\n$1\r\na\r\n$-1\r\n:7\r\n" },
@@ -312,6 +315,53 @@ static void test_many_arguments(void **state)
 		}
 }
 
+/* Commands in the same read as one that leaves keep their heads. */
+static void test_head_before_leaving(void **state)
+{
+	struct host_conn *c = host_connect();
+
+	(void)state;
+	host_reset(0, 4);
+	assert_int_equal(host_read(c, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$7\r\nMONITOR\r\n", 37), REQUEST_LEAVES);
+	assert_int_equal(host_write(c, "$-1\r\n", 5), REPLY_OK);
+	assert_int_equal(host_count, 1);
+	assert_int_equal(host_records[0].status, ARGV_KEPT);
+	assert_int_equal(host_records[0].head_len, 20);
+	assert_memory_equal(host_records[0].head, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", 20);
+	free(c);
+}
+
+/* What follows a command of more arguments than are kept, in the same read, when the page is nearly full. */
+static void test_command_after_many_arguments(void **state)
+{
+	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+	size_t filled, n, i;
+	char request[1024];
+
+	(void)state;
+	for (filled = 0; filled < INLINE_ENTRIES - 4; filled++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, 4);
+		for (i = 0; i < filled; i++)
+			assert_int_equal(host_read(c, "*2\r\n$3\r\nGET\r\n$4\r\nabcd\r\n", 23), REQUEST_OK);
+		n = sprintf(request, "*45\r\n$3\r\nDEL\r\n");
+		for (i = 1; i < 45; i++)
+			n += sprintf(request + n, "$4\r\nk%03zu\r\n", i);
+		n += sprintf(request + n, "%s%s", ping, ping);
+		assert_int_equal(host_read(c, request, n), REQUEST_OK);
+		for (i = 0; i < filled + 3; i++)
+			assert_int_equal(host_write(c, ":1\r\n", 4), REPLY_OK);
+		assert_int_equal(host_count, filled + 3);
+		for (i = filled + 1; i < filled + 3; i++) {
+			assert_int_equal(host_records[i].status, ARGV_KEPT);
+			assert_int_equal(host_records[i].head_len, strlen(ping));
+			assert_memory_equal(host_records[i].head, ping, strlen(ping));
+		}
+		free(c);
+	}
+}
+
 static void test_bulk_of_100_mb_is_skipped(void **state)
 {
 	static char piece[1 << 20];
@@ -377,7 +427,7 @@ static void test_leaving_commands(void **state)
 		"*1\r\n$11\r\nUNSUBSCRIBE\r\n", "*1\r\n$12\r\nPUNSUBSCRIBE\r\n", "*1\r\n$12\r\nSUNSUBSCRIBE\r\n",
 		"*1\r\n$7\r\nMONITOR\r\n", "*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
 		"*3\r\n$8\r\nREPLCONF\r\n$3\r\nack\r\n$1\r\n0\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
-		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", " monitor\r\n", "client reply off\r\n",
+		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", " monitor\r\n", "\t client reply off\r\n",
 	};
 	size_t i, cut;
 
@@ -624,13 +674,14 @@ static size_t random_reply(char *out, int depth)
 
 static size_t random_request(char *out)
 {
-	size_t args = 1 + (rand() % 20 ? rand() % 5 : rand() % 60), i, j, len, n;
+	size_t args = 1 + (rand() % 20 ? rand() % 5 : rand() % 300), i, j, len, n;
+	int large = rand() % 3;
 
 	if (rand() % 10 == 0)
 		return sprintf(out, "get inline%d\r\n", rand() % 1000);
 	n = sprintf(out, "*%zu\r\n", args);
 	for (i = 0; i < args; i++) {
-		len = rand() % 10 ? rand() % 20 : rand() % 5000;
+		len = large || rand() % 10 ? rand() % 20 : rand() % 5000;
 		if (!i)
 			len = 3;
 		n += sprintf(out + n, "$%zu\r\n", len);
@@ -639,6 +690,41 @@ static size_t random_request(char *out)
 		n += sprintf(out + n, "\r\n");
 	}
 	return n;
+}
+
+/* The head of a multibulk: its first arguments, each whole or shortened, and nothing else. */
+static void check_multibulk_head(const struct host_record *rec, const char *request)
+{
+	const char *at = strstr(request, "\r\n") + 2, *head = (const char *)rec->head, *end = head + rec->head_len;
+	long args = strtol(request + 1, NULL, 10), i, len;
+	size_t header = at - request;
+
+	assert_true(rec->head_len <= ARGV_HEAD_MAX);
+	assert_memory_equal(head, request, header);
+	head += header;
+	for (i = 0; i < args && i < ARGV_MAX_ARGS; i++) {
+		len = strtol(at + 1, NULL, 10);
+		header = strstr(at, "\r\n") + 2 - at;
+		assert_memory_equal(head + 1, at + 1, header - 1);
+		if (*head == '!') {
+			assert_true(len > ARGV_MAX_ARG_BYTES);
+			assert_memory_equal(head + header, at + header, ARGV_MAX_ARG_BYTES);
+			head += header + ARGV_MAX_ARG_BYTES;
+		} else {
+			assert_memory_equal(head, at, header + len + 2);
+			head += header + len + 2;
+		}
+		at += header + len + 2;
+	}
+	assert_ptr_equal(head, end);
+}
+
+static void check_random_head(const struct host_record *rec, const char *request)
+{
+	if (*request == '*')
+		check_multibulk_head(rec, request);
+	else
+		assert_memory_equal(rec->head, request, rec->head_len);
 }
 
 static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, bool requests_side)
@@ -686,7 +772,7 @@ static void test_random_conversations(void **state)
 			assert_int_equal(host_records[i].bytes, reply_sizes[i]);
 			assert_int_equal(host_records[i].request_bytes, request_sizes[i]);
 			assert_int_equal(host_records[i].status, ARGV_KEPT);
-			assert_memory_equal(host_records[i].head, in + sizes[i], 4);
+			check_random_head(&host_records[i], in + sizes[i]);
 		}
 		assert_int_equal(host.free_count, HOST_BLOCKS);
 		free(c);
@@ -705,6 +791,8 @@ int main(void)
 		cmocka_unit_test(test_request_and_reply_in_turn),
 		cmocka_unit_test(test_large_argument_is_shortened),
 		cmocka_unit_test(test_many_arguments),
+		cmocka_unit_test(test_head_before_leaving),
+		cmocka_unit_test(test_command_after_many_arguments),
 		cmocka_unit_test(test_bulk_of_100_mb_is_skipped),
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_push_is_charged_to_no_command),
