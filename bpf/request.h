@@ -279,12 +279,29 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 	return STEP_ON;
 }
 
-/* "CLIENT", one blank and a letter that REPLY doesn't start with: what a person types for all other subcommands. */
+/* A quote may begin inside a word, too: mon"itor" (sdssplitargs in redis 7.0 and valkey 9.1 src/sds.c). */
+static __always_inline bool inline_name_is_quoted(const __u8 *line, __u32 len)
+{
+	__u64 head = env_load64(line), tail = env_load64(line + 8);
+	__u64 in_head = bytes_equal(head, '"') | bytes_equal(head, '\'');
+	__u64 in_tail = bytes_equal(tail, '"') | bytes_equal(tail, '\'');
+
+	if (in_head)
+		return bytes_count(bytes_below(in_head)) < len;
+	return in_tail && 8 + bytes_count(bytes_below(in_tail)) < len;
+}
+
+static __always_inline bool is_other_letter(__u8 c)
+{
+	return (c | 0x20) >= 'a' && (c | 0x20) <= 'z' && (c | 0x20) != 'r';
+}
+
+/* "CLIENT", a blank or two, and a letter that REPLY doesn't start with: what is typed for all other subcommands. */
 static __always_inline bool inline_client_is_plain(const __u8 *line)
 {
-	__u8 letter = line[7] | 0x20;
+	__u8 second = line[7];
 
-	return line[6] == ' ' && letter >= 'a' && letter <= 'z' && letter != 'r';
+	return is_other_letter(second == ' ' || second == '\t' ? line[8] : second);
 }
 
 /*
@@ -304,11 +321,11 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 	len = inline_name_len(line);
 	if (len >= avail && avail < INLINE_PEEK)
 		return request_more(conn, work);
-	if (*line == '"' || *line == '\'')
+	if (inline_name_is_quoted(line, len))
 		return request_verdict(work, REQUEST_LEAVES);
 	if (len >= NAME_MIN && len <= NAME_MAX)
 		class = command_class(line, len);
-	if (class == COMMAND_CLIENT && avail < 8)
+	if (class == COMMAND_CLIENT && avail < 9)
 		return request_more(conn, work);
 	if (class == COMMAND_LEAVES || (class == COMMAND_CLIENT && !inline_client_is_plain(line)))
 		return request_verdict(work, REQUEST_LEAVES);

@@ -37,14 +37,14 @@ const struct probe *probes_of(enum attach_mode mode)
 	return mode == ATTACH_SESSION ? session_probes : pair_probes;
 }
 
-static int attach_multi(struct probe_links *links, const struct probe *probe, struct bpf_program *program,
-			const struct target *target, uint64_t offset)
+static int attach_multi(struct probe_links *links, enum attach_mode mode, const struct probe *probe,
+			struct bpf_program *program, const struct target *target, uint64_t offset)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
-	pid_t filter = probe->attach_type == ATTACH_UPROBE_SESSION ? target->pid : 0;
+	pid_t filter = mode == ATTACH_SESSION ? target->pid : 0;
 	int fd = uprobe_link_create(bpf_program__fd(program), probe->attach_type, target->path, offset,
 				    probe->at_return, filter);
 
@@ -77,7 +77,7 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 	if (engine->mode == ATTACH_PERF)
 		err = attach_perf(links, probe, program, target, offset);
 	else
-		err = attach_multi(links, probe, program, target, offset);
+		err = attach_multi(links, engine->mode, probe, program, target, offset);
 	if (err)
 		return complain("attaching %s at 0x%" PRIx64 " of %s: %s%s", probe->program, offset, target->exe,
 				strerror(-err), err == -EPERM || err == -EACCES ? ": run as root" : "");

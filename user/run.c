@@ -6,10 +6,11 @@
 
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
@@ -48,29 +49,48 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
-/* A shell that puts us in the background makes us ignore SIGINT; an ignored signal never reaches the signalfd. */
-static int block_signals(sigset_t *set)
+/* The write end of the pipe that run->signals reads, for the handler. */
+static int signal_pipe = -1;
+
+/*
+ * A handler and not a signalfd: a write to a reader that has stopped reading can only be ended by a signal that is not
+ * blocked. The first signal asks for an orderly end, the second one does not wait for it; the kernel then detaches.
+ */
+static void on_signal(int signal)
 {
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	return sigprocmask(SIG_BLOCK, set, NULL);
+	static volatile sig_atomic_t signals;
+	int saved = errno;
+
+	(void)signal;
+	if (signals++)
+		_exit(EXIT_FAILURE);
+	if (write(signal_pipe, "", 1) < 0)
+		_exit(EXIT_FAILURE);
+	errno = saved;
+}
+
+static int catch_signals(struct run *run)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -1;
+	run->signals = fds[0];
+	signal_pipe = fds[1];
+	signal(SIGPIPE, SIG_IGN);
+	return sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL) ? -1 : 0;
 }
 
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream)
 {
-	sigset_t set;
-
 	memset(run, 0, sizeof(*run));
 	run->engine = engine;
 	run->target = target;
 	run->stream = stream;
 	run->signals = -1;
-	signal(SIGPIPE, SIG_IGN);
-	if (block_signals(&set) || (run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
-		return complain("signalfd: %s", strerror(errno));
+	if (catch_signals(run))
+		return complain("signals: %s", strerror(errno));
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring)
 		return complain("the ring buffer: %s", strerror(errno));
@@ -137,20 +157,6 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	return fds[WATCH_SERVER].revents;
 }
 
-/* From here on a signal ends us at once; the one that has come is spent. */
-static void let_signals_kill(struct run *run)
-{
-	struct signalfd_siginfo spent;
-	sigset_t set;
-
-	while (read(run->signals, &spent, sizeof(spent)) > 0)
-		;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
-}
-
 enum stop_reason run_until_stopped(struct run *run)
 {
 	struct pollfd fds[WATCHED];
@@ -168,7 +174,6 @@ enum stop_reason run_until_stopped(struct run *run)
 			clock_map_refresh(&run->stream->clock);
 		records = drain(run);
 	} while (!is_over(run, fds, &reason));
-	let_signals_kill(run);
 	return reason;
 }
 

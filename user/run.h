@@ -15,7 +15,7 @@ struct run {
 	const struct target *target;
 	struct stream *stream;
 	struct ring_buffer *ring;
-	int signals;                 /* signalfd: SIGINT, SIGTERM */
+	int signals;                 /* becomes readable on SIGINT or SIGTERM */
 	int error;                   /* negative errno of the stream, once it has failed */
 	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */
 };
