@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "size.h"
+
+#define KB (UINT64_C(1) << 10)
+#define GB (UINT64_C(1) << 30)
+
+enum value { VALUE_NONE, VALUE_NUMBER, VALUE_SIZE };
+
+struct option_row {
+	const char *name;
+	char letter; /* 0: no short form */
+	const char *argument;
+	const char *initial; /* the default, as on the command line; NULL: must be given (or is a flag) */
+	enum value value;
+	size_t offset, width; /* of its field in struct options */
+	uint64_t min, max;
+	const char *help;
+};
+
+#define FIELD(f) offsetof(struct options, f), sizeof(((struct options *)0)->f)
+
+/*
+ * Limits: the kernel's PID_MAX_LIMIT; 16384 positions per client are what the FIFO in BPF holds; a ring
+ * buffer's size is a power of two of whole pages and must hold several records of up to 8 KiB.
+ */
+static const struct option_row rows[] = {
+	{ "pid", 'p', "PID", NULL, VALUE_NUMBER, FIELD(pid), 1, 4194304,
+	  "the Valkey or Redis server to observe (required)" },
+	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(threshold), 0, UINT64_MAX,
+	  "log replies of at least this size; 0 logs every reply" },
+	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
+	  "connections followed at the same time" },
+	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, 16384,
+	  "outstanding commands per client whose argv is kept" },
+	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES, 4 * GB,
+	  "memory for the argv of outstanding commands, all clients" },
+	{ "ring-size", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
+	  "buffer for records that wait to be written" },
+	{ "help", 'h', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show this help" },
+	{ "version", 'V', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show the version" },
+};
+
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+/* What getopt_long returns for a row: its letter, or a number that is no letter. */
+#define LONG_ONLY 256
+
+static __attribute__((format(printf, 1, 2))) enum options_result bad(const char *format, ...)
+{
+	va_list args;
+
+	fputs("replylog: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return OPTIONS_BAD;
+}
+
+/* A user's word as it may appear in a one-line message. */
+static const char *shown(const char *word, char buf[static 64])
+{
+	size_t i;
+
+	for (i = 0; word[i] && i < 63; i++)
+		buf[i] = word[i] >= 0x20 && word[i] < 0x7f ? word[i] : '?';
+	buf[i] = '\0';
+	if (word[i])
+		memcpy(buf + 60, "...", 3);
+	return buf;
+}
+
+static int number_parse(const char *s, uint64_t *value)
+{
+	if (!*s || s[strspn(s, "0123456789")])
+		return -EINVAL;
+	return size_parse(s, value);
+}
+
+static void store(struct options *o, const struct option_row *row, uint64_t value)
+{
+	uint32_t narrow = (uint32_t)value;
+	char *field = (char *)o + row->offset;
+
+	_Static_assert(sizeof(pid_t) == sizeof(uint32_t), "pid_t is stored as 32 bits");
+	if (row->width == sizeof(narrow))
+		memcpy(field, &narrow, sizeof(narrow));
+	else
+		memcpy(field, &value, sizeof(value));
+}
+
+static enum options_result out_of_range(const struct option_row *row, const char *word)
+{
+	char buf[64];
+
+	if (row->max == UINT64_MAX)
+		return bad("--%s: '%s' does not fit in 64 bits: use a smaller size", row->name,
+			   shown(word, buf));
+	return bad("--%s: '%s' is out of range: use %" PRIu64 " to %" PRIu64 "%s", row->name,
+		   shown(word, buf), row->min, row->max, row->value == VALUE_SIZE ? " bytes" : "");
+}
+
+static enum options_result set(struct options *o, const struct option_row *row, const char *word)
+{
+	uint64_t value;
+	char buf[64];
+	int err;
+
+	err = row->value == VALUE_SIZE ? size_parse(word, &value) : number_parse(word, &value);
+	if (err == -EINVAL && row->value == VALUE_SIZE)
+		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name,
+			   shown(word, buf));
+	if (err == -EINVAL)
+		return bad("--%s: '%s' is not a number: use %" PRIu64 " to %" PRIu64, row->name,
+			   shown(word, buf), row->min, row->max);
+	if (err || value < row->min || value > row->max)
+		return out_of_range(row, word);
+	store(o, row, value);
+	return OPTIONS_RUN;
+}
+
+static enum options_result flushed(void)
+{
+	if (fflush(stdout))
+		return bad("stdout: %s", strerror(errno));
+	return OPTIONS_DONE;
+}
+
+static enum options_result help(void)
+{
+	char left[64];
+
+	printf("usage: replylog -p PID [OPTION ...]\n"
+	       "Log the large replies of a running Valkey or Redis server as JSON lines on stdout.\n\n");
+	for (size_t i = 0; i < ROWS; i++) {
+		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", rows[i].letter ? '-' : ' ',
+			 rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ", " : "  ", rows[i].name,
+			 rows[i].argument ? " " : "", rows[i].argument ? rows[i].argument : "");
+		printf("  %-26s %s", left, rows[i].help);
+		if (rows[i].initial)
+			printf(" (default %s)", rows[i].initial);
+		putchar('\n');
+	}
+	printf("\nSIZE is in the server's units: 1k is 1000 bytes, 1kb is 1024; m, mb, g and gb likewise.\n");
+	return flushed();
+}
+
+static enum options_result version(void)
+{
+	printf("replylog %s\n", REPLYLOG_VERSION);
+	return flushed();
+}
+
+static const struct option_row *row_of(int code)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (code == (rows[i].letter ? rows[i].letter : LONG_ONLY + (int)i))
+			return &rows[i];
+	return NULL;
+}
+
+static void getopt_tables(struct option *longs, char *shorts)
+{
+	/* The colon first: a missing argument is told from an unknown option. */
+	*shorts++ = ':';
+	for (size_t i = 0; i < ROWS; i++) {
+		longs[i].name = rows[i].name;
+		longs[i].has_arg = rows[i].argument ? required_argument : no_argument;
+		longs[i].val = rows[i].letter ? rows[i].letter : LONG_ONLY + (int)i;
+		if (!rows[i].letter)
+			continue;
+		*shorts++ = rows[i].letter;
+		if (rows[i].argument)
+			*shorts++ = ':';
+	}
+}
+
+/*
+ * getopt_long returned ':' or '?'. word is the one before optind, which a short option needs not have passed
+ * yet.
+ */
+static enum options_result refused(int code, const char *word)
+{
+	const struct option_row *row = row_of(optopt);
+	char buf[64];
+
+	if (code == ':')
+		return bad("--%s: needs a value: see replylog --help", row->name);
+	if (row)
+		return bad("--%s: takes no value: see replylog --help", row->name);
+	if (!optopt)
+		return bad("%s: no such option, or short for several: see replylog --help", shown(word, buf));
+	return bad("-%s: no such option: see replylog --help", shown((char[2]){ (char)optopt }, buf));
+}
+
+static enum options_result apply(struct options *o, const struct option_row *row)
+{
+	if (row->letter == 'h')
+		return help();
+	if (row->letter == 'V')
+		return version();
+	if (row->letter == 'p' && o->pid)
+		return bad("--pid: given twice: one replylog observes one server");
+	return set(o, row, optarg);
+}
+
+static void set_defaults(struct options *o)
+{
+	memset(o, 0, sizeof(*o));
+	for (size_t i = 0; i < ROWS; i++)
+		if (rows[i].initial)
+			set(o, &rows[i], rows[i].initial);
+}
+
+static enum options_result finish(struct options *o, int argc, char **argv)
+{
+	char buf[64];
+	uint64_t size;
+
+	if (optind < argc)
+		return bad("'%s': replylog takes options only: see replylog --help",
+			   shown(argv[optind], buf));
+	if (!o->pid)
+		return bad("--pid: not given: name the server, as in replylog -p $(pidof valkey-server)");
+	o->argv_memory = (o->argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
+	for (size = 1; size < o->ring_size;)
+		size *= 2;
+	o->ring_size = size;
+	return OPTIONS_RUN;
+}
+
+enum options_result options_parse(int argc, char **argv, struct options *o)
+{
+	struct option longs[ROWS + 1] = {};
+	enum options_result result;
+	char shorts[2 * ROWS + 2] = {};
+	int code;
+
+	getopt_tables(longs, shorts);
+	set_defaults(o);
+	opterr = 0;
+	optind = 0; /* glibc: start over, also when called again */
+	while ((code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+		if (code == ':' || code == '?')
+			return refused(code, argv[optind - 1]);
+		result = apply(o, row_of(code));
+		if (result != OPTIONS_RUN)
+			return result;
+	}
+	return finish(o, argc, argv);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef REPLYLOG_OPTIONS_H
+#define REPLYLOG_OPTIONS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define REPLYLOG_VERSION "0.1.0"
+
+/* The pages that all clients' argv share: --argv-memory is a multiple of it. */
+#define ARGV_BLOCK_BYTES 16384
+
+struct options {
+	pid_t pid;
+	uint64_t threshold;    /* bytes; 0 logs every reply */
+	uint32_t max_clients;
+	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */
+	uint64_t argv_memory;  /* bytes, rounded up to whole ARGV_BLOCK_BYTES */
+	uint64_t ring_size;    /* bytes, rounded up to a power of two */
+};
+
+/* The values are exit statuses, except that OPTIONS_RUN goes on. */
+enum options_result {
+	OPTIONS_DONE = 0, /* --help or --version was answered on stdout */
+	OPTIONS_RUN = 1,
+	OPTIONS_BAD = 2, /* one line on stderr has said what is wrong and what to do */
+};
+
+/*
+ * Fill *o from the command line, defaults included. Reorders argv as getopt_long does. *o is whole on
+ * OPTIONS_RUN only.
+ */
+enum options_result options_parse(int argc, char **argv, struct options *o);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* From what happens to lines of NDJSON. What the lines promise is docs/SCHEMA.md. */
+#ifndef REPLYLOG_STREAM_H
+#define REPLYLOG_STREAM_H
+
+#include <linux/types.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../bpf/record.h"
+#include "sink.h"
+
+#define STREAM_SCHEMA 1
+
+/* The longest line, its newline included. */
+#define STREAM_LINE_MAX 16384
+
+/* Bytes of each word of the start record that are written; a path may be longer. */
+#define STREAM_WORD_MAX 1024
+
+/* From CLOCK_MONOTONIC, the time of the records, to the wall clock. */
+struct clock_map {
+	int64_t offset_ns; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
+};
+
+/* Measure the offset, anew when the wall clock may have been set. 0 or -errno (then *m is as before). */
+int clock_map_refresh(struct clock_map *m);
+
+struct stream {
+	struct sink *sink;
+	struct clock_map clock;
+	uint64_t replies; /* written so far; also the last seq */
+	uint64_t dropped;
+	char run_id[33];
+	size_t line_len;
+	char line[STREAM_LINE_MAX]; /* the last line, its newline included; not NUL-terminated */
+};
+
+/* Strings are NUL-terminated and the caller's; NULL where unknown. */
+struct stream_start {
+	const char *version;
+	uint32_t server_pid;
+	const char *server_exe;
+	const char *server_build_id;
+	const char *server_version;
+	uint64_t threshold; /* bytes */
+	const char *const *probes;
+	size_t n_probes;
+};
+
+enum stop_reason {
+	STOP_SIGNAL,        /* "signal": SIGINT or SIGTERM */
+	STOP_SERVER_EXITED, /* "server_exited" */
+	STOP_ERROR,         /* "error": replylog cannot go on, stderr says why */
+	STOP_REASONS,
+};
+
+struct stream_stop {
+	enum stop_reason reason;
+	uint64_t hits_main; /* probe hits on the server's main thread */
+	uint64_t hits_io;   /* and on its other threads */
+	uint64_t tally[TALLIES];
+};
+
+/*
+ * Prepare s: a run id of its own, the clock map, lines to sink, which stays the caller's and must outlive s.
+ * 0, or -errno when the kernel gives no random bytes or no time.
+ */
+int stream_init(struct stream *s, struct sink *sink);
+
+/*
+ * Each of these writes one line. 0; the negative errno of the sink, after which the stream is over; or
+ *
+ *   stream_start    -EMSGSIZE  the probes don't fit in a line: nothing is written
+ *   stream_reply    -EBADMSG   rec, of size bytes with its head, is no record of ours (shorter than it says,
+ *                              or a number that is no name): nothing is written
+ *   stream_dropped  -EINVAL    no such reason
+ *   stream_stop     -EINVAL    no such reason
+ *
+ * stream_dropped is to be called before the stream_reply that follows the loss. A count of 0 writes nothing.
+ */
+int stream_start(struct stream *s, const struct stream_start *start);
+int stream_reply(struct stream *s, const struct reply_record *rec, size_t size);
+int stream_dropped(struct stream *s, enum loss reason, uint64_t count);
+int stream_stop(struct stream *s, const struct stream_stop *stop);
+
+#endif
