@@ -186,11 +186,11 @@ static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64
 	entry->len = len;
 }
 
-/* A command is complete; pending bytes of its head are in the run that is not appended yet. */
-static __always_inline void argv_push(struct connection *conn, __u32 pending, __u64 now, __u64 bytes)
+/* A command is complete: its head is, or will be when the run is appended, len bytes at off of the page. */
+static __always_inline void argv_push(struct connection *conn, __u32 off, __u32 len, __u64 now, __u64 bytes)
 {
-	__u32 off = conn->request.head_off, i;
 	struct argv_block *block;
+	__u32 i;
 
 	if (conn->head_lost)
 		return;
@@ -200,8 +200,7 @@ static __always_inline void argv_push(struct connection *conn, __u32 pending, __
 		env_opaque(i);
 		if (i >= BLOCK_ENTRIES)
 			return;
-		entry_set(&block->entry[i], now, bytes, off, block->page.used + pending - off,
-			  outstanding(conn));
+		entry_set(&block->entry[i], now, bytes, off, len, outstanding(conn));
 		block->page.entries = i + 1;
 		return;
 	}
@@ -209,8 +208,7 @@ static __always_inline void argv_push(struct connection *conn, __u32 pending, __
 	env_opaque(i);
 	if (i >= INLINE_ENTRIES)
 		return;
-	entry_set(&conn->argv.entry[i], now, bytes, off, conn->argv.page.used + pending - off,
-		  outstanding(conn));
+	entry_set(&conn->argv.entry[i], now, bytes, off, len, outstanding(conn));
 	conn->argv.page.entries = i + 1;
 }
 

@@ -192,6 +192,78 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 	return reply_element_done(conn, work);
 }
 
+/* Replies that reply_whole() looks at in one step. */
+#define WHOLE_REPLIES 4
+
+/* The size of the reply or element that starts here when it is a short line or a bulk and all in avail, else 0. */
+static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
+{
+	__u64 marks, n = 0;
+	int size;
+
+	if (*start == '$') {
+		size = resp_short_number(start, &n);
+		if (!size)
+			size = resp_number(start, avail, &n);
+		return size > 0 && size + n + 2 <= avail ? size + n + 2 : 0;
+	}
+	if (!reply_is_line(*start))
+		return 0;
+	marks = bytes_equal(env_load64(start), '\n');
+	size = marks ? bytes_count(bytes_below(marks)) + 1 : 0;
+	return (__u32)size <= avail ? size : 0;
+}
+
+/*
+ * The short cut for small replies that lie in the window: a few of them at once, with nothing stored in between. Stops
+ * at what is large, cut, nested or unasked. How many bytes were passed.
+ */
+static __always_inline __u32 reply_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
+{
+	__u64 asked = outstanding(conn), small = reply_threshold(), size;
+	__u32 at = 0, i;
+
+	for (i = 0; i < WHOLE_REPLIES; i++) {
+		env_opaque(at);
+		if (at >= WINDOW || at >= avail || i >= asked)
+			break;
+		size = reply_whole_size(start + at, avail - at);
+		if (!size || size >= small)
+			break;
+		at += size;
+	}
+	conn->reply.start += at;
+	conn->reply_seq += i;
+	work->cur.pos += at;
+	return at;
+}
+
+/* The same for the elements of an aggregate; it is for the caller to see whether the last one is there. */
+static __always_inline __u32 reply_whole_elements(struct connection *conn, struct work *work, const __u8 *start,
+						  __u32 avail)
+{
+	__u64 owed = conn->reply.owed, size;
+	__u32 at = 0, i;
+
+	for (i = 0; i < WHOLE_REPLIES; i++) {
+		env_opaque(at);
+		if (at >= WINDOW || at >= avail || i >= owed)
+			break;
+		size = reply_whole_size(start + at, avail - at);
+		if (!size)
+			break;
+		at += size;
+	}
+	conn->reply.owed -= i;
+	work->cur.pos += at;
+	return at;
+}
+
+static __always_inline long reply_go_on(struct connection *conn, struct work *work)
+{
+	return work->cur.pos == work->cur.end ? reply_more(conn, work) : 0;
+}
+
 static long reply_step(__u32 i, void *data)
 {
 	struct connection *conn = ((struct frame *)data)->conn;
@@ -209,6 +281,13 @@ static long reply_step(__u32 i, void *data)
 	bytes = work->bytes + pos;
 	if (conn->reply.line)
 		return reply_line(conn, work, bytes, avail);
+	if (!conn->reply.owed) {
+		if (reply_whole(conn, work, bytes, avail))
+			return reply_go_on(conn, work);
+	} else if (reply_whole_elements(conn, work, bytes, avail)) {
+		reply_element_done(conn, work);
+		return reply_go_on(conn, work);
+	}
 	if (!conn->reply.owed && reply_begin(conn, *bytes))
 		return reply_verdict(work, REPLY_UNASKED);
 	return reply_header(conn, work, bytes, avail);
@@ -232,9 +311,12 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	struct frame frame = { .conn = conn, .work = work };
 	__u64 steps = 2 * len + 2 * IOV_MAX + 4;
 
-	carry_restore(&r->carry, work);
+	if (r->carried)
+		carry_restore(&r->carry, work);
 	work->now = 0;
 	work->verdict = REPLY_OK;
+	if (!r->skip)
+		reply_more(conn, work);
 	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)

@@ -72,15 +72,30 @@ static __always_inline __u64 request_position(struct connection *conn, struct wo
 	return conn->read_bytes - cursor_unparsed(&work->cur);
 }
 
+/* The page has no entry left for one more command. */
+env_noinline int request_turn_page(struct connection *conn, struct work *work)
+{
+	request_flush(conn, work);
+	return argv_open_block(conn);
+}
+
+/* A command begins at pos. Where in the page its head is going to be. */
+static __always_inline __u32 request_head_start(struct connection *conn, struct work *work)
+{
+	struct argv_page *page = argv_page(conn);
+
+	if (!conn->head_lost && page->entries >= (conn->in_block ? BLOCK_ENTRIES : INLINE_ENTRIES)) {
+		request_turn_page(conn, work);
+		page = argv_page(conn);
+	}
+	return page->used + (work->cur.pos - work->run);
+}
+
 static __always_inline void request_begin(struct connection *conn, struct work *work, __u8 state)
 {
 	struct request_framing *q = &conn->request;
 
-	if (!conn->head_lost && argv_page(conn)->entries >= (conn->in_block ? BLOCK_ENTRIES : INLINE_ENTRIES)) {
-		request_flush(conn, work);
-		argv_open_block(conn);
-	}
-	q->head_off = argv_page(conn)->used + (work->cur.pos - work->run);
+	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
 	q->after_client = 0;
@@ -103,8 +118,10 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 static __always_inline void request_complete(struct connection *conn, struct work *work, __u32 line_end)
 {
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
+	__u32 off = conn->request.head_off;
 
-	argv_push(conn, pending, work->now, request_position(conn, work) - conn->request.command_start);
+	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
+		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
 	request_boundary(conn, work);
 }
@@ -360,6 +377,45 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 	return STEP_ON;
 }
 
+/* Arguments of a command that request_whole() looks at. */
+#define WHOLE_ARGS 4
+
+/*
+ * The short cut that most commands take: "*<1-4>", arguments of at most 128 bytes, all of it in the window. Nothing is
+ * stored until the whole command is seen. False: not such a command, nothing is changed.
+ */
+static __always_inline bool request_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
+{
+	__u64 word = env_load64(start), len = 0;
+	__u32 args = (word >> 8 & 0xff) - '0', at = 4, i;
+	int size;
+
+	if ((word & 0xffff00ff) != WORD4('*', 0, '\r', '\n') || args - 1 >= WHOLE_ARGS || conn->head_lost)
+		return false;
+	for (i = 0; i < WHOLE_ARGS; i++) {
+		if (i == args)
+			break;
+		env_opaque(at);
+		if (at >= WINDOW || at >= avail || start[at] != '$')
+			return false;
+		size = resp_short_number(start + at, &len);
+		if (!size)
+			size = resp_number(start + at, avail - at, &len);
+		if (size <= 0 || len > ARGV_MAX_ARG_BYTES)
+			return false;
+		at += size;
+		if (!i && (at >= avail || at >= WINDOW || command_suspect(len, start[at])))
+			return false;
+		at += len + 2;
+		if (at > avail)
+			return false;
+	}
+	argv_push(conn, request_head_start(conn, work), at, work->now, at);
+	conn->read_seq++;
+	work->cur.pos += at;
+	return true;
+}
+
 static long request_step(__u32 i, void *data)
 {
 	struct connection *conn = ((struct frame *)data)->conn;
@@ -379,6 +435,8 @@ static long request_step(__u32 i, void *data)
 		return request_argument(conn, work, bytes, avail);
 	if (conn->request.state == REQUEST_INLINE)
 		return request_inline(conn, work, bytes, avail);
+	if (request_whole(conn, work, bytes, avail))
+		return work->cur.pos == work->cur.end ? request_more(conn, work) : STEP_ON;
 	if (*bytes == '*')
 		return request_multibulk(conn, work, bytes, avail);
 	request_begin(conn, work, REQUEST_INLINE);
@@ -398,13 +456,16 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 
 	argv_before_read(conn);
 	conn->read_bytes += len;
-	carry_restore(&q->carry, work);
+	if (q->carried)
+		carry_restore(&q->carry, work);
 	cursor_on_buffer(&work->cur, addr, len, q->carried);
 	work->now = now;
 	work->verdict = REQUEST_OK;
 	work->run = work->cur.pos;
+	request_more(conn, work);
 	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
-	request_flush(conn, work); /* a verdict may have left a run behind */
+	if (work->verdict)
+		request_flush(conn, work); /* a verdict leaves a run behind */
 	q->carried = work->cur.end - work->cur.pos;
 	if (q->carried)
 		carry_save(&q->carry, work, work->cur.end);

@@ -99,6 +99,32 @@ static __always_inline int resp_long_number(const __u8 *header, __u32 avail, __u
 	return 9 + n + 2;
 }
 
+#define CRLF ('\r' | '\n' << 8)
+
+/*
+ * A header of one to three digits, which most are: its size, or 0 when it is not one. May claim bytes that are not there
+ * yet: the caller compares the size with what it has.
+ */
+static __always_inline int resp_short_number(const __u8 *header, __u64 *value)
+{
+	__u64 word = env_load64(header);
+	__u32 first = (word >> 8 & 0xff) - '0', second = (word >> 16 & 0xff) - '0', third = (word >> 24 & 0xff) - '0';
+
+	if ((word >> 16 & 0xffff) == CRLF && first <= 9) {
+		*value = first;
+		return 4;
+	}
+	if ((word >> 24 & 0xffff) == CRLF && first <= 9 && second <= 9) {
+		*value = 10 * first + second;
+		return 5;
+	}
+	if ((word >> 32 & 0xffff) == CRLF && first <= 9 && second <= 9 && third <= 9) {
+		*value = 100 * first + 10 * second + third;
+		return 6;
+	}
+	return 0;
+}
+
 /*
  * The number in the header that starts at header (its type byte), of which avail bytes are there; the memory behind
  * them is readable for RESP_HEADER_MAX + 8 bytes and may hold anything. Returns the header's size and sets *value, or

@@ -68,7 +68,6 @@ static int block_take(__u32 *index)
 	if (!host.free_count)
 		return -1;
 	*index = host.free[--host.free_count];
-	memset(&host.block[*index], 0xa5, sizeof(host.block[0]));
 	return 0;
 }
 
