@@ -19,7 +19,7 @@ Q :=
 msg :=
 else
 Q := @
-msg = @printf '  %-8s %s\n' "$(1)" "$(2)";
+msg = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-8s %s\n' "$(1)" "$(2)")
 endif
 
 WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter

@@ -23,56 +23,63 @@ static __always_inline bool tap_wanted(void)
 	return bpf_get_current_pid_tgid() >> 32 == target_tgid && engine.ready;
 }
 
-static __always_inline struct thread *tap_thread(__u64 flags)
+/* This thread's slot, plus 1; 0: it has none, or there is none left. */
+static __always_inline __u32 tap_slot(__u64 flags)
 {
-	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, flags);
+	struct thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, flags);
+
+	if (!thread)
+		return 0;
+	if (!thread->slot && flags) {
+		__u32 slot = __sync_fetch_and_add(&engine.threads, 1);
+
+		if (slot < THREADS_MAX)
+			thread->slot = slot + 1;
+	}
+	return thread->slot;
 }
 
-/* Finds this thread's areas, or gives it some. */
-static __always_inline bool tap_worker(struct thread *thread, struct worker *worker)
+static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
 {
-	__u32 slot;
-
-	if (!thread->slot) {
-		slot = __sync_fetch_and_add(&engine.threads, 1);
-		if (slot >= THREADS_MAX)
-			return false;
-		thread->slot = slot + 1;
-	}
-	slot = thread->slot - 1;
+	slot--;
 	worker->scratch = bpf_map_lookup_elem(&scratches, &slot);
 	worker->stats = bpf_map_lookup_elem(&thread_stats, &slot);
 	return worker->scratch && worker->stats;
 }
 
-static __always_inline bool tap_hit(struct thread *thread, struct worker *worker)
+/* Counts a hit and finds this thread's areas, giving it some on its first. Its slot, or 0 when there is no room. */
+static __always_inline __u32 tap_hit(struct worker *worker)
 {
-	if (!thread || !tap_worker(thread, worker)) {
+	__u32 slot = tap_slot(BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!tap_worker(slot, worker)) {
 		count_loss(LOSS_NO_SCRATCH);
-		return false;
+		return 0;
 	}
 	if (!worker->stats->hits++)
 		worker->stats->tid = (__u32)bpf_get_current_pid_tgid();
-	return true;
+	return slot;
 }
 
-/* 0, or 1 when the return is of no interest. */
-static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
+/* The slot of the thread that now waits for the call's return; 0 when the return is of no interest. */
+static __always_inline __u32 tap_enter(struct pt_regs *ctx, enum io_op op)
 {
-	struct thread *thread;
 	struct worker worker;
+	struct call *call;
+	__u32 slot;
 
 	if (!tap_wanted())
-		return 1;
-	thread = tap_thread(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!tap_hit(thread, &worker))
-		return 1;
-	thread->op = op;
-	thread->conn = PT_REGS_PARM1(ctx);
-	thread->addr = PT_REGS_PARM2(ctx);
-	thread->len = PT_REGS_PARM3(ctx);
-	thread->sp = PT_REGS_SP(ctx);
-	return 0;
+		return 0;
+	slot = tap_hit(&worker);
+	if (!slot)
+		return 0;
+	call = &worker.scratch->call;
+	call->op = op;
+	call->conn = PT_REGS_PARM1(ctx);
+	call->addr = PT_REGS_PARM2(ctx);
+	call->len = PT_REGS_PARM3(ctx);
+	call->sp = PT_REGS_SP(ctx);
+	return slot;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -82,26 +89,26 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 #define RETURN_SP(sp) (sp)
 #endif
 
-static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
+static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op, __u32 slot)
 {
 	__s32 bytes = PT_REGS_RC(ctx);
-	struct thread *thread;
 	struct worker worker;
+	struct call *call;
 
-	if (!tap_wanted())
+	if (!tap_wanted() || !tap_worker(slot, &worker))
 		return 0;
-	thread = tap_thread(0);
-	if (!thread || thread->op != op || RETURN_SP(thread->sp) != PT_REGS_SP(ctx))
+	call = &worker.scratch->call;
+	if (call->op != op || RETURN_SP(call->sp) != PT_REGS_SP(ctx))
 		return 0;
-	thread->op = IO_NONE;
-	if (bytes <= 0 || !tap_worker(thread, &worker))
+	call->op = IO_NONE;
+	if (bytes <= 0)
 		return 0;
 	if (op == IO_READ)
-		engine_read(&worker, thread->conn, thread->addr, bytes);
+		engine_read(&worker, call->conn, call->addr, bytes);
 	else if (op == IO_WRITE)
-		engine_write(&worker, thread->conn, thread->addr, bytes);
+		engine_write(&worker, call->conn, call->addr, bytes);
 	else
-		engine_writev(&worker, thread->conn, thread->addr, thread->len, bytes);
+		engine_writev(&worker, call->conn, call->addr, call->len, bytes);
 	return 0;
 }
 
@@ -111,21 +118,33 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 
 	if (!tap_wanted())
 		return 0;
-	if (tap_hit(tap_thread(BPF_LOCAL_STORAGE_GET_F_CREATE), &worker))
+	if (tap_hit(&worker))
 		engine_close(&worker, PT_REGS_PARM1(ctx));
 	return 0;
 }
 
 /*
- * One program per function and way of attaching; only those that this kernel can attach are loaded (user/attach.c).
- * A session (Linux 6.13, d920179b3d48) is entry and return in one, and leaves out the return when the entry says so.
+ * A session (Linux 6.13, d920179b3d48) is entry and return in one: it leaves out the return when the entry says so, and
+ * carries a word from one to the other.
  */
 extern bool bpf_session_is_return(void) __ksym __weak;
+extern __u64 *bpf_session_cookie(void) __ksym __weak;
 
+static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
+{
+	__u64 *slot = bpf_session_cookie();
+
+	if (bpf_session_is_return())
+		return tap_return(ctx, op, *slot);
+	*slot = tap_enter(ctx, op);
+	return !*slot;
+}
+
+/* One program per function and way of attaching; only those that this kernel can attach are loaded (user/probes.c). */
 #define CONNECTION_TAP(name, op)                                                                                       \
 	SEC("?uprobe") int name##_session(struct pt_regs *ctx)                                                          \
 	{                                                                                                              \
-		return bpf_session_is_return() ? tap_return(ctx, op) : tap_enter(ctx, op);                             \
+		return tap_session(ctx, op);                                                                           \
 	}                                                                                                              \
 	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)                                                            \
 	{                                                                                                              \
@@ -134,7 +153,7 @@ extern bool bpf_session_is_return(void) __ksym __weak;
 	}                                                                                                              \
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)                                                           \
 	{                                                                                                              \
-		return tap_return(ctx, op);                                                                            \
+		return tap_return(ctx, op, tap_slot(0));                                                               \
 	}
 
 CONNECTION_TAP(conn_read, IO_READ)

@@ -50,11 +50,6 @@ struct {
 /* Which of the scratch areas is this thread's. Small, because newer kernels refuse task storage of several pages. */
 struct thread {
 	__u32 slot; /* plus 1; 0: none yet */
-	__u32 op;   /* enum io_op of the call under way */
-	__u64 conn; /* its arguments */
-	__u64 addr;
-	__u64 len;
-	__u64 sp;   /* where its return address is; matches the return to the entry */
 };
 
 struct {
@@ -64,12 +59,23 @@ struct {
 	__type(value, struct thread);
 } threads SEC(".maps");
 
+/* A call of the server's that is under way in a thread. */
+struct call {
+	__u32 op;   /* enum io_op; 0: none */
+	__u32 pad;
+	__u64 conn; /* its arguments */
+	__u64 addr;
+	__u64 len;
+	__u64 sp;   /* where its return address is; matches the return to the entry */
+};
+
 /*
  * Per thread and not per CPU: since Linux 6.0 these programs are preemptible, and another one may run on the same CPU
  * before this one is done.
  */
 struct scratch {
 	struct work work;
+	struct call call;
 	struct {
 		struct reply_record reply;
 		__u8 head[2 * BLOCK_PART];
