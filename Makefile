@@ -31,8 +31,10 @@ LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf 2>/dev/null || echo -lbpf -le
 BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
 
 USER_OBJECTS := $(patsubst user/%.c,$(OUTPUT)/user/%.o,$(wildcard user/*.c))
-# What unit tests link: everything but main and what needs the skeleton or the kernel.
-LIB_OBJECTS := $(filter-out $(addprefix $(OUTPUT)/user/,main.o engine.o attach.o),$(USER_OBJECTS))
+# What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
+	$(filter-out $(addprefix $(OUTPUT)/user/,main.o engine.o probes.o run.o),$(USER_OBJECTS)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -74,19 +76,26 @@ $(OUTPUT)/arm64/replylog.bpf.o: bpf/replylog.bpf.c Makefile
 $(OUTPUT)/tests/%: tests/unit/%.c $(LIB_OBJECTS) Makefile
 	$(call msg,TEST,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MF $@.d $(TEST_CFLAGS) $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -Itests/unit -MF $@.d $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
+
+$(OUTPUT)/sanitized/%.o: user/%.c Makefile
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@
 
 unit-build: $(UNIT_TESTS)
 
 unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
-# A fuzzer includes or links what it tests, built again with the sanitizers.
-$(OUTPUT)/fuzz/%: tests/fuzz/%.c $(wildcard user/*.c user/*.h bpf/*.h) Makefile
+# What the fuzzers link, built for them: the way from a record to a line.
+FUZZ_SOURCES := $(addprefix user/,argv.c json.c redact.c sink.c stream.c)
+
+$(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=undefined $< -o $@
+		-fno-sanitize-recover=undefined $< $(FUZZ_SOURCES) -o $@
 
 fuzz: $(FUZZERS)
 

@@ -40,30 +40,36 @@ static __always_inline void page_start(struct argv_page *page, __u64 first_seq)
 	page->used = 0;
 }
 
-/* Copies n bytes of an unfinished head from where it was to the start of a new block. */
-static __always_inline int head_move(struct connection *conn, struct argv_block *from, __u32 off, __u32 n,
-				     struct argv_block *to)
+/*
+ * Copies a head of len bytes out of a page, in two parts: 0, or -1 when it does not lie in the page. limit is the end of
+ * what can be used in the page, part the room behind it.
+ */
+static __always_inline int head_copy(__u8 *to, const __u8 *page, __u32 off, __u32 len, const __u32 limit,
+				     const __u32 part)
 {
-	__u32 first = n < BLOCK_PART ? n : BLOCK_PART, second = n - first, second_off = off + BLOCK_PART;
+	__u32 first = len < part ? len : part, second = len - first, second_off = off + part;
 
 	env_opaque(off);
 	env_opaque(first);
 	env_opaque(second);
 	env_opaque(second_off);
-	if (!from) {
-		if (off > INLINE_LIMIT + INLINE_RUN || first > INLINE_PART)
-			return -1;
-		return env_copy(to->bytes, first, conn->argv.bytes + off);
-	}
-	if (off > BLOCK_LIMIT + BLOCK_RUN || first > BLOCK_PART)
-		return -1;
-	if (env_copy(to->bytes, first, from->bytes + off))
+	if (off > limit || first > part || env_copy(to, first, page + off))
 		return -1;
 	if (!second)
 		return 0;
-	if (second_off > BLOCK_LIMIT + BLOCK_RUN || second > BLOCK_PART)
+	if (second_off > limit || second > part)
 		return -1;
-	return env_copy(to->bytes + BLOCK_PART, second, from->bytes + second_off);
+	return env_copy(to + part, second, page + second_off);
+}
+
+static __always_inline int head_from_block(__u8 *to, const struct argv_block *block, __u32 off, __u32 len)
+{
+	return head_copy(to, block->bytes, off, len, BLOCK_LIMIT + BLOCK_RUN, BLOCK_PART);
+}
+
+static __always_inline int head_from_inline(__u8 *to, const struct argv_inline *argv, __u32 off, __u32 len)
+{
+	return head_copy(to, argv->bytes, off, len, INLINE_LIMIT + INLINE_RUN, INLINE_PART);
 }
 
 /* The heads of the command at hand and of those after it, until argv_make_room() finds a page again, are lost. */
@@ -83,6 +89,7 @@ env_noinline int argv_open_block(struct connection *conn)
 	bool partial = conn->request.state != REQUEST_BOUNDARY && !conn->head_lost;
 	__u32 len = partial ? page->used - conn->request.head_off : 0, index = 0;
 	struct argv_block *block;
+	int err;
 
 	if (outstanding(conn) >= pipeline_limit() || conn->blocks_to - conn->blocks_from >= CONNECTION_BLOCKS) {
 		argv_lose(conn, page, ARGV_LOST_DEPTH);
@@ -96,7 +103,13 @@ env_noinline int argv_open_block(struct connection *conn)
 	if (!block)
 		return -1;
 	page_start(&block->page, conn->read_seq);
-	if (len && head_move(conn, old, conn->request.head_off, len, block)) {
+	if (!len)
+		err = 0;
+	else if (old)
+		err = head_from_block(block->bytes, old, conn->request.head_off, len);
+	else
+		err = head_from_inline(block->bytes, &conn->argv, conn->request.head_off, len);
+	if (err) {
 		block_give(index);
 		argv_lose(conn, page, ARGV_LOST_MEMORY);
 		return -1;

@@ -39,7 +39,7 @@ struct argv_page {
  */
 #define INLINE_LIMIT 640
 #define INLINE_RUN (640 + CARRY)
-#define INLINE_PART (INLINE_LIMIT + INLINE_RUN)
+#define INLINE_PART ((INLINE_LIMIT + INLINE_RUN) / 2)
 #define INLINE_ENTRIES 32
 
 #define BLOCK_LIMIT ARGV_HEAD_MAX
@@ -59,10 +59,12 @@ struct argv_block {
 	__u8 bytes[BLOCK_LIMIT + BLOCK_RUN + BLOCK_PART];
 };
 
-_Static_assert(sizeof(struct argv_block) <= 16384, "a block of the pool is what --argv-memory counts in");
+_Static_assert(sizeof(struct argv_block) <= ARGV_BLOCK_BYTES, "a block of the pool is what --argv-memory counts in");
 
-/* Blocks one connection can hold: at BLOCK_ENTRIES commands each, more than the largest --max-pipeline. */
-#define CONNECTION_BLOCKS 64
+/* Blocks one connection can hold: 2 MiB of heads, or more commands than the largest --max-pipeline. */
+#define CONNECTION_BLOCKS 256
+
+_Static_assert(CONNECTION_BLOCKS * BLOCK_ENTRIES >= PIPELINE_MAX, "--max-pipeline can be kept");
 
 enum connection_mode {
 	MODE_UNJOINED = 0, /* older than the attach and not at a known boundary */
@@ -122,7 +124,7 @@ struct connection {
 	__u8 head_lost;    /* the head of the command at hand can't be kept */
 	__u8 lost_reason;  /* enum argv_status of the last loss */
 	__u8 pad[3];
-	__u32 block[CONNECTION_BLOCKS];
+	__u16 block[CONNECTION_BLOCKS];
 	struct argv_inline argv;
 };
 

@@ -12,30 +12,14 @@ static __u64 reply_threshold(void)
 	return threshold;
 }
 
-/* Copies the head behind the record. Its length, or 0. */
-static __always_inline __u32 emit_head(struct connection *conn, struct scratch *scratch, const struct argv_found *found)
+/* Copies the head behind the record. 0, or -1 when it is not there. */
+static __always_inline int emit_head(struct connection *conn, struct scratch *scratch, const struct argv_found *found)
 {
-	__u32 off = found->entry.off, len = found->entry.len;
-	__u32 first = len < BLOCK_PART ? len : BLOCK_PART, second = len - first, second_off = off + BLOCK_PART;
+	const struct argv_entry *entry = &found->entry;
 
-	env_opaque(off);
-	env_opaque(first);
-	env_opaque(second);
-	env_opaque(second_off);
-	if (!found->block) {
-		if (off > INLINE_LIMIT + INLINE_RUN || first > INLINE_PART)
-			return 0;
-		return env_copy(scratch->out.head, first, conn->argv.bytes + off) ? 0 : first;
-	}
-	if (off > BLOCK_LIMIT + BLOCK_RUN || first > BLOCK_PART)
-		return 0;
-	if (env_copy(scratch->out.head, first, found->block->bytes + off))
-		return 0;
-	if (!second)
-		return first;
-	if (second_off > BLOCK_LIMIT + BLOCK_RUN || second > BLOCK_PART)
-		return 0;
-	return env_copy(scratch->out.head + BLOCK_PART, second, found->block->bytes + second_off) ? 0 : len;
+	if (found->block)
+		return head_from_block(scratch->out.head, found->block, entry->off, entry->len);
+	return head_from_inline(scratch->out.head, &conn->argv, entry->off, entry->len);
 }
 
 /* The command that the reply at hand answers: its head and what is known of its reading. */
@@ -56,9 +40,11 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	rec->request_bytes = found.entry.request_bytes;
 	if (found.entry.pipelined)
 		rec->kind = KIND_PIPELINED;
-	rec->argv_len = emit_head(conn, scratch, &found);
-	if (rec->argv_len < found.entry.len)
+	if (emit_head(conn, scratch, &found)) {
 		rec->argv_status = ARGV_LOST_MEMORY;
+		return;
+	}
+	rec->argv_len = found.entry.len;
 	rec->argv_cut = scratch->out.head[0] != '*' && rec->argv_len >= ARGV_LINE_MAX;
 }
 

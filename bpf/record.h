@@ -22,6 +22,11 @@
 /* An inline command's line (the server takes up to 64 KiB) is kept up to here, or up to the word that passes it. */
 #define ARGV_LINE_MAX (ARGV_HEAD_MAX - 16)
 
+/* Upper limits of --max-pipeline (commands) and --argv-memory (blocks, whose numbers have 16 bits). */
+#define PIPELINE_MAX 16384
+#define ARGV_BLOCKS_MAX 65536
+#define ARGV_BLOCK_BYTES 16384
+
 enum reply_kind {
 	KIND_SIMPLE = 0,    /* nothing else was outstanding on the connection from request to reply */
 	KIND_PIPELINED = 1, /* other commands of the same client were outstanding at the same time */
@@ -85,10 +90,10 @@ _Static_assert(sizeof(struct reply_record) == 80, "reply_record is shared: no im
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {
 	LOSS_RING_FULL,          /* records: the ring buffer had no room */
-	LOSS_CLIENTS_FULL,       /* connections: more than --max-clients at once, not followed */
-	LOSS_FRAMING,            /* connections: bytes that are no RESP; left alone until they close */
+	LOSS_CLIENTS_FULL,       /* reads: on connections beyond --max-clients, which are not followed */
+	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
-	LOSS_NO_SCRATCH,         /* reads and writes: no memory for the thread's scratch area */
+	LOSS_NO_SCRATCH,         /* reads and writes: on a thread beyond THREADS_MAX */
 	LOSS_KINDS,
 };
 

@@ -207,6 +207,7 @@ static int decode_inline(struct argv *a, struct reader *r, bool cut)
 	char *text;
 
 	a->truncated = cut;
+	a->argc_known = !cut;
 	for (a->argc = 0; skip_blanks(r); a->argc++) {
 		text = a->n < ARGV_MAX_ARGS ? a->text + a->n * ARGV_MAX_ARG_BYTES : unkept;
 		/* Of a line that was cut, the closing quote may be in the part that is gone. */
@@ -226,6 +227,7 @@ int argv_decode(struct argv *a, const void *head, size_t len, bool cut)
 	int err;
 
 	a->n = 0;
+	a->argc_known = true;
 	if (len && *r.p == '*')
 		err = decode_multibulk(a, &r);
 	else

@@ -17,7 +17,8 @@ struct argv_arg {
 };
 
 struct argv {
-	uint64_t argc;  /* arguments the command had; of a cut inline line, those seen */
+	uint64_t argc;  /* arguments the command had */
+	bool argc_known; /* false: of an inline line that was cut, argc counts those seen */
 	unsigned int n; /* arguments kept, at least 1 and at most ARGV_MAX_ARGS */
 	bool truncated; /* an argument is shorter than it was, or arguments are missing */
 	struct argv_arg arg[ARGV_MAX_ARGS];

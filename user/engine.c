@@ -35,16 +35,16 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
 }
 
-/* Of the variants of each program, only those that mode attaches. */
-static void choose_programs(struct replylog_bpf *skel, enum attach_mode mode)
+/* Of the variants of each program, only those that this way attaches. */
+static void choose_programs(struct replylog_bpf *skel, enum attach_choice how)
 {
 	const struct probe *probe;
 
-	for (probe = probes_of(mode); probe->program; probe++) {
+	for (probe = probes_of(how); probe->program; probe++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
 
 		bpf_program__set_autoload(program, true);
-		if (mode != ATTACH_PERF)
+		if (how != ATTACH_PERF)
 			bpf_program__set_expected_attach_type(program, probe->attach_type);
 	}
 }
@@ -61,17 +61,17 @@ static int fill_free_blocks(struct replylog_bpf *skel)
 }
 
 int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		enum attach_mode mode)
+		enum attach_choice how)
 {
 	int err;
 
 	libbpf_set_print(keep_warning);
-	engine->mode = mode;
+	engine->how = how;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
 		return complain("opening the BPF programs: %s: %s", strerror(errno), last_warning);
 	configure(engine->skel, options, target);
-	choose_programs(engine->skel, mode);
+	choose_programs(engine->skel, how);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");

@@ -15,15 +15,15 @@ struct replylog_bpf;
 
 struct engine {
 	struct replylog_bpf *skel;
-	enum attach_mode mode;
+	enum attach_choice how;
 };
 
 /*
- * Loads the programs that mode attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
+ * Loads the programs that this way attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
  * Either way engine_unload() gives back what it holds.
  */
 int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		enum attach_mode mode);
+		enum attach_choice how);
 void engine_unload(struct engine *engine);
 
 /* From now on (or no longer) the probes act. */

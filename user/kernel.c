@@ -22,11 +22,11 @@
 #define CAP_BPF 39
 #endif
 
-const char *attach_mode_name(enum attach_mode mode)
+const char *attach_name(enum attach_choice how)
 {
-	static const char *const names[] = { "uprobe_session", "uprobe_multi", "perf" };
+	static const char *const names[] = { "auto", "uprobe_session", "uprobe_multi", "perf" };
 
-	return names[mode];
+	return names[how];
 }
 
 /* A program that does nothing, to ask what it may be attached to. Its fd, or -errno. */
@@ -69,7 +69,7 @@ static bool has_capability(int cap)
 }
 
 /* perf uprobes need CAP_SYS_ADMIN (ba677dbe77af, and before it wherever perf_event_paranoid is 3). */
-static int check_capabilities(enum attach_mode mode)
+static int check_capabilities(enum attach_choice how)
 {
 	if (has_capability(CAP_SYS_ADMIN))
 		return 0;
@@ -77,8 +77,8 @@ static int check_capabilities(enum attach_mode mode)
 		return complain("not permitted: CAP_BPF is missing: run as root");
 	if (!has_capability(CAP_PERFMON))
 		return complain("not permitted: CAP_PERFMON is missing: run as root");
-	if (mode == ATTACH_PERF)
-		return complain("not permitted: CAP_SYS_ADMIN is missing (this kernel has no uprobe_multi): run as root");
+	if (how == ATTACH_PERF)
+		return complain("not permitted: CAP_SYS_ADMIN is missing, which perf uprobes need: run as root");
 	return 0;
 }
 
@@ -104,17 +104,34 @@ static int check_features(void)
 	return 0;
 }
 
-int kernel_check(enum attach_mode *mode)
+static bool has_attach(enum attach_choice how)
+{
+	switch (how) {
+	case ATTACH_SESSION:
+		return has_uprobe_link(ATTACH_TYPE_SESSION);
+	case ATTACH_MULTI:
+		return has_uprobe_link(ATTACH_TYPE_MULTI);
+	default:
+		return true;
+	}
+}
+
+static int choose_attach(enum attach_choice *how)
+{
+	if (*how != ATTACH_AUTO && !has_attach(*how))
+		return complain("--attach: this kernel has no %s: use auto", attach_name(*how));
+	if (*how == ATTACH_AUTO)
+		*how = ATTACH_SESSION;
+	while (!has_attach(*how))
+		++*how;
+	return 0;
+}
+
+int kernel_check(enum attach_choice *how)
 {
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
 		return complain("not permitted: CAP_BPF is missing: run as root");
-	if (has_uprobe_link(ATTACH_UPROBE_SESSION))
-		*mode = ATTACH_SESSION;
-	else if (has_uprobe_link(ATTACH_UPROBE_MULTI))
-		*mode = ATTACH_MULTI;
-	else
-		*mode = ATTACH_PERF;
-	if (check_capabilities(*mode))
+	if (choose_attach(how) || check_capabilities(*how))
 		return -1;
 	return check_features();
 }

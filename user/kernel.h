@@ -3,23 +3,22 @@
 #ifndef REPLYLOG_KERNEL_H
 #define REPLYLOG_KERNEL_H
 
+#include "options.h"
+
 #include <stdbool.h>
 
 /* bpf_attach_type of include/uapi/linux/bpf.h, by number: the installed header may be older than the kernel. */
-#define ATTACH_UPROBE_MULTI 48   /* Linux 6.6, 89ae89f53d20 */
-#define ATTACH_UPROBE_SESSION 57 /* Linux 6.13, d920179b3d48 */
+#define ATTACH_TYPE_MULTI 48   /* Linux 6.6, 89ae89f53d20 */
+#define ATTACH_TYPE_SESSION 57 /* Linux 6.13, d920179b3d48 */
 
-/* How uprobes are attached, best first. */
-enum attach_mode {
-	ATTACH_SESSION, /* uprobe_multi, entry and return in one program */
-	ATTACH_MULTI,   /* uprobe_multi */
-	ATTACH_PERF,    /* perf events */
-};
+/* "uprobe_session", "uprobe_multi" or "perf" */
+const char *attach_name(enum attach_choice how);
 
-const char *attach_mode_name(enum attach_mode mode);
-
-/* 0, or -1 with what is missing (kernel feature or capability) on stderr. *mode: the best this kernel has. */
-int kernel_check(enum attach_mode *mode);
+/*
+ * 0, or -1 with what is missing (kernel feature or capability) on stderr. *how, when it is ATTACH_AUTO, becomes the best
+ * this kernel has.
+ */
+int kernel_check(enum attach_choice *how);
 
 /*
  * True for the releases on which a return probe kills a process that runs under a seccomp filter: the uretprobe

@@ -26,7 +26,7 @@ static int check_return_probes(const struct target *target)
 }
 
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
-		    enum attach_mode mode)
+		    enum attach_choice how)
 {
 	char text[PROBES_MAX][PROBE_TEXT];
 	const char *probes[PROBES_MAX];
@@ -38,7 +38,7 @@ static int announce(struct stream *stream, const struct options *options, const 
 		.server_version = target->version,
 		.threshold = options->threshold,
 		.probes = probes,
-		.n_probes = probes_describe(mode, &target->sites, text),
+		.n_probes = probes_describe(how, &target->sites, text),
 	};
 	size_t i;
 
@@ -65,7 +65,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		goto cleanup;
 	if (probes_attach(&links, engine, target))
 		goto cleanup;
-	err = announce(stream, options, target, engine->mode);
+	err = announce(stream, options, target, engine->how);
 	if (!err) {
 		engine_ready(engine, true);
 		reason = run_until_stopped(&run);
@@ -88,16 +88,17 @@ int main(int argc, char **argv)
 	struct engine engine = {};
 	struct stream stream;
 	struct sink sink;
-	enum attach_mode mode;
+	enum attach_choice how;
 	enum options_result parsed;
 	int ret = 1;
 
 	parsed = options_parse(argc, argv, &options);
 	if (parsed != OPTIONS_RUN)
 		return parsed;
-	if (target_open(&target, options.pid) || kernel_check(&mode) || check_return_probes(&target))
+	how = options.attach;
+	if (target_open(&target, options.pid) || kernel_check(&how) || check_return_probes(&target))
 		goto cleanup;
-	if (engine_load(&engine, &options, &target, mode))
+	if (engine_load(&engine, &options, &target, how))
 		goto cleanup;
 	sink_init(&sink, STDOUT_FILENO);
 	if (stream_init(&stream, &sink)) {

@@ -14,7 +14,7 @@
 #define KB (UINT64_C(1) << 10)
 #define GB (UINT64_C(1) << 30)
 
-enum value { VALUE_NONE, VALUE_NUMBER, VALUE_SIZE };
+enum value { VALUE_NONE, VALUE_NUMBER, VALUE_SIZE, VALUE_ATTACH };
 
 struct option_row {
 	const char *name;
@@ -30,7 +30,7 @@ struct option_row {
 #define FIELD(f) offsetof(struct options, f), sizeof(((struct options *)0)->f)
 
 /*
- * Limits: the kernel's PID_MAX_LIMIT; 16384 positions per client are what the FIFO in BPF holds; a ring
+ * Limits: the kernel's PID_MAX_LIMIT; what bpf/connection.h can hold and number; a ring
  * buffer's size is a power of two of whole pages and must hold several records of up to 8 KiB.
  */
 static const struct option_row rows[] = {
@@ -40,12 +40,15 @@ static const struct option_row rows[] = {
 	  "log replies of at least this size; 0 logs every reply" },
 	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
 	  "connections followed at the same time" },
-	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, 16384,
+	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, PIPELINE_MAX,
 	  "outstanding commands per client whose argv is kept" },
-	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES, 4 * GB,
+	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES,
+	  (uint64_t)ARGV_BLOCKS_MAX * ARGV_BLOCK_BYTES,
 	  "memory for the argv of outstanding commands, all clients" },
-	{ "ring-size", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
+	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
 	  "buffer for records that wait to be written" },
+	{ "attach", 0, "HOW", "auto", VALUE_ATTACH, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
+	  "session, multi or perf; auto: the first that the kernel has" },
 	{ "help", 'h', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show this help" },
 	{ "version", 'V', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show the version" },
 };
@@ -110,13 +113,38 @@ static enum options_result out_of_range(const struct option_row *row, const char
 		   shown(word, buf), row->min, row->max, row->value == VALUE_SIZE ? " bytes" : "");
 }
 
+static int attach_parse(const char *word, uint64_t *value)
+{
+	static const char *const words[] = { "auto", "session", "multi", "perf" };
+
+	for (*value = ATTACH_AUTO; *value <= ATTACH_PERF; ++*value)
+		if (!strcmp(word, words[*value]))
+			return 0;
+	return -EINVAL;
+}
+
+static int value_parse(enum value kind, const char *word, uint64_t *value)
+{
+	switch (kind) {
+	case VALUE_SIZE:
+		return size_parse(word, value);
+	case VALUE_ATTACH:
+		return attach_parse(word, value);
+	default:
+		return number_parse(word, value);
+	}
+}
+
 static enum options_result set(struct options *o, const struct option_row *row, const char *word)
 {
 	uint64_t value;
 	char buf[64];
 	int err;
 
-	err = row->value == VALUE_SIZE ? size_parse(word, &value) : number_parse(word, &value);
+	err = value_parse(row->value, word, &value);
+	if (err == -EINVAL && row->value == VALUE_ATTACH)
+		return bad("--%s: '%s' is no way to attach: use auto, session, multi or perf", row->name,
+			   shown(word, buf));
 	if (err == -EINVAL && row->value == VALUE_SIZE)
 		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name,
 			   shown(word, buf));

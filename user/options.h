@@ -2,13 +2,16 @@
 #ifndef REPLYLOG_OPTIONS_H
 #define REPLYLOG_OPTIONS_H
 
+#include <linux/types.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "../bpf/record.h"
+
 #define REPLYLOG_VERSION "0.1.0"
 
-/* The pages that all clients' argv share: --argv-memory is a multiple of it. */
-#define ARGV_BLOCK_BYTES 16384
+/* How uprobes are attached; auto takes the first of the others that the kernel has. */
+enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 
 struct options {
 	pid_t pid;
@@ -17,6 +20,7 @@ struct options {
 	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */
 	uint64_t argv_memory;  /* bytes, rounded up to whole ARGV_BLOCK_BYTES */
 	uint64_t ring_size;    /* bytes, rounded up to a power of two */
+	uint32_t attach;       /* enum attach_choice */
 };
 
 /* The values are exit statuses, except that OPTIONS_RUN goes on. */

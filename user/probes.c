@@ -13,38 +13,38 @@
 #include <unistd.h>
 
 static const struct probe session_probes[] = {
-	{ "conn_read_session", SITE_READ, false, ATTACH_UPROBE_SESSION },
-	{ "conn_write_session", SITE_WRITE, false, ATTACH_UPROBE_SESSION },
-	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_UPROBE_SESSION },
-	{ "conn_close", SITE_CLOSE, false, ATTACH_UPROBE_MULTI },
+	{ "conn_read_session", SITE_READ, false, ATTACH_TYPE_SESSION },
+	{ "conn_write_session", SITE_WRITE, false, ATTACH_TYPE_SESSION },
+	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_TYPE_SESSION },
+	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
 	{},
 };
 
 /* Returns first: an entry without its return is normal, a return without its entry is one probe hit for nothing. */
 static const struct probe pair_probes[] = {
-	{ "conn_read_return", SITE_READ, true, ATTACH_UPROBE_MULTI },
-	{ "conn_read_enter", SITE_READ, false, ATTACH_UPROBE_MULTI },
-	{ "conn_write_return", SITE_WRITE, true, ATTACH_UPROBE_MULTI },
-	{ "conn_write_enter", SITE_WRITE, false, ATTACH_UPROBE_MULTI },
-	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_UPROBE_MULTI },
-	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_UPROBE_MULTI },
-	{ "conn_close", SITE_CLOSE, false, ATTACH_UPROBE_MULTI },
+	{ "conn_read_return", SITE_READ, true, ATTACH_TYPE_MULTI },
+	{ "conn_read_enter", SITE_READ, false, ATTACH_TYPE_MULTI },
+	{ "conn_write_return", SITE_WRITE, true, ATTACH_TYPE_MULTI },
+	{ "conn_write_enter", SITE_WRITE, false, ATTACH_TYPE_MULTI },
+	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_TYPE_MULTI },
+	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_TYPE_MULTI },
+	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
 	{},
 };
 
-const struct probe *probes_of(enum attach_mode mode)
+const struct probe *probes_of(enum attach_choice how)
 {
-	return mode == ATTACH_SESSION ? session_probes : pair_probes;
+	return how == ATTACH_SESSION ? session_probes : pair_probes;
 }
 
-static int attach_multi(struct probe_links *links, enum attach_mode mode, const struct probe *probe,
+static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
 			struct bpf_program *program, const struct target *target, uint64_t offset)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
-	pid_t filter = mode == ATTACH_SESSION ? target->pid : 0;
+	pid_t filter = how == ATTACH_SESSION ? target->pid : 0;
 	int fd = uprobe_link_create(bpf_program__fd(program), probe->attach_type, target->path, offset,
 				    probe->at_return, filter);
 
@@ -74,10 +74,10 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 	uint64_t offset = target->sites.site[probe->site].probe_offset;
 	int err;
 
-	if (engine->mode == ATTACH_PERF)
+	if (engine->how == ATTACH_PERF)
 		err = attach_perf(links, probe, program, target, offset);
 	else
-		err = attach_multi(links, engine->mode, probe, program, target, offset);
+		err = attach_multi(links, engine->how, probe, program, target, offset);
 	if (err)
 		return complain("attaching %s at 0x%" PRIx64 " of %s: %s%s", probe->program, offset, target->exe,
 				strerror(-err), err == -EPERM || err == -EACCES ? ": run as root" : "");
@@ -89,7 +89,7 @@ int probes_attach(struct probe_links *links, struct engine *engine, const struct
 	const struct probe *probe;
 
 	memset(links, 0, sizeof(*links));
-	for (probe = probes_of(engine->mode); probe->program; probe++) {
+	for (probe = probes_of(engine->how); probe->program; probe++) {
 		if (!target->sites.site[probe->site].present)
 			continue;
 		if (attach_one(links, engine, probe, target)) {
@@ -108,17 +108,17 @@ void probes_detach(struct probe_links *links)
 		bpf_link__destroy(links->perf[--links->perfs]);
 }
 
-size_t probes_describe(enum attach_mode mode, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT])
+size_t probes_describe(enum attach_choice how, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT])
 {
 	const struct probe *probe;
 	size_t n = 0;
 
-	for (probe = probes_of(mode); probe->program; probe++) {
+	for (probe = probes_of(how); probe->program; probe++) {
 		const struct site *site = &sites->site[probe->site];
 
 		if (site->present)
 			snprintf(text[n++], PROBE_TEXT, "%s 0x%" PRIx64 " %s %s", probe->program, site->probe_offset,
-				 attach_mode_name(mode), site->emulated ? "emulated" : "single-stepped");
+				 attach_name(how), site->emulated ? "emulated" : "single-stepped");
 	}
 	return n;
 }

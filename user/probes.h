@@ -17,8 +17,8 @@ struct probe {
 	int attach_type; /* of uprobe_multi links */
 };
 
-/* The probes of the connection tap in this mode, ended by one without a program. */
-const struct probe *probes_of(enum attach_mode mode);
+/* The probes of the connection tap for this way of attaching, ended by one without a program. */
+const struct probe *probes_of(enum attach_choice how);
 
 #define PROBES_MAX 8
 
@@ -41,6 +41,6 @@ void probes_detach(struct probe_links *links);
  * What probes_attach() did, for the start record: "conn_read 0x1b96c4 uprobe_session emulated", one text a probe.
  * Returns how many.
  */
-size_t probes_describe(enum attach_mode mode, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT]);
+size_t probes_describe(enum attach_choice how, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT]);
 
 #endif

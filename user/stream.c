@@ -247,7 +247,8 @@ static void put_argv(struct json *j, const struct argv *a, const struct shape *s
 		truncated |= len < a->arg[i].len;
 	}
 	json_array_end(j);
-	json_u64(j, "argc", a->argc);
+	if (a->argc_known)
+		json_u64(j, "argc", a->argc);
 	if (truncated)
 		json_bool(j, "argv_truncated", true);
 	if (shape->escaped)

@@ -102,12 +102,24 @@ static void test_defaults(void **state)
 	assert_int_equal(o.max_clients, 10000);
 	assert_int_equal(o.max_pipeline, 4096);
 	assert_int_equal(o.argv_memory, 16777216);
-	assert_int_equal(o.ring_size, 16777216);
+	assert_int_equal(o.ring_size, 8388608);
+	assert_int_equal(o.attach, ATTACH_AUTO);
+}
+
+static void test_attach(void **state)
+{
+	(void)state;
+	assert_int_equal(accepts("-p 1 --attach auto").attach, ATTACH_AUTO);
+	assert_int_equal(accepts("-p 1 --attach session").attach, ATTACH_SESSION);
+	assert_int_equal(accepts("-p 1 --attach=multi").attach, ATTACH_MULTI);
+	assert_int_equal(accepts("-p 1 --attach perf").attach, ATTACH_PERF);
+	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is no way to attach: use auto, session, multi or perf");
+	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }
 
 static void test_all(void **state)
 {
-	struct options o = accepts("--threshold=0 --max-clients 5 --max-pipeline=16384 --argv-memory 4gb "
+	struct options o = accepts("--threshold=0 --max-clients 5 --max-pipeline=16384 --argv-memory 1gb "
 				   "--ring-size 1gb --pid 4194304");
 
 	(void)state;
@@ -115,7 +127,7 @@ static void test_all(void **state)
 	assert_int_equal(o.threshold, 0);
 	assert_int_equal(o.max_clients, 5);
 	assert_int_equal(o.max_pipeline, 16384);
-	assert_int_equal(o.argv_memory, 4294967296);
+	assert_int_equal(o.argv_memory, 1073741824);
 	assert_int_equal(o.ring_size, 1073741824);
 	assert_int_equal(accepts("-p1 -t18446744073709551615").threshold, UINT64_MAX);
 	assert_int_equal(accepts("-p 1 -t 1k -t 2k").threshold, 2000);
@@ -161,9 +173,9 @@ static void test_sizes(void **state)
 		"--ring-size: '65535' is out of range: use 65536 to 1073741824 bytes");
 	refuses("-p 1 --ring-size 2gb", "--ring-size: '2gb' is out of range: use 65536 to 1073741824 bytes");
 	refuses("-p 1 --argv-memory 16383",
-		"--argv-memory: '16383' is out of range: use 16384 to 4294967296 bytes");
+		"--argv-memory: '16383' is out of range: use 16384 to 1073741824 bytes");
 	refuses("-p 1 --argv-memory 5gb",
-		"--argv-memory: '5gb' is out of range: use 16384 to 4294967296 bytes");
+		"--argv-memory: '5gb' is out of range: use 16384 to 1073741824 bytes");
 }
 
 static void test_numbers(void **state)
@@ -251,6 +263,7 @@ static void test_stdout_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_attach),
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
 		cmocka_unit_test(test_rounding), cmocka_unit_test(test_pid),
 		cmocka_unit_test(test_sizes),    cmocka_unit_test(test_numbers),
