@@ -87,12 +87,11 @@ struct request_framing {
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
 	__u64 command_start; /* position in the connection's input */
 	__u8 state;          /* enum request_state */
-	__u8 carried;
+	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
 	__u8 after_client;   /* the command is CLIENT: its subcommand decides */
 	__u8 inline_words;   /* the line has something besides blanks */
 	__u8 pad[3];
-	struct carry carry;
 };
 
 struct reply_framing {
@@ -105,27 +104,29 @@ struct reply_framing {
 	__u8 line;      /* inside a line, up to its LF */
 	__u8 push;      /* the reply at hand is a push frame */
 	__u8 pad;
-	struct carry carry;
 };
 
+/* What every read and write touches comes first: a few cache lines. */
 struct connection {
-	__u64 server_conn; /* address of the server's struct connection */
-	__u64 read_bytes;
-	__u64 written_bytes;
 	__u64 read_seq;    /* commands read */
 	__u64 reply_seq;   /* replies written; between the two are the outstanding ones */
-	__u64 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
-	__u64 blocks_to;
-	struct request_framing request;
-	struct reply_framing reply;
 	__u8 mode;         /* enum connection_mode */
 	__u8 attribution;  /* enum reply_attribution */
 	__u8 in_block;     /* the page being written is the last block, not the inline one */
 	__u8 head_lost;    /* the head of the command at hand can't be kept */
 	__u8 lost_reason;  /* enum argv_status of the last loss */
 	__u8 pad[3];
-	__u16 block[CONNECTION_BLOCKS];
+	__u32 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
+	__u32 blocks_to;
+	__u64 read_bytes;
+	__u64 written_bytes;
+	struct request_framing request;
+	struct reply_framing reply;
 	struct argv_inline argv;
+	struct carry request_carry;
+	struct carry reply_carry;
+	__u64 server_conn; /* address of the server's struct connection */
+	__u16 block[CONNECTION_BLOCKS];
 };
 
 static __always_inline __u64 outstanding(const struct connection *conn)

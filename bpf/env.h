@@ -20,6 +20,7 @@
 #define env_now() bpf_ktime_get_ns()
 /* clang gives up the eight-byte load when it can't prove alignment; both architectures load unaligned. */
 #define env_load64(p) (*(const __u64 *)(p))
+#define env_store64(p, word) (*(__u64 *)(p) = (word))
 /* Hides a value's history from the compiler, so that the bounds check right after it is the one the verifier sees. */
 #define env_opaque(v) asm volatile("" : "+r"(v))
 #define env_noinline static __noinline
@@ -36,6 +37,11 @@ static inline __u64 env_load64(const void *p)
 
 	memcpy(&word, p, sizeof(word));
 	return word;
+}
+
+static inline void env_store64(void *p, __u64 word)
+{
+	memcpy(p, &word, sizeof(word));
 }
 
 static inline long env_copy(void *dst, __u32 n, const void *src)

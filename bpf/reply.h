@@ -312,7 +312,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	__u64 steps = 2 * len + 2 * IOV_MAX + 4;
 
 	if (r->carried)
-		carry_restore(&r->carry, work);
+		carry_restore(&conn->reply_carry, work);
 	work->now = 0;
 	work->verdict = REPLY_OK;
 	if (!r->skip)
@@ -320,7 +320,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)
-		carry_save(&r->carry, work, work->cur.end);
+		carry_save(&conn->reply_carry, work, work->cur.end);
 	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
 		return REPLY_MALFORMED;
 	if (work->verdict == REPLY_OK)

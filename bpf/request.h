@@ -457,7 +457,7 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	argv_before_read(conn);
 	conn->read_bytes += len;
 	if (q->carried)
-		carry_restore(&q->carry, work);
+		carry_restore(&conn->request_carry, work);
 	cursor_on_buffer(&work->cur, addr, len, q->carried);
 	work->now = now;
 	work->verdict = REQUEST_OK;
@@ -468,7 +468,7 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 		request_flush(conn, work); /* a verdict leaves a run behind */
 	q->carried = work->cur.end - work->cur.pos;
 	if (q->carried)
-		carry_save(&q->carry, work, work->cur.end);
+		carry_save(&conn->request_carry, work, work->cur.end);
 	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY))
 		return REQUEST_MALFORMED;
 	return work->verdict;
