@@ -47,7 +47,7 @@ struct {
 	__uint(max_entries, 4096);
 } ring SEC(".maps");
 
-/* Which of the scratch areas is this thread's. Small, because newer kernels refuse task storage of several pages. */
+/* Which of the scratch areas is this thread's. Small: it is allocated inside a probe, where little can be had. */
 struct thread {
 	__u32 slot; /* plus 1; 0: none yet */
 };

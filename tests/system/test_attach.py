@@ -1,0 +1,43 @@
+"""The three ways of attaching: they see the same."""
+import oracle
+from harness import Replylog, Server, run_replylog
+
+WAYS = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
+
+
+def test_every_way_is_exact(way):
+    with Server("valkey-9.1", io_threads=2) as server:
+        with Replylog(server.pid, 0, "--attach", way) as replylog:
+            outcome = oracle.run(server.port, 4000, connections=4)
+            replylog.wait_replies(sum(map(len, outcome.expected.values())))
+            records = replylog.stop()
+        print(records[0]["probes"])
+        assert all(WAYS[way] in probe for probe in records[0]["probes"])
+        oracle.compare(outcome.expected, records)
+        server.assert_untouched()
+
+
+test_every_way_is_exact.cases = {way: (way,) for way in WAYS}
+
+
+def test_other_process_of_the_same_binary(way):
+    """Its traffic is not ours: not logged, not counted."""
+    with Server("valkey-9.1") as server, Server("valkey-9.1") as other:
+        with Replylog(server.pid, 0, "--attach", way) as replylog:
+            with other.client() as client:
+                for _ in range(100):
+                    client.call("PING")
+            with server.client() as client:
+                client.call("ECHO", "mine")
+            replylog.wait_replies(1)
+            records = replylog.stop()
+        assert [record["cmd"] for record in records[1:-1]] == ["ECHO"]
+        assert records[-1]["hits_main"] < 20, records[-1]
+
+
+test_other_process_of_the_same_binary.cases = {way: (way,) for way in WAYS}
+
+
+def test_unknown_way():
+    done = run_replylog("-p", "1", "--attach", "kprobe")
+    assert done.returncode == 2 and "kprobe" in done.stderr
