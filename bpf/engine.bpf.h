@@ -88,6 +88,21 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 	connection_unjoin(conn);
 }
 
+/*
+ * A link that was joined in mid-conversation and only ever reads: what a replica gets from its primary. It would hold
+ * on to argv for replies that never come.
+ */
+static __always_inline bool connection_is_one_way(const struct connection *conn)
+{
+	return conn->attribution == ATTRIBUTION_AMBIGUOUS && outstanding(conn) >= max_pipeline;
+}
+
+static __always_inline void connection_leave(struct connection *conn)
+{
+	count_tally(TALLY_NOT_CLIENTS, 1);
+	conn->mode = MODE_LEAVING;
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
 {
 	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
@@ -100,10 +115,11 @@ static __always_inline void engine_read(struct worker *worker, __u64 server_conn
 		return;
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
+		if (connection_is_one_way(conn))
+			connection_leave(conn);
 		break;
 	case REQUEST_LEAVES:
-		count_tally(TALLY_NOT_CLIENTS, 1);
-		conn->mode = MODE_LEAVING;
+		connection_leave(conn);
 		break;
 	case REQUEST_MALFORMED:
 		connection_lost(conn, LOSS_FRAMING);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * libelf reads the headers; the contents of sections are read here, each access
  * bounds-checked, because the file belongs to whoever runs the observed process.

@@ -11,13 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* libbpf's last warning: the most exact word on why something failed, and one line of it is enough. */
-static char last_warning[512];
+/* libbpf's first warning: what it says later only follows from that. One line of it is enough. */
+static char first_warning[512];
 
 static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
 {
-	if (level == LIBBPF_WARN)
-		vsnprintf(last_warning, sizeof(last_warning), format, args);
+	if (level == LIBBPF_WARN && !first_warning[0])
+		vsnprintf(first_warning, sizeof(first_warning), format, args);
 	return 0;
 }
 
@@ -69,14 +69,14 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	engine->how = how;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
-		return complain("opening the BPF programs: %s: %s", strerror(errno), last_warning);
+		return complain("opening the BPF programs: %s: %s", strerror(errno), first_warning);
 	configure(engine->skel, options, target);
 	choose_programs(engine->skel, how);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
 	if (err)
-		return complain("the kernel refused the BPF programs: %s: %s", strerror(-err), last_warning);
+		return complain("the kernel refused the BPF programs: %s: %s", strerror(-err), first_warning);
 	return fill_free_blocks(engine->skel);
 }
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * x86-64 instructions, as far as it takes to place a breakpoint safely. The
  * kernel does not check that a uprobe sits on an instruction boundary; a wrong

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Where a server's connection functions are. Distributions strip the symbols of
  * static functions, but each connection type is a table of pointers to them, and

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Site discovery on real servers, on small programs built here with the layouts that
  * no server at hand has, and on damaged files.
