@@ -1,0 +1,262 @@
+"""Real servers and the real replylog, started and stopped by tests. Nothing here waits by sleeping for a fixed time:
+everything is polled for, with a deadline."""
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from resp import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("REPLYLOG", ROOT / "replylog"))
+SERVERS = Path(os.environ.get("REPLYLOG_SERVERS", ROOT / ".servers"))
+F_SETPIPE_SZ = 1031
+
+
+class Skip(Exception):
+    """Raised by a test that can't run here; the text is the reason."""
+
+
+def wait_until(condition, what, seconds=20.0, interval=0.005):
+    """Returns condition()'s first true value. Polls with growing pauses, so that waiting takes no CPU away."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} within {seconds:g} s")
+        time.sleep(interval)
+        interval = min(interval * 1.5, 0.1)
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def status_kib(pid, key):
+    """A value of /proc/<pid>/status that is in kB: VmRSS, VmHWM."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"^{key}:\s+(\d+) kB$", text, re.M).group(1))
+
+
+def end(process, signum=signal.SIGTERM, seconds=10):
+    """Ends a process of ours, whatever state it is in."""
+    if process.poll() is None:
+        process.send_signal(signum)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+class Server:
+    """A server out of scripts/servers, in its own chroot, on a free loopback port."""
+
+    AVOID_COPY = ("--min-io-threads-avoid-copy-reply", "2")     # hidden; 7 unless told otherwise
+    ALWAYS_ACTIVE = ("--io-threads-always-active", "yes")       # hidden; else IO threads sleep on a quiet server
+
+    def __init__(self, name, *options, io_threads=1):
+        self.name = name
+        self.kind, self.version = name.split("-")
+        self.dir = SERVERS / name
+        if not (self.dir / ".complete").exists():
+            raise Skip(f"no {name} in {SERVERS}: run scripts/servers {name}")
+        self.options = self.io_options(io_threads) + list(options)
+        if self.version >= "7":
+            self.options += ["--enable-debug-command", "yes"]
+        self.port = free_port()
+        self.process = None
+
+    def io_options(self, io_threads):
+        """IO threads in the server's own words, doing all they can do."""
+        if io_threads == 1:
+            return []
+        options = ["--io-threads", str(io_threads)]
+        if self.kind == "valkey" and self.version.startswith("9"):
+            return options + [*self.AVOID_COPY, *self.ALWAYS_ACTIVE]
+        return options + (["--io-threads-do-reads", "yes"] if self.kind == "redis" else [])
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def __enter__(self):
+        self.work = f"/tmp/replylog-{os.getpid()}-{self.port}"
+        os.makedirs(f"{self.dir}{self.work}")
+        # chroot execs the server: the process we start is the server. A session of its own keeps the terminal's
+        # Ctrl-C away from it; --daemonize stays off, so it can't outlive us unseen.
+        self.process = subprocess.Popen(
+            ["chroot", self.dir, f"/usr/bin/{self.kind}-server", "--bind", "127.0.0.1", "--port", str(self.port),
+             "--save", "", "--appendonly", "no", "--dir", self.work, "--logfile", f"{self.work}/log",
+             *self.options],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            wait_until(self.answers, f"answer from {self.name}")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def log(self):
+        path = Path(f"{self.dir}{self.work}/log")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.log()}")
+        try:
+            with self.client() as client:
+                return client.call("PING") == b"PONG"
+        except OSError:
+            return False
+
+    def client(self, timeout=30):
+        return Client(self.port, timeout)
+
+    def stop(self):
+        # Killed, not asked: there is nothing to save, and a server full of big values takes its time.
+        end(self.process, signal.SIGKILL)
+        shutil.rmtree(f"{self.dir}{self.work}", ignore_errors=True)
+
+    def patched(self):
+        """How many bytes of the server's code differ from its file: 0 when no probe is left in it."""
+        count = 0
+        with open(f"/proc/{self.pid}/maps") as maps, open(f"/proc/{self.pid}/mem", "rb", 0) as mem, \
+                open(f"/proc/{self.pid}/exe", "rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            for line in maps:
+                span, perms, offset, _, node = line.split()[:5]
+                if int(node) != inode or "x" not in perms:
+                    continue
+                begin, stop = (int(text, 16) for text in span.split("-"))
+                mem.seek(begin)
+                file.seek(int(offset, 16))
+                live, stored = mem.read(stop - begin), file.read(stop - begin)
+                if live != stored:
+                    count += sum(a != b for a, b in zip(live, stored))
+        return count
+
+    def assert_untouched(self):
+        wait_until(lambda: self.patched() == 0, "server code without probes", 10)
+
+
+class Replylog:
+    """A running replylog whose stdout is read all the time. Enter waits for its start record."""
+
+    def __init__(self, pid, threshold=0, *flags, wait=True):
+        self.argv = [str(BINARY), "-p", str(pid), *flags]
+        if threshold is not None:
+            self.argv += ["--threshold", str(threshold)]
+        self.wait = wait
+        self.lines = []         # raw lines, as they came
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, start_new_session=True)
+        with contextlib.suppress(OSError):
+            # A reader that is briefly late must not count against replylog.
+            fcntl.fcntl(self.process.stdout, F_SETPIPE_SZ, 1 << 20)
+        self.errors = b""
+        self.readers = [threading.Thread(target=self._read_lines, daemon=True),
+                        threading.Thread(target=self._read_errors, daemon=True)]
+        for reader in self.readers:
+            reader.start()
+        try:
+            if self.wait:
+                wait_until(self._started, "start record", 30)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        end(self.process)
+        self._join()
+
+    def _read_lines(self):
+        append = self.lines.append
+        for line in self.process.stdout:
+            append(line)
+
+    def _read_errors(self):
+        self.errors = self.process.stderr.read()
+
+    def _join(self):
+        for reader in self.readers:
+            reader.join(10)
+
+    def _started(self):
+        if self.process.poll() is not None and not self.lines:
+            self._join()
+            raise AssertionError(f"replylog ended with {self.process.returncode}: {self.stderr.strip()}")
+        return self.lines
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def stderr(self):
+        return self.errors.decode("utf-8", "replace")
+
+    @property
+    def returncode(self):
+        return self.process.returncode
+
+    def wait_replies(self, count, stalled=10.0):
+        """Waits until count reply records (and the start record) are there, or none has come for a while: the client has
+        its reply before the server's write returns, so the last records may be a moment behind it. That some are
+        missing is for the caller to say."""
+        seen, since = len(self.lines), time.monotonic()
+        while len(self.lines) < count + 1:
+            if len(self.lines) != seen:
+                seen, since = len(self.lines), time.monotonic()
+            if time.monotonic() - since > stalled or self.process.poll() is not None:
+                return
+            time.sleep(0.005)
+
+    def stop(self, signum=signal.SIGINT):
+        """Ends replylog as a person would; all its records."""
+        self.process.send_signal(signum)
+        return self.finish()
+
+    def finish(self, seconds=30):
+        """Waits for replylog to end; all its records."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"replylog still runs after {seconds} s: {self.argv}") from None
+        self._join()
+        return self.records()
+
+    def records(self):
+        return [json.loads(line) for line in list(self.lines)]
+
+    def replies(self):
+        return [record for record in self.records() if record["event"] == "reply"]
+
+
+def run_replylog(*flags, argv=None, timeout=60):
+    """A replylog that is expected to end by itself."""
+    return subprocess.run(argv or [str(BINARY), *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=timeout)
+
+
+def readable(fd, seconds):
+    return bool(select.select([fd], [], [], seconds)[0])

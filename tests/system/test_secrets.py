@@ -1,0 +1,143 @@
+"""What the server would redact never leaves replylog, however it is sent, at --threshold 0."""
+import oracle
+from harness import Replylog, Server
+from resp import encode
+
+MARK = "hunter2"        # part of every secret
+R = "(redacted)"
+
+
+def secret(tail=""):
+    return f"{MARK}{tail}"
+
+
+LONG = secret("-" + "x" * 300 + MARK)
+BINARY = secret().encode() + b"\xff\x00\x01\\"
+
+# (what is sent, what the record shows). The order matters to the server: the password is set before it is used.
+SHOWN = [
+    (["AUTH", secret()], ["AUTH", R]),
+    (["AUTH", secret("user"), secret()], ["AUTH", R, R]),
+    (["CONFIG", "SET", "requirepass", secret()], ["CONFIG", "SET", "requirepass", R]),
+    (["AUTH", secret()], ["AUTH", R]),
+    (["AUTH", "default", secret()], ["AUTH", R, R]),
+    (["HELLO", "3", "AUTH", "default", secret()], ["HELLO", "3", "AUTH", R, R]),
+    (["HELLO", "2", "SETNAME", "me", "AUTH", "default", secret()], ["HELLO", "2", "SETNAME", "me", "AUTH", R, R]),
+    (["HELLO", "2", "AUTH", "default", secret("wrong"), "SETNAME", "me"], ["HELLO", "2", "AUTH", R, R, "SETNAME", "me"]),
+    (["CONFIG", "SET", "masterauth", secret()], ["CONFIG", "SET", "masterauth", R]),
+    (["CONFIG", "SET", "masteruser", secret()], ["CONFIG", "SET", "masteruser", R]),
+    (["CONFIG", "SET", "maxmemory", "0", "requirepass", secret()], ["CONFIG", "SET", "maxmemory", "0", "requirepass", R]),
+    (["ACL", "SETUSER", secret("user"), "on", ">" + secret(), "+@all"], ["ACL", "SETUSER", R, R, R, R]),
+    (["ACL", "GETUSER", secret("user")], ["ACL", "GETUSER", R]),
+    (["ACL", "DELUSER", secret("user"), secret("other")], ["ACL", "DELUSER", R, R]),
+    (["MIGRATE", "127.0.0.1", "1", "nokey", "0", "9", "AUTH", secret()],
+     ["MIGRATE", "127.0.0.1", "1", "nokey", "0", "9", "AUTH", R]),
+    (["MIGRATE", "127.0.0.1", "1", "nokey", "0", "9", "COPY", "AUTH2", secret("user"), secret()],
+     ["MIGRATE", "127.0.0.1", "1", "nokey", "0", "9", "COPY", "AUTH2", R, R]),
+    (["MIGRATE", "127.0.0.1", "1", "", "0", "9", "AUTH", secret(), "KEYS", "nokey"],
+     ["MIGRATE", "127.0.0.1", "1", "", "0", "9", "AUTH", R, "KEYS", "nokey"]),
+]
+
+# Sent in odd ways: only that nothing of it shows is asked for.
+HIDDEN = [
+    ["auth", secret()], ["aUtH", secret()], ["AUTH", LONG], ["AUTH", BINARY], ["AUTH", "a", "b", secret(), secret()],
+    ["AUTH", "u", LONG], ["hello", "3", "auth", "default", secret()], ["HELLO", "3", "AUTH", secret()],
+    ["HELLO", "3", "AUTH", "default", LONG], ["HELLO", "x", "AUTH", secret(), secret()],
+    ["HELLO", "3", "NONSENSE", "AUTH", secret(), secret()],
+    ["config", "set", "RequirePass", LONG], ["CONFIG", "SET", "requirepass", secret(), "odd"],
+    ["CONFIG", "SET", "nosuch", "1", "requirepass", secret()], ["CONFIG", "SET", "tls-key-file-pass", secret()],
+    ["CONFIG", "SET", *["maxmemory", "0"] * 20, "requirepass", secret()],
+    ["CONFIG", "SET", "primaryauth", secret()], ["CONFIG", "SET", "primaryuser", secret()],
+    ["acl", "setuser", "u", ">" + LONG, *["+get"] * 40, ">" + secret()], ["ACL", "SETUSER", secret()],
+    ["ACL", "DRYRUN", "default", "AUTH", secret()],
+    ["migrate", "127.0.0.1", "1", "", "0", "9", "replace", "auth", LONG, "keys", *["nokey"] * 40],
+    ["MIGRATE", "127.0.0.1", "1", "nokey", "0", "9", "NONSENSE", "AUTH2", secret(), secret()],
+]
+
+INLINE = [
+    b"AUTH hunter2\r\n", b"auth   hunter2\n", b'AUTH "hunter2 with blanks"\r\n', b'AUTH "\\x68unter2"\r\n', b"CONFIG SET requirepass hunter2\r\n",
+    b"HELLO 2 AUTH default hunter2\r\n", b"ACL SETUSER u >hunter2\r\n", b"AUTH default " + LONG.encode() + b"\r\n",
+    b"AUTH " + b" " * 3000 + b"hunter2\r\n",
+]
+INLINE_QUOTED_NAME = [b'"AU\\x54H" hunter2\r\n', b"'AUTH' 'hunter2'\r\n", b"AU'TH' hunter2\r\n"]
+
+
+def raw(argv):
+    return encode([arg if isinstance(arg, bytes) else arg.encode() for arg in argv])
+
+
+def assert_nothing_shows(replylog):
+    escaped = "".join(f"\\\\x{ord(letter):02x}" for letter in MARK)
+    for form in (MARK, MARK.upper(), escaped, escaped[2:], "unter2"):
+        leaks = [line for line in replylog.lines if form.encode() in line]
+        assert not leaks, f"{form!r} shows: {leaks[0]!r}"
+    assert MARK not in replylog.stderr, replylog.stderr
+
+
+def run_with(name, requests, one_by_one=True, logged=True):
+    """Sends requests (bytes) on one connection; the replylog, ended, and its reply records."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog, server.client() as client:
+        for request in requests if one_by_one else [b"".join(requests)]:
+            client.drain(request, 1 if one_by_one else len(requests))
+        if logged:
+            replylog.wait_replies(len(requests))
+        replylog.stop()
+    assert_nothing_shows(replylog)
+    replies = replylog.replies()
+    assert not logged or len(replies) == len(requests), f"{len(replies)} records of {len(requests)} commands"
+    return replies
+
+
+def each_server(function):
+    function.cases = {"valkey-9.1": ("valkey-9.1",), "redis-7.0": ("redis-7.0",)}
+    return function
+
+
+@each_server
+def test_as_the_server_redacts(name):
+    for one_by_one in (True, False):
+        replies = run_with(name, [raw(argv) for argv, _ in SHOWN], one_by_one)
+        for (sent, want), record in zip(SHOWN, replies):
+            assert record["argv"] == want, f"{oracle.shorten(sent)}: shows {record['argv']}, want {want}"
+
+
+@each_server
+def test_in_odd_ways(name):
+    for one_by_one in (True, False):
+        run_with(name, [raw(argv) for argv in HIDDEN], one_by_one)
+
+
+@each_server
+def test_inline(name):
+    run_with(name, INLINE)
+
+
+@each_server
+def test_inline_with_a_quoted_name(name):
+    for request in INLINE_QUOTED_NAME:
+        run_with(name, [request], logged=False)
+
+
+@each_server
+def test_in_a_protocol_error(name):
+    """Quotes left open: the server answers with an error and closes; the line is not shown."""
+    run_with(name, [b'AUTH "hunter2\r\n'], logged=False)
+
+
+@each_server
+def test_cut_anywhere(name):
+    """The request in two pieces, for every place it can be cut at."""
+    request = raw(["AUTH", "default", secret()])
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        with server.client() as client, server.client() as pacer:
+            for cut in range(1, len(request)):
+                client.sock.sendall(request[:cut])
+                # Two round trips beside it: the server has read the first piece by itself.
+                pacer.call("PING")
+                pacer.call("PING")
+                client.drain(request[cut:], 1)
+        replylog.wait_replies(3 * (len(request) - 1))
+        replylog.stop()
+        assert_nothing_shows(replylog)
+        shown = [record["argv"] for record in replylog.replies() if record["cmd"] == "AUTH"]
+        assert shown == [["AUTH", R, R]] * (len(request) - 1), shown[:3]
