@@ -276,16 +276,6 @@ static __always_inline __u64 blanks_and_controls(__u64 word)
 	return ~(((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS;
 }
 
-static __always_inline __u32 inline_name_len(const __u8 *line)
-{
-	__u64 ends = blanks_and_controls(env_load64(line));
-
-	if (ends)
-		return bytes_count(bytes_below(ends));
-	ends = blanks_and_controls(env_load64(line + 8));
-	return ends ? 8 + bytes_count(bytes_below(ends)) : INLINE_PEEK;
-}
-
 /* A line ended: pos is behind its LF. One without words is no command. */
 static __always_inline int request_inline_end(struct connection *conn, struct work *work)
 {
@@ -296,16 +286,48 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 	return STEP_ON;
 }
 
-/* A quote may begin inside a word, too: mon"itor" (sdssplitargs in redis 7.0 and valkey 9.1 src/sds.c). */
-static __always_inline bool inline_name_is_quoted(const __u8 *line, __u32 len)
+/* Where the lowest mark is in two words, INLINE_PEEK when there is none. */
+static __always_inline __u32 inline_first(__u64 head, __u64 tail)
 {
-	__u64 head = env_load64(line), tail = env_load64(line + 8);
-	__u64 in_head = bytes_equal(head, '"') | bytes_equal(head, '\'');
-	__u64 in_tail = bytes_equal(tail, '"') | bytes_equal(tail, '\'');
+	if (head)
+		return bytes_count(bytes_below(head));
+	return tail ? 8 + bytes_count(bytes_below(tail)) : INLINE_PEEK;
+}
 
-	if (in_head)
-		return bytes_count(bytes_below(in_head)) < len;
-	return in_tail && 8 + bytes_count(bytes_below(in_tail)) < len;
+static __always_inline __u32 inline_find(const __u8 *line, __u8 c)
+{
+	return inline_first(bytes_equal(env_load64(line), c), bytes_equal(env_load64(line + 8), c));
+}
+
+/* Whether the first avail (less than INLINE_PEEK) bytes hold the line's end. */
+static __always_inline bool inline_has_end(const __u8 *line, __u32 avail)
+{
+	return inline_find(line, '\n') < avail;
+}
+
+static __always_inline __u32 inline_name_len(const __u8 *line)
+{
+	return inline_first(blanks_and_controls(env_load64(line)), blanks_and_controls(env_load64(line + 8)));
+}
+
+/* A quote may begin inside a word, too: mon"itor" (sdssplitargs in redis 7.0 and valkey 9.1 src/sds.c). */
+static __always_inline bool inline_name_has_quote(const __u8 *line, __u32 len)
+{
+	return inline_find(line, '"') < len || inline_find(line, '\'') < len;
+}
+
+/* A short name that is quoted as a whole, without escapes: len becomes that of what is between the quotes. */
+static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
+{
+	__u32 n;
+
+	if (*line != '"' && *line != '\'')
+		return false;
+	n = inline_find(line + 1, *line);
+	if (n + 2 != *len || inline_find(line + 1, '\\') < n)
+		return false;
+	*len = n;
+	return true;
 }
 
 static __always_inline bool is_other_letter(__u8 c)
@@ -318,12 +340,13 @@ static __always_inline bool inline_client_is_plain(const __u8 *line)
 {
 	__u8 second = line[7];
 
+	/* Behind the end of a shorter line there may be anything: it is left out, too. */
 	return is_other_letter(second == ' ' || second == '\t' ? line[8] : second);
 }
 
 /*
- * Up to a line's first word. A quoted one may be any command, and so may be what follows CLIENT: such lines are left
- * out, nobody but a person at a terminal sends them.
+ * Up to a line's first word. One that is quoted in part may be any command, and so may be what follows CLIENT: such
+ * lines are left out, nobody but a person at a terminal sends them.
  */
 static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
 						__u32 avail)
@@ -335,15 +358,15 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 		work->cur.pos++;
 		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
 	}
-	len = inline_name_len(line);
-	if (len >= avail && avail < INLINE_PEEK)
+	if (avail < INLINE_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
-	if (inline_name_is_quoted(line, len))
+	len = inline_name_len(line);
+	if (inline_quoted_name(line, &len))
+		line++;
+	else if (inline_name_has_quote(line, len))
 		return request_verdict(work, REQUEST_LEAVES);
 	if (len >= NAME_MIN && len <= NAME_MAX)
 		class = command_class(line, len);
-	if (class == COMMAND_CLIENT && avail < 9)
-		return request_more(conn, work);
 	if (class == COMMAND_LEAVES || (class == COMMAND_CLIENT && !inline_client_is_plain(line)))
 		return request_verdict(work, REQUEST_LEAVES);
 	conn->request.inline_words = 1;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -63,9 +64,15 @@ static int64_t now_ns(clockid_t clock)
  * The wall clock is read between two reads of the other; the closest of a few such pairs is the one least
  * interrupted.
  */
+/*
+ * The two clocks are slewed alike, so their offset only changes when the wall clock is set. What is less than this is
+ * the error of measuring, and following it would make timestamps go back by nanoseconds.
+ */
+#define CLOCK_STEP_NS 100000
+
 int clock_map_refresh(struct clock_map *m)
 {
-	int64_t before, wall, after, best = INT64_MAX;
+	int64_t before, wall, after, best = INT64_MAX, offset = m->offset_ns;
 
 	for (int i = 0; i < 5; i++) {
 		before = now_ns(CLOCK_MONOTONIC);
@@ -76,8 +83,10 @@ int clock_map_refresh(struct clock_map *m)
 		if (after - before >= best)
 			continue;
 		best = after - before;
-		m->offset_ns = wall - (before + best / 2);
+		offset = wall - (before + best / 2);
 	}
+	if (llabs(offset - m->offset_ns) > CLOCK_STEP_NS)
+		m->offset_ns = offset;
 	return 0;
 }
 

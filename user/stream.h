@@ -23,7 +23,10 @@ struct clock_map {
 	int64_t offset_ns; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 };
 
-/* Measure the offset, anew when the wall clock may have been set. 0 or -errno (then *m is as before). */
+/*
+ * Measure the offset, anew when the wall clock may have been set: as long as it was not, *m stays the same. 0 or -errno
+ * (then *m is as before). *m starts as all zero.
+ */
 int clock_map_refresh(struct clock_map *m);
 
 struct stream {

@@ -34,6 +34,8 @@ static const struct exchange conversation[] = {
 	{ " \t ping\r\n", " \t ping\r", "+PONG\r\n" },
 	{ "Client id\n", "Client id", ":3\r\n" },
 	{ "client\t list\r\n", "client\t list\r", "$0\r\n\r\n" },
+	{ "'PING'\n", "'PING'", "+PONG\r\n" },
+	{ "\"ECHO\" a\r\n", "\"ECHO\" a\r", "$1\r\na\r\n" },
 	{ "a\n", "a", "-ERR unknown command 'a'\r\n" },
 	{ "*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n", NULL, ":1234567890123456789\r\n" },
 	{ "*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n", NULL, "+OK\r\n" },
@@ -428,7 +430,8 @@ static void test_leaving_commands(void **state)
 		"*1\r\n$11\r\nUNSUBSCRIBE\r\n", "*1\r\n$12\r\nPUNSUBSCRIBE\r\n", "*1\r\n$12\r\nSUNSUBSCRIBE\r\n",
 		"*1\r\n$7\r\nMONITOR\r\n", "*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
 		"*3\r\n$8\r\nREPLCONF\r\n$3\r\nack\r\n$1\r\n0\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
-		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", "SUB\"SCRIBE\" c\r\n", "subscrib'e' c\r\n", " monitor\r\n", "\t client reply off\r\n",
+		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", "SUB\"SCRIBE\" c\r\n", "subscrib'e' c\r\n", "'Monitor'\n",
+		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n", " monitor\r\n", "\t client reply off\r\n",
 	};
 	size_t i, cut;
 
