@@ -23,20 +23,26 @@ static __always_inline bool tap_wanted(void)
 	return bpf_get_current_pid_tgid() >> 32 == target_tgid && engine.ready;
 }
 
-/* This thread's slot, plus 1; 0: it has none, or there is none left. */
-static __always_inline __u32 tap_slot(__u64 flags)
+/*
+ * This thread's place, plus 1: found by its tid without any allocation, taken on its first hit. 0: it has none (and,
+ * when it wanted to take one, there was none).
+ */
+static __always_inline __u32 tap_slot(bool take)
 {
-	struct thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, flags);
+	__u32 tid = bpf_get_current_pid_tgid(), i, slot;
+	struct thread_stats *stats;
 
-	if (!thread)
-		return 0;
-	if (!thread->slot && flags) {
-		__u32 slot = __sync_fetch_and_add(&engine.threads, 1);
-
-		if (slot < THREADS_MAX)
-			thread->slot = slot + 1;
+	for (i = 0; i < THREAD_PROBES; i++) {
+		slot = (tid + i) & (THREADS_MAX - 1);
+		stats = bpf_map_lookup_elem(&thread_stats, &slot);
+		if (!stats)
+			return 0;
+		if (stats->tid == tid)
+			return slot + 1;
+		if (take && !stats->tid && !__sync_val_compare_and_swap(&stats->tid, 0, tid))
+			return slot + 1;
 	}
-	return thread->slot;
+	return 0;
 }
 
 static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
@@ -47,17 +53,16 @@ static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
 	return worker->scratch && worker->stats;
 }
 
-/* Counts a hit and finds this thread's areas, giving it some on its first. Its slot, or 0 when there is no room. */
+/* Counts a hit and finds this thread's areas. Its slot, or 0 when there is no room. */
 static __always_inline __u32 tap_hit(struct worker *worker)
 {
-	__u32 slot = tap_slot(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u32 slot = tap_slot(true);
 
 	if (!tap_worker(slot, worker)) {
 		count_loss(LOSS_NO_SCRATCH);
 		return 0;
 	}
-	if (!worker->stats->hits++)
-		worker->stats->tid = (__u32)bpf_get_current_pid_tgid();
+	worker->stats->hits++;
 	return slot;
 }
 
@@ -153,7 +158,7 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 	}                                                                                                              \
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)                                                           \
 	{                                                                                                              \
-		return tap_return(ctx, op, tap_slot(0));                                                               \
+		return tap_return(ctx, op, tap_slot(false));                                                               \
 	}
 
 CONNECTION_TAP(conn_read, IO_READ)

@@ -9,8 +9,6 @@
 #include "emit.bpf.h"
 #include "request.h"
 
-static const struct connection no_connection;
-
 /* This thread's scratch area and statistics. */
 struct worker {
 	struct scratch *scratch;
@@ -55,19 +53,76 @@ static __always_inline bool connection_join(struct connection *conn, __u64 addr,
 	return true;
 }
 
+static __always_inline struct recent *connection_recent(struct worker *worker, __u64 server_conn)
+{
+	return &worker->scratch->recent[(server_conn >> 4 ^ server_conn >> 12) % RECENT];
+}
+
+static __noinline struct connection *connection_look_up(struct recent *recent, __u64 server_conn)
+{
+	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &server_conn);
+
+	if (!number)
+		return NULL;
+	recent->server_conn = server_conn;
+	recent->number = *number;
+	return bpf_map_lookup_elem(&connections, number);
+}
+
+/* The connection, if it is known. */
+static __always_inline struct connection *connection_find(struct worker *worker, __u64 server_conn)
+{
+	struct recent *recent = connection_recent(worker, server_conn);
+	struct connection *conn;
+
+	if (recent->server_conn == server_conn) {
+		conn = bpf_map_lookup_elem(&connections, &recent->number);
+		if (conn && conn->server_conn == server_conn)
+			return conn;
+	}
+	return connection_look_up(recent, server_conn);
+}
+
+static __always_inline struct connection *connection_new(__u64 server_conn)
+{
+	struct connection *conn;
+	__u32 number = 0;
+
+	if (bpf_map_pop_elem(&free_connections, &number))
+		return NULL;
+	conn = bpf_map_lookup_elem(&connections, &number);
+	if (!conn || bpf_map_update_elem(&connection_numbers, &server_conn, &number, BPF_NOEXIST)) {
+		bpf_map_push_elem(&free_connections, &number, BPF_ANY);
+		return NULL;
+	}
+	__builtin_memset(conn, 0, offsetof(struct connection, argv) + sizeof(conn->argv.page));
+	conn->server_conn = server_conn;
+	return conn;
+}
+
+static __always_inline void connection_forget(struct connection *conn)
+{
+	__u64 server_conn = conn->server_conn;
+	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &server_conn), freed;
+
+	argv_release(conn, true);
+	conn->server_conn = 0;
+	if (!number)
+		return;
+	freed = *number;
+	bpf_map_delete_elem(&connection_numbers, &server_conn);
+	bpf_map_push_elem(&free_connections, &freed, BPF_ANY);
+}
+
 /* A connection's first read (of len bytes) that we see. */
 static __always_inline struct connection *connection_open(__u64 server_conn, __u64 len)
 {
-	struct connection *conn;
+	struct connection *conn = connection_new(server_conn);
 
-	if (bpf_map_update_elem(&connections, &server_conn, &no_connection, BPF_NOEXIST)) {
+	if (!conn) {
 		count_loss(LOSS_CLIENTS_FULL);
 		return NULL;
 	}
-	conn = bpf_map_lookup_elem(&connections, &server_conn);
-	if (!conn)
-		return NULL;
-	conn->server_conn = server_conn;
 	if (first_read(connection_sock(server_conn), len))
 		conn->mode = MODE_FOLLOWED;
 	else
@@ -105,7 +160,7 @@ static __always_inline void connection_leave(struct connection *conn)
 
 static __always_inline void engine_read(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
 {
-	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+	struct connection *conn = connection_find(worker, server_conn);
 
 	if (!conn)
 		conn = connection_open(server_conn, len);
@@ -151,7 +206,7 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 
 static __always_inline void engine_write(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
 {
-	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+	struct connection *conn = connection_find(worker, server_conn);
 
 	if (!connection_followed(conn))
 		return not_followed(worker, len);
@@ -160,7 +215,7 @@ static __always_inline void engine_write(struct worker *worker, __u64 server_con
 
 static __always_inline void engine_writev(struct worker *worker, __u64 server_conn, __u64 iov, __u32 iovcnt, __u64 len)
 {
-	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+	struct connection *conn = connection_find(worker, server_conn);
 
 	if (!connection_followed(conn))
 		return not_followed(worker, len);
@@ -169,15 +224,14 @@ static __always_inline void engine_writev(struct worker *worker, __u64 server_co
 
 static __always_inline void engine_close(struct worker *worker, __u64 server_conn)
 {
-	struct connection *conn = bpf_map_lookup_elem(&connections, &server_conn);
+	struct connection *conn = connection_find(worker, server_conn);
 	struct reply_end end;
 
 	if (!conn)
 		return;
 	if (connection_followed(conn) && reply_cut_off(conn, env_now(), &end) && end.bytes >= threshold)
 		reply_emit(conn, &worker->scratch->work, &end);
-	argv_release(conn, true);
-	bpf_map_delete_elem(&connections, &server_conn);
+	connection_forget(conn);
 }
 
 #endif

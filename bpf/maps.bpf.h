@@ -19,13 +19,28 @@ const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection
 /* Seen by user space while the programs run. */
 struct engine_state engine;
 
-/* By the address of the server's struct connection. max_entries: --max-clients. */
+/* Connections, their numbers by the address of the server's struct connection, and the numbers that are free.
+ * max_entries of each: --max-clients.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u64);
-	__type(value, struct connection);
-} connections SEC(".maps");
+	__type(value, __u32);
+} connection_numbers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1);
+	__type(value, __u32);
+} free_connections SEC(".maps");
 
 /* The pool of argv blocks and the indices of those that are free. max_entries: --argv-memory. */
 struct {
@@ -47,18 +62,6 @@ struct {
 	__uint(max_entries, 4096);
 } ring SEC(".maps");
 
-/* Which of the scratch areas is this thread's. Small: it is allocated inside a probe, where little can be had. */
-struct thread {
-	__u32 slot; /* plus 1; 0: none yet */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct thread);
-} threads SEC(".maps");
-
 /* A call of the server's that is under way in a thread. */
 struct call {
 	__u32 op;   /* enum io_op; 0: none */
@@ -69,6 +72,15 @@ struct call {
 	__u64 sp;   /* where its return address is; matches the return to the entry */
 };
 
+/* The number a connection had when this thread last looked it up. Believed only when the connection itself agrees. */
+struct recent {
+	__u64 server_conn;
+	__u32 number;
+	__u32 pad;
+};
+
+#define RECENT 256
+
 /*
  * Per thread and not per CPU: since Linux 6.0 these programs are preemptible, and another one may run on the same CPU
  * before this one is done.
@@ -76,12 +88,14 @@ struct call {
 struct scratch {
 	struct work work;
 	struct call call;
+	struct recent recent[RECENT];
 	struct {
 		struct reply_record reply;
 		__u8 head[2 * BLOCK_PART];
 	} out;
 };
 
+/* A thread's place in this and the next map is found by its tid: see tap_slot(). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, THREADS_MAX);

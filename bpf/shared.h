@@ -7,21 +7,23 @@
 
 #include "record.h"
 
-/* Threads of the server that can do I/O: IO_THREADS_MAX_NUM (256 in valkey 9.1, 128 in redis 7.0), main, and spares. */
-#define THREADS_MAX 288
+/*
+ * Places for threads of the server that do I/O: twice as many as there can be (IO_THREADS_MAX_NUM is 256 in valkey 9.1,
+ * 128 in redis 7.0). A power of two. A thread's place is its tid modulo this, or one of the next THREAD_PROBES.
+ */
+#define THREADS_MAX 512
+#define THREAD_PROBES 8
 
 struct engine_state {
 	__u32 ready;           /* user space: everything is attached, act. 0: every probe returns at once */
-	__u32 threads;         /* BPF: slots given out */
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */
-	__u32 pad;
 	__u64 losses[LOSS_KINDS];
 	__u64 tallies[TALLIES];
 };
 
-/* One slot a thread. Written by that thread only; a cache line of its own. */
+/* One place a thread. Written by that thread only; a cache line of its own. */
 struct thread_stats {
-	__u32 tid;
+	__u32 tid; /* whose place this is; 0: nobody's */
 	__u32 pad;
 	__u64 hits;               /* I/O calls and closes seen */
 	__u64 unattributed_bytes; /* reply bytes of connections that are not followed */

@@ -30,6 +30,8 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->max_pipeline = options->max_pipeline;
 	skel->rodata->fd_offset = target->sites.fd_offset;
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
+	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);
+	bpf_map__set_max_entries(skel->maps.free_connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.free_blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
@@ -49,14 +51,14 @@ static void choose_programs(struct replylog_bpf *skel, enum attach_choice how)
 	}
 }
 
-static int fill_free_blocks(struct replylog_bpf *skel)
+/* Everything is free at first; what is given out last is taken first. */
+static int fill(const struct bpf_map *free_numbers)
 {
-	__u32 i, blocks = bpf_map__max_entries(skel->maps.blocks);
-	int fd = bpf_map__fd(skel->maps.free_blocks);
+	__u32 number = bpf_map__max_entries(free_numbers);
 
-	for (i = 0; i < blocks; i++)
-		if (bpf_map_update_elem(fd, NULL, &i, BPF_ANY))
-			return complain("the pool of argv blocks: %s", strerror(errno));
+	while (number--)
+		if (bpf_map_update_elem(bpf_map__fd(free_numbers), NULL, &number, BPF_ANY))
+			return complain("filling the BPF map %s: %s", bpf_map__name(free_numbers), strerror(errno));
 	return 0;
 }
 
@@ -77,7 +79,7 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
 	if (err)
 		return complain("the kernel refused the BPF programs: %s: %s", strerror(-err), first_warning);
-	return fill_free_blocks(engine->skel);
+	return fill(engine->skel->maps.free_blocks) || fill(engine->skel->maps.free_connections) ? -1 : 0;
 }
 
 void engine_unload(struct engine *engine)
@@ -103,7 +105,7 @@ void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
 	__u32 slot;
 
 	memset(hits, 0, sizeof(*hits));
-	for (slot = 0; slot < THREADS_MAX && slot < engine_state(engine)->threads; slot++) {
+	for (slot = 0; slot < THREADS_MAX; slot++) {
 		if (bpf_map_lookup_elem(fd, &slot, &stats))
 			continue;
 		if (stats.tid == (__u32)server)

@@ -98,7 +98,6 @@ static int check_features(void)
 			 "5.5, unless it is locked down with lockdown=confidentiality,"))
 		return -1;
 	if (check_helper(BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "5.8") ||
-	    check_helper(BPF_FUNC_task_storage_get, "bpf_task_storage_get", "5.13") ||
 	    check_helper(BPF_FUNC_loop, "bpf_loop", "5.17"))
 		return -1;
 	return 0;
