@@ -100,8 +100,10 @@ env_noinline int argv_open_block(struct connection *conn)
 		return -1;
 	}
 	block = block_at(index);
-	if (!block)
+	if (!block) {
+		argv_lose(conn, page, ARGV_LOST_MEMORY);
 		return -1;
+	}
 	page_start(&block->page, conn->read_seq);
 	if (!len)
 		err = 0;
@@ -226,16 +228,20 @@ static __always_inline void argv_push(struct connection *conn, __u32 off, __u32 
 	if (block) {
 		i = block->page.entries;
 		env_opaque(i);
-		if (i >= BLOCK_ENTRIES)
+		if (i >= BLOCK_ENTRIES) {
+			argv_lose(conn, &block->page, ARGV_LOST_MEMORY);
 			return;
+		}
 		entry_set(&block->entry[i], now, bytes, off, len, outstanding(conn));
 		block->page.entries = i + 1;
 		return;
 	}
 	i = conn->argv.page.entries;
 	env_opaque(i);
-	if (i >= INLINE_ENTRIES)
+	if (i >= INLINE_ENTRIES) {
+		argv_lose(conn, &conn->argv.page, ARGV_LOST_MEMORY);
 		return;
+	}
 	entry_set(&conn->argv.entry[i], now, bytes, off, len, outstanding(conn));
 	conn->argv.page.entries = i + 1;
 }

@@ -10,8 +10,11 @@
 
 enum command_class {
 	COMMAND_PLAIN = 0, /* one reply */
-	COMMAND_CLIENT,    /* CLIENT: one reply, unless the subcommand is REPLY */
 	COMMAND_LEAVES,    /* none, several, or an endless stream: pub/sub, MONITOR, replication */
+	/* One reply, unless the subcommand is the one named: */
+	COMMAND_CLIENT,    /* REPLY: OFF and SKIP suppress replies; which ones, only the server knows for sure */
+	COMMAND_CLUSTER,   /* SYNCSLOTS: slot migration, a link of the servers' own (valkey 9.0 on) */
+	COMMAND_SCRIPT,    /* DEBUG: the Lua debugger writes to the connection in between */
 };
 
 /* The names below have between these many letters. */
@@ -38,10 +41,10 @@ static __always_inline bool command_suspect(__u64 len, __u8 first)
 		letters = LETTER('p');
 		break;
 	case 6:
-		letters = LETTER('c');
+		letters = LETTER('c') | LETTER('s');
 		break;
 	case 7:
-		letters = LETTER('m');
+		letters = LETTER('c') | LETTER('m');
 		break;
 	case 8:
 		letters = LETTER('r');
@@ -78,8 +81,12 @@ static __always_inline enum command_class command_class(const __u8 *name, __u64 
 	case 6:
 		if ((head & 0xffffffffffff) == WORD8('c', 'l', 'i', 'e', 'n', 't', 0, 0))
 			return COMMAND_CLIENT;
+		if ((head & 0xffffffffffff) == WORD8('s', 'c', 'r', 'i', 'p', 't', 0, 0))
+			return COMMAND_SCRIPT;
 		break;
 	case 7:
+		if ((head & 0xffffffffffffff) == WORD8('c', 'l', 'u', 's', 't', 'e', 'r', 0))
+			return COMMAND_CLUSTER;
 		if ((head & 0xffffffffffffff) == WORD8('m', 'o', 'n', 'i', 't', 'o', 'r', 0))
 			return COMMAND_LEAVES;
 		break;
@@ -107,10 +114,27 @@ static __always_inline enum command_class command_class(const __u8 *name, __u64 
 	return COMMAND_PLAIN;
 }
 
-/* CLIENT REPLY OFF and SKIP suppress replies; which ones, only the server knows for sure. */
-static __always_inline bool client_subcommand_leaves(const __u8 *name, __u64 len)
+/* The length and the first letter of the subcommand that makes a command leave. */
+static __always_inline __u64 subcommand_len(enum command_class class)
 {
-	return len == 5 && (LOWER(env_load64(name)) & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0);
+	return class == COMMAND_CLUSTER ? 9 : 5;
+}
+
+static __always_inline __u8 subcommand_letter(enum command_class class)
+{
+	return class == COMMAND_CLIENT ? 'r' : class == COMMAND_CLUSTER ? 's' : 'd';
+}
+
+/* Whether a subcommand of subcommand_len() bytes is the one; two words from name on are readable. */
+static __always_inline bool subcommand_leaves(enum command_class class, const __u8 *name)
+{
+	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
+
+	if (class == COMMAND_CLUSTER)
+		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's';
+	if (class == COMMAND_CLIENT)
+		return (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0);
+	return (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0);
 }
 
 #endif

@@ -89,7 +89,7 @@ struct request_framing {
 	__u8 state;          /* enum request_state */
 	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
-	__u8 after_client;   /* the command is CLIENT: its subcommand decides */
+	__u8 container;      /* enum command_class, when the subcommand decides; else COMMAND_PLAIN */
 	__u8 inline_words;   /* the line has something besides blanks */
 	__u8 pad[3];
 };

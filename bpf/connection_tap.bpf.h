@@ -58,10 +58,8 @@ static __always_inline __u32 tap_hit(struct worker *worker)
 {
 	__u32 slot = tap_slot(true);
 
-	if (!tap_worker(slot, worker)) {
-		count_loss(LOSS_NO_SCRATCH);
+	if (!tap_worker(slot, worker))
 		return 0;
-	}
 	worker->stats->hits++;
 	return slot;
 }
@@ -76,9 +74,13 @@ static __always_inline __u32 tap_enter(struct pt_regs *ctx, enum io_op op)
 	if (!tap_wanted())
 		return 0;
 	slot = tap_hit(&worker);
-	if (!slot)
+	if (!slot) {
+		engine_missed(PT_REGS_PARM1(ctx), false);
 		return 0;
+	}
 	call = &worker.scratch->call;
+	if (call->op != IO_NONE) /* its return never came */
+		engine_missed(call->conn, false);
 	call->op = op;
 	call->conn = PT_REGS_PARM1(ctx);
 	call->addr = PT_REGS_PARM2(ctx);
@@ -125,6 +127,8 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 		return 0;
 	if (tap_hit(&worker))
 		engine_close(&worker, PT_REGS_PARM1(ctx));
+	else
+		engine_missed(PT_REGS_PARM1(ctx), true);
 	return 0;
 }
 

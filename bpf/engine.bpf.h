@@ -64,8 +64,10 @@ static __noinline struct connection *connection_look_up(struct recent *recent, _
 
 	if (!number)
 		return NULL;
-	recent->server_conn = server_conn;
-	recent->number = *number;
+	if (recent) {
+		recent->server_conn = server_conn;
+		recent->number = *number;
+	}
 	return bpf_map_lookup_elem(&connections, number);
 }
 
@@ -114,19 +116,35 @@ static __always_inline void connection_forget(struct connection *conn)
 	bpf_map_push_elem(&free_connections, &freed, BPF_ANY);
 }
 
-/* A connection's first read (of len bytes) that we see. */
-static __always_inline struct connection *connection_open(__u64 server_conn, __u64 len)
+/* Cluster bus links open with this signature (clusterMsg in src/cluster_legacy.h of valkey 9.1). */
+static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
+{
+	__u32 signature = 0;
+
+	return len >= sizeof(signature) && !env_read_server(&signature, sizeof(signature), addr) &&
+	       signature == WORD4('R', 'C', 'm', 'b');
+}
+
+/* A connection's first read that we see. */
+static __always_inline struct connection *connection_open(__u64 server_conn, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_new(server_conn);
+	struct sock *sk;
 
 	if (!conn) {
 		count_loss(LOSS_CLIENTS_FULL);
 		return NULL;
 	}
-	if (first_read(connection_sock(server_conn), len))
-		conn->mode = MODE_FOLLOWED;
-	else
+	sk = connection_sock(server_conn);
+	if (!first_read(sk, len)) {
 		conn->attribution = ATTRIBUTION_AMBIGUOUS;
+	} else if (has_sent(sk) || is_cluster_bus(addr, len)) {
+		/* Where the server spoke first, it is the client. */
+		count_tally(TALLY_NOT_CLIENTS, 1);
+		conn->mode = MODE_LEFT_OUT;
+	} else {
+		conn->mode = MODE_FOLLOWED;
+	}
 	return conn;
 }
 
@@ -138,7 +156,7 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 		conn->mode = MODE_LEFT_OUT;
 		return;
 	}
-	if (loss == LOSS_UNREADABLE || conn->attribution == ATTRIBUTION_EXACT)
+	if (loss == LOSS_UNREADABLE || (loss == LOSS_FRAMING && conn->attribution == ATTRIBUTION_EXACT))
 		count_loss(loss);
 	connection_unjoin(conn);
 }
@@ -156,6 +174,7 @@ static __always_inline void connection_leave(struct connection *conn)
 {
 	count_tally(TALLY_NOT_CLIENTS, 1);
 	conn->mode = MODE_LEAVING;
+	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */
 }
 
 static __always_inline void engine_read(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
@@ -163,7 +182,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 server_conn
 	struct connection *conn = connection_find(worker, server_conn);
 
 	if (!conn)
-		conn = connection_open(server_conn, len);
+		conn = connection_open(server_conn, addr, len);
 	if (!conn || conn->mode >= MODE_LEAVING)
 		return;
 	if (conn->mode == MODE_UNJOINED && !connection_join(conn, addr, len))
@@ -220,6 +239,20 @@ static __always_inline void engine_writev(struct worker *worker, __u64 server_co
 	if (!connection_followed(conn))
 		return not_followed(worker, len);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
+}
+
+/* A read or write of this connection, or its close, was not seen: its framing can't be relied on. */
+static __noinline void engine_missed(__u64 server_conn, bool closed)
+{
+	struct connection *conn = connection_look_up(NULL, server_conn);
+
+	count_loss(LOSS_NO_SCRATCH);
+	if (!conn)
+		return;
+	if (closed)
+		connection_forget(conn);
+	else if (connection_followed(conn))
+		connection_lost(conn, LOSS_NO_SCRATCH);
 }
 
 static __always_inline void engine_close(struct worker *worker, __u64 server_conn)

@@ -24,6 +24,7 @@
 /* Hides a value's history from the compiler, so that the bounds check right after it is the one the verifier sees. */
 #define env_opaque(v) asm volatile("" : "+r"(v))
 #define env_noinline static __noinline
+#define env_global __noinline
 
 #else
 
@@ -68,6 +69,7 @@ static inline long env_loop(__u32 n, long (*step)(__u32, void *), void *ctx)
 __u64 env_now(void);
 #define env_opaque(v) ((void)(v))
 #define env_noinline static
+#define env_global static
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #endif

@@ -63,29 +63,33 @@ static __always_inline void peer_address(struct sock *sk, struct reply_record *r
 }
 
 /*
- * How many bytes the server has read from this TCP socket since it was made: received and no longer queued. The
- * softirq that receives may run meanwhile: tcp_rcv_nxt_update() (net/ipv4/tcp_input.c) adds to bytes_received just
- * before it moves rcv_nxt, so a difference is looked at twice more. -1: not an open TCP socket.
+ * Was a read that returned len bytes the first one of this TCP socket? Then all that was received and is no longer
+ * queued is what it returned. A FIN counts as one byte, in the queue as its last, and a read that empties the queue
+ * may take it along (tcp_recvmsg_locked() in net/ipv4/tcp.c). The softirq that receives may run meanwhile:
+ * tcp_rcv_nxt_update() (net/ipv4/tcp_input.c) adds to bytes_received just before it moves rcv_nxt, so a difference is
+ * looked at twice more.
  */
 static __always_inline bool first_read(struct sock *sk, __u64 len)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	__u64 received;
-	__u32 queued;
+	__u32 queued, fin;
 	int i;
 
 	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return false;
 	for (i = 0; i < 3; i++) {
 		queued = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
-		received = BPF_CORE_READ(tp, bytes_received);
-		/* A FIN in the queue takes a number of its own (rcv_nxt) but is no byte. */
-		if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED && queued)
-			queued--;
-		if (received - queued == len)
+		fin = !queued && BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED;
+		if (BPF_CORE_READ(tp, bytes_received) - queued - fin == len)
 			return true;
 	}
 	return false;
+}
+
+/* Has the server sent something on this TCP socket? Before a client's first read it never has. */
+static __always_inline bool has_sent(struct sock *sk)
+{
+	return BPF_CORE_READ((struct tcp_sock *)sk, bytes_sent) != 0;
 }
 
 /* What the server's struct connection tells about its client. */

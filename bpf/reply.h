@@ -167,7 +167,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		r->owed--;
 		return reply_line(conn, work, header, avail);
 	}
-	size = resp_number(header, avail, &n);
+	size = resp_number((const struct resp_header *)header, avail, &n);
 	if (size == RESP_SHORT)
 		return reply_more(conn, work);
 	if (size == RESP_NULL && (type == '$' || type == '*')) {
@@ -203,8 +203,6 @@ static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
 
 	if (*start == '$') {
 		size = resp_short_number(start, &n);
-		if (!size)
-			size = resp_number(start, avail, &n);
 		return size > 0 && size + n + 2 <= avail ? size + n + 2 : 0;
 	}
 	if (!reply_is_line(*start))
@@ -221,17 +219,20 @@ static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
 static __always_inline __u32 reply_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
 {
 	__u64 asked = outstanding(conn), small = reply_threshold(), size;
-	__u32 at = 0, i;
+	__u32 at, i;
 
+	work->at = 0;
 	for (i = 0; i < WHOLE_REPLIES; i++) {
+		at = work->at;
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= asked)
 			break;
 		size = reply_whole_size(start + at, avail - at);
 		if (!size || size >= small)
 			break;
-		at += size;
+		work->at = at + size;
 	}
+	at = work->at;
 	conn->reply.start += at;
 	conn->reply_seq += i;
 	work->cur.pos += at;
@@ -243,17 +244,20 @@ static __always_inline __u32 reply_whole_elements(struct connection *conn, struc
 						  __u32 avail)
 {
 	__u64 owed = conn->reply.owed, size;
-	__u32 at = 0, i;
+	__u32 at, i;
 
+	work->at = 0;
 	for (i = 0; i < WHOLE_REPLIES; i++) {
+		at = work->at;
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= owed)
 			break;
 		size = reply_whole_size(start + at, avail - at);
 		if (!size)
 			break;
-		at += size;
+		work->at = at + size;
 	}
+	at = work->at;
 	conn->reply.owed -= i;
 	work->cur.pos += at;
 	return at;
@@ -315,9 +319,9 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 		carry_restore(&conn->reply_carry, work);
 	work->now = 0;
 	work->verdict = REPLY_OK;
-	if (!r->skip)
-		reply_more(conn, work);
-	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
+	/* Without a pipeline one step is all there is. */
+	if ((r->skip || !reply_more(conn, work)) && !reply_step(0, &frame))
+		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)
 		carry_save(&conn->reply_carry, work, work->cur.end);

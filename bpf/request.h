@@ -98,7 +98,7 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
-	q->after_client = 0;
+	q->container = COMMAND_PLAIN;
 	q->inline_words = 0;
 	q->state = state;
 }
@@ -170,15 +170,18 @@ static __always_inline int request_multibulk(struct connection *conn, struct wor
 {
 	struct request_framing *q = &conn->request;
 	__u64 argc = 0;
-	int size = resp_number(header, avail, &argc);
+	int size = resp_number((const struct resp_header *)header, avail, &argc);
 
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
-	if (size == RESP_NULL) {
+	if (size == RESP_NULL && header[4] == '\n') {
 		work->cur.pos += 5;
 		return STEP_ON;
 	}
 	if (size < 0 || argc > 0x7fffffff)
+		return request_verdict(work, REQUEST_MALFORMED);
+	/* "*00" and "*0\rx" are no empty commands: the server answers them with an error, and closes. */
+	if (!argc && (size != 4 || header[3] != '\n'))
 		return request_verdict(work, REQUEST_MALFORMED);
 	if (argc) {
 		request_begin(conn, work, REQUEST_ARGS);
@@ -210,12 +213,12 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 	struct request_framing *q = &conn->request;
 	enum command_class class;
 
-	if (q->after_client) {
-		if (len != 5)
+	if (q->container) {
+		if (len != subcommand_len(q->container))
 			return STEP_ON;
 		if (avail < len)
 			return request_more(conn, work) ? STEP_STOP : -1;
-		if (client_subcommand_leaves(name, len))
+		if (subcommand_leaves(q->container, name))
 			return request_verdict(work, REQUEST_LEAVES);
 		return STEP_ON;
 	}
@@ -228,7 +231,7 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 	class = command_class(name, len);
 	if (class == COMMAND_LEAVES)
 		return request_verdict(work, REQUEST_LEAVES);
-	q->after_client = class == COMMAND_CLIENT;
+	q->container = class;
 	return STEP_ON;
 }
 
@@ -241,12 +244,12 @@ static __always_inline int request_argument(struct connection *conn, struct work
 
 	if (*header != '$')
 		return request_verdict(work, REQUEST_MALFORMED);
-	size = resp_number(header, avail, &len);
+	size = resp_number((const struct resp_header *)header, avail, &len);
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
 	if (size < 0)
 		return request_verdict(work, REQUEST_MALFORMED);
-	if (q->arg == 0 || (q->arg == 1 && q->after_client)) {
+	if (q->arg == 0 || (q->arg == 1 && q->container)) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);
 		if (step)
 			return step < 0 ? STEP_ON : STEP_STOP;
@@ -330,23 +333,24 @@ static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
 	return true;
 }
 
-static __always_inline bool is_other_letter(__u8 c)
+/*
+ * A container command typed by hand: is its subcommand certainly not the one that leaves? So it is when there is none,
+ * or when one or two blanks are followed by another letter. Behind a line's end there may be anything.
+ */
+static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, enum command_class class, __u32 avail)
 {
-	return (c | 0x20) >= 'a' && (c | 0x20) <= 'z' && (c | 0x20) != 'r';
-}
+	const __u8 *rest = line + (len & 15);
+	__u32 end = inline_find(line, '\n');
+	__u8 letter = (rest[1] == ' ' || rest[1] == '\t' ? rest[2] : rest[1]) | 0x20;
 
-/* "CLIENT", a blank or two, and a letter that REPLY doesn't start with: what is typed for all other subcommands. */
-static __always_inline bool inline_client_is_plain(const __u8 *line)
-{
-	__u8 second = line[7];
-
-	/* Behind the end of a shorter line there may be anything: it is left out, too. */
-	return is_other_letter(second == ' ' || second == '\t' ? line[8] : second);
+	if (end < avail && (end == len || (end == len + 1 && *rest <= ' ')))
+		return true;
+	return (*rest == ' ' || *rest == '\t') && letter >= 'a' && letter <= 'z' && letter != subcommand_letter(class);
 }
 
 /*
- * Up to a line's first word. One that is quoted in part may be any command, and so may be what follows CLIENT: such
- * lines are left out, nobody but a person at a terminal sends them.
+ * Up to a line's first word. One that is quoted in part may be any command, and so may be what follows CLIENT
+ * and its like: such lines are left out, nobody but a person at a terminal sends them.
  */
 static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
 						__u32 avail)
@@ -367,7 +371,7 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 		return request_verdict(work, REQUEST_LEAVES);
 	if (len >= NAME_MIN && len <= NAME_MAX)
 		class = command_class(line, len);
-	if (class == COMMAND_LEAVES || (class == COMMAND_CLIENT && !inline_client_is_plain(line)))
+	if (class == COMMAND_LEAVES || (class && !inline_container_is_plain(line, len, class, avail)))
 		return request_verdict(work, REQUEST_LEAVES);
 	conn->request.inline_words = 1;
 	return STEP_ON;
@@ -410,20 +414,20 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 static __always_inline bool request_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
 {
 	__u64 word = env_load64(start), len = 0;
-	__u32 args = (word >> 8 & 0xff) - '0', at = 4, i;
+	__u32 args = (word >> 8 & 0xff) - '0', at, i;
 	int size;
 
 	if ((word & 0xffff00ff) != WORD4('*', 0, '\r', '\n') || args - 1 >= WHOLE_ARGS || conn->head_lost)
 		return false;
+	work->at = 4;
 	for (i = 0; i < WHOLE_ARGS; i++) {
 		if (i == args)
 			break;
+		at = work->at;
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || start[at] != '$')
 			return false;
 		size = resp_short_number(start + at, &len);
-		if (!size)
-			size = resp_number(start + at, avail - at, &len);
 		if (size <= 0 || len > ARGV_MAX_ARG_BYTES)
 			return false;
 		at += size;
@@ -432,7 +436,9 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 		at += len + 2;
 		if (at > avail)
 			return false;
+		work->at = at;
 	}
+	at = work->at;
 	argv_push(conn, request_head_start(conn, work), at, work->now, at);
 	conn->read_seq++;
 	work->cur.pos += at;
@@ -485,8 +491,9 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	work->now = now;
 	work->verdict = REQUEST_OK;
 	work->run = work->cur.pos;
-	request_more(conn, work);
-	env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
+	/* Without a pipeline one step is all there is. */
+	if ((q->skip || request_more(conn, work) == STEP_ON) && request_step(0, &frame) == STEP_ON)
+		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
 	if (work->verdict)
 		request_flush(conn, work); /* a verdict leaves a run behind */
 	q->carried = work->cur.end - work->cur.pos;

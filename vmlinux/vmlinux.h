@@ -73,6 +73,7 @@ struct sock {
 
 struct tcp_sock {
 	__u64 bytes_received;
+	__u64 bytes_sent;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 };

@@ -34,6 +34,10 @@ static const struct exchange conversation[] = {
 	{ " \t ping\r\n", " \t ping\r", "+PONG\r\n" },
 	{ "Client id\n", "Client id", ":3\r\n" },
 	{ "client\t list\r\n", "client\t list\r", "$0\r\n\r\n" },
+	{ "CLIENT\r\n", "CLIENT\r", "-ERR wrong number of arguments\r\n" },
+	{ "script\n", "script", "-ERR wrong number of arguments\r\n" },
+	{ "*2\r\n$7\r\nCLUSTER\r\n$9\r\nCOUNTKEYS\r\n", NULL, "-ERR unknown subcommand\r\n" },
+	{ "*2\r\n$6\r\nSCRIPT\r\n$5\r\nFLUSH\r\n", NULL, "+OK\r\n" },
 	{ "'PING'\n", "'PING'", "+PONG\r\n" },
 	{ "\"ECHO\" a\r\n", "\"ECHO\" a\r", "$1\r\na\r\n" },
 	{ "a\n", "a", "-ERR unknown command 'a'\r\n" },
@@ -431,7 +435,9 @@ static void test_leaving_commands(void **state)
 		"*1\r\n$7\r\nMONITOR\r\n", "*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
 		"*3\r\n$8\r\nREPLCONF\r\n$3\r\nack\r\n$1\r\n0\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
 		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", "SUB\"SCRIBE\" c\r\n", "subscrib'e' c\r\n", "'Monitor'\n",
-		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n", " monitor\r\n", "\t client reply off\r\n",
+		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n",
+		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n", "CLUSTER SYNCSLOTS ACK\r\n",
+		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
 	};
 	size_t i, cut;
 
@@ -460,7 +466,7 @@ static void test_malformed(void **state)
 {
 	static const char *const bad_requests[] = {
 		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-2\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
-		"*9999999999\r\n",
+		"*9999999999\r\n", "*00\r\n", "*0\rx", "*-1\rx",
 	};
 	static const char *const bad_replies[] = {
 		"hello\r\n", "$x\r\n", "$\r\n", "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n", ";4\r\n", ".\r\n",

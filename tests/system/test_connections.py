@@ -1,0 +1,99 @@
+"""Which connections are followed, from where on, and which are not."""
+import socket
+
+from harness import Replylog, Server
+from resp import encode
+
+
+def cases(function):
+    function.cases = {name: (name,) for name in ("valkey-9.1", "redis-7.0")}
+    return function
+
+
+@cases
+def test_closed_before_it_is_read(name):
+    """The request and the client's end are both there when the server first reads: it is followed from its start."""
+    requests = [encode([b"ECHO", b"multibulk"]), b"ECHO inline\r\n"]
+    with Server(name) as server, server.client() as sleeper, Replylog(server.pid, 0) as replylog:
+        sleeper.send("DEBUG", "SLEEP", "0.3")
+        replies = {}
+        for request in requests:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                addr = "127.0.0.1:%d" % client.getsockname()[1]
+                replies[addr] = b"".join(iter(lambda: client.recv(4096), b""))
+        sleeper.read()
+        replylog.wait_replies(len(requests))
+        replylog.stop()
+    records = {record["client_addr"]: record for record in replylog.replies()}
+    for addr, reply in replies.items():
+        record = records[addr]
+        assert (record["reply_bytes"], record["attribution"], record["cmd"]) == (len(reply), "exact", "ECHO"), record
+
+
+@cases
+def test_older_connection_is_ambiguous(name):
+    """It was there before replylog: what it is told about it is right here, but not proven."""
+    with Server(name) as server, server.client() as older:
+        older.call("PING")
+        with Replylog(server.pid, 0) as replylog:
+            older.call("ECHO", "x" * 100)
+            replylog.wait_replies(1)
+            stop = replylog.stop()[-1]
+    record, = replylog.replies()
+    assert (record["cmd"], record["reply_bytes"], record["attribution"]) == ("ECHO", 108, "ambiguous"), record
+    assert stop["joined"] == 1, stop
+
+
+@cases
+def test_not_joined_inside_a_reply(name):
+    """Attached while a reply of 50 MB is half written: its rest is charged to nobody, and nothing wrong is said."""
+    with Server(name) as server, server.client() as older:
+        older.call("SETRANGE", "huge", 50_000_000, "x")
+        older.send("GET", "huge")
+        older.sock.recv(1000)
+        with Replylog(server.pid, 0) as replylog:
+            older.send("ECHO", "behind it")
+            rest = 50_000_001 + len("$50000001\r\n") + 2 + len("$9\r\nbehind it\r\n") - 1000
+            while rest:
+                rest -= len(older.sock.recv(min(rest, 1 << 20)))
+            assert older.call("ECHO", "x" * 100) == b"x" * 100
+            replylog.wait_replies(1)
+            stop = replylog.stop()[-1]
+    records = replylog.replies()
+    assert all(record["attribution"] == "ambiguous" for record in records), records
+    assert records[-1]["reply_bytes"] == 108 and records[-1]["cmd"] == "ECHO", records
+    assert stop["unattributed_bytes"] > 40_000_000, stop
+
+
+@cases
+def test_left_out(name):
+    """Connections that stop being one reply per command are left out from that command on, and counted."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        with server.client() as subscriber, server.client() as monitor, server.client() as publisher:
+            assert subscriber.call("ECHO", "before") == b"before"
+            subscriber.call("SUBSCRIBE", "channel")
+            monitor.call("MONITOR")
+            publisher.call("PUBLISH", "channel", "x" * 10_000)
+            subscriber.read()
+            replylog.wait_replies(2)
+            stop = replylog.stop()[-1]
+    assert [record["cmd"] for record in replylog.replies()] == ["ECHO", "PUBLISH"]
+    assert stop["not_clients"] == 2 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
+
+
+def test_server_as_a_client():
+    """What a replica and its primary tell each other is no traffic of clients, on either side."""
+    with Server("valkey-9.1") as primary, Server("valkey-9.1") as replica:
+        with Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
+            with replica.client() as client, primary.client() as writer:
+                client.call("REPLICAOF", "127.0.0.1", primary.port)
+                writer.call("SET", "key", "x" * 1000)
+                while client.call("GET", "key") != b"x" * 1000:
+                    pass
+            on_replica.wait_replies(2)
+            stops = [replylog.stop()[-1] for replylog in (on_primary, on_replica)]
+    assert {record["cmd"] for record in on_replica.replies()} <= {"REPLICAOF", "GET"}, on_replica.replies()
+    assert {record["cmd"] for record in on_primary.replies()} <= {"SET", "PING", "AUTH"}, on_primary.replies()
+    assert stops[0]["not_clients"] >= 1 and not stops[0]["dropped"] and not stops[1]["dropped"], stops
