@@ -10,13 +10,6 @@
 #include "engine.bpf.h"
 #include <bpf/bpf_tracing.h>
 
-enum io_op {
-	IO_NONE = 0,
-	IO_READ,
-	IO_WRITE,
-	IO_WRITEV,
-};
-
 /* Whether this hit is the server's and is to be acted on. pid filters of the kernel leak: always compare. */
 static __always_inline bool tap_wanted(void)
 {
@@ -53,30 +46,26 @@ static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
 	return worker->scratch && worker->stats;
 }
 
-/* Counts a hit and finds this thread's areas. Its slot, or 0 when there is no room. */
-static __always_inline __u32 tap_hit(struct worker *worker)
+/* Counts a hit and finds this thread's areas. False when there is no room. */
+static __always_inline bool tap_hit(struct worker *worker)
 {
-	__u32 slot = tap_slot(true);
-
-	if (!tap_worker(slot, worker))
-		return 0;
+	if (!tap_worker(tap_slot(true), worker))
+		return false;
 	worker->stats->hits++;
-	return slot;
+	return true;
 }
 
-/* The slot of the thread that now waits for the call's return; 0 when the return is of no interest. */
-static __always_inline __u32 tap_enter(struct pt_regs *ctx, enum io_op op)
+/* 0, or 1 when the return is of no interest. */
+static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 {
 	struct worker worker;
 	struct call *call;
-	__u32 slot;
 
 	if (!tap_wanted())
-		return 0;
-	slot = tap_hit(&worker);
-	if (!slot) {
+		return 1;
+	if (!tap_hit(&worker)) {
 		engine_missed(PT_REGS_PARM1(ctx), false);
-		return 0;
+		return 1;
 	}
 	call = &worker.scratch->call;
 	if (call->op != IO_NONE) /* its return never came */
@@ -86,7 +75,7 @@ static __always_inline __u32 tap_enter(struct pt_regs *ctx, enum io_op op)
 	call->addr = PT_REGS_PARM2(ctx);
 	call->len = PT_REGS_PARM3(ctx);
 	call->sp = PT_REGS_SP(ctx);
-	return slot;
+	return 0;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -96,13 +85,13 @@ static __always_inline __u32 tap_enter(struct pt_regs *ctx, enum io_op op)
 #define RETURN_SP(sp) (sp)
 #endif
 
-static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op, __u32 slot)
+static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 {
 	__s32 bytes = PT_REGS_RC(ctx);
 	struct worker worker;
 	struct call *call;
 
-	if (!tap_wanted() || !tap_worker(slot, &worker))
+	if (!tap_wanted() || !tap_worker(tap_slot(false), &worker))
 		return 0;
 	call = &worker.scratch->call;
 	if (call->op != op || RETURN_SP(call->sp) != PT_REGS_SP(ctx))
@@ -133,20 +122,15 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 }
 
 /*
- * A session (Linux 6.13, d920179b3d48) is entry and return in one: it leaves out the return when the entry says so, and
- * carries a word from one to the other.
+ * A session (Linux 6.13, d920179b3d48) is entry and return in one, and leaves out the return when the entry says so. At
+ * the entry the instruction pointer is the probed address, at the return it is the caller's. The kfunc that tells them
+ * apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it wrongly does not load.
  */
-extern bool bpf_session_is_return(void) __ksym __weak;
-extern __u64 *bpf_session_cookie(void) __ksym __weak;
-
 static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 {
-	__u64 *slot = bpf_session_cookie();
-
-	if (bpf_session_is_return())
-		return tap_return(ctx, op, *slot);
-	*slot = tap_enter(ctx, op);
-	return !*slot;
+	if (PT_REGS_IP(ctx) != probe_address[op])
+		return tap_return(ctx, op);
+	return tap_enter(ctx, op);
 }
 
 /* One program per function and way of attaching; only those that this kernel can attach are loaded (user/probes.c). */
@@ -162,7 +146,7 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 	}                                                                                                              \
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)                                                           \
 	{                                                                                                              \
-		return tap_return(ctx, op, tap_slot(false));                                                               \
+		return tap_return(ctx, op);                                                               \
 	}
 
 CONNECTION_TAP(conn_read, IO_READ)

@@ -64,7 +64,7 @@ static __always_inline void emit_push(struct reply_record *rec)
 static __always_inline void wake_consumer(struct scratch *scratch)
 {
 	if (engine.consumer_sleeps && __sync_val_compare_and_swap(&engine.consumer_sleeps, 1, 0) == 1)
-		bpf_ringbuf_output(&ring, scratch->out.head, 0, BPF_RB_FORCE_WAKEUP);
+		bpf_ringbuf_output(&doorbell, scratch->out.head, 0, BPF_RB_FORCE_WAKEUP);
 }
 
 static __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)

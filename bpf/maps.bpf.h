@@ -14,6 +14,7 @@
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
+const volatile __u64 probe_address[IO_OPS]; /* where each function is probed in the server's memory */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */
@@ -61,6 +62,12 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 } ring SEC(".maps");
+
+/* For waking user space only: at most a page of empty records, one a wake-up, so it is never full when it is needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} doorbell SEC(".maps");
 
 /* A call of the server's that is under way in a thread. */
 struct call {

@@ -14,6 +14,15 @@
 #define THREADS_MAX 512
 #define THREAD_PROBES 8
 
+/* The calls of the connection layer that a tap tells the engine about. */
+enum io_op {
+	IO_NONE = 0,
+	IO_READ,
+	IO_WRITE,
+	IO_WRITEV,
+	IO_OPS,
+};
+
 struct engine_state {
 	__u32 ready;           /* user space: everything is attached, act. 0: every probe returns at once */
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */

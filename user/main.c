@@ -5,10 +5,12 @@
 #include "options.h"
 #include "probes.h"
 #include "run.h"
+#include "signals.h"
 #include "stream.h"
 #include "target.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -49,7 +51,21 @@ static int announce(struct stream *stream, const struct options *options, const 
 
 static int stream_failed(int err)
 {
+	if (err == -EBADMSG)
+		return complain("a record of the BPF programs is not understood: this is a bug, please report it");
 	return complain("stdout: %s", strerror(-err));
+}
+
+/* What we open must not land on stdout or stderr when the caller has closed them. */
+static int check_standard_fds(void)
+{
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
+		return complain("/dev/null: %s", strerror(errno));
+	if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
+		return complain("stdout is closed: records are written there");
+	if (fcntl(STDERR_FILENO, F_GETFD) < 0 && open("/dev/null", O_WRONLY) < 0)
+		return -1;
+	return 0;
 }
 
 /* Attached from first to last line of this function. */
@@ -96,6 +112,8 @@ int main(int argc, char **argv)
 	if (parsed != OPTIONS_RUN)
 		return parsed;
 	how = options.attach;
+	if (check_standard_fds() || signals_catch())
+		return ret;
 	if (target_open(&target, options.pid) || kernel_check(&how) || check_return_probes(&target))
 		goto cleanup;
 	if (engine_load(&engine, &options, &target, how))

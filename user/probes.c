@@ -78,6 +78,8 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 		err = attach_perf(links, probe, program, target, offset);
 	else
 		err = attach_multi(links, engine->how, probe, program, target, offset);
+	if (err == -ESRCH)
+		return complain("-p %d: the server has ended", target->pid);
 	if (err)
 		return complain("attaching %s at 0x%" PRIx64 " of %s: %s%s", probe->program, offset, target->exe,
 				strerror(-err), err == -EPERM || err == -EACCES ? ": run as root" : "");

@@ -3,18 +3,18 @@
 
 #include "complain.h"
 #include "replylog.skel.h"
+#include "signals.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
 #define LINGER_MS 1
+
+/* Records after which the loop looks up from the ring. */
+#define DRAIN_MAX 1024
 
 static int report_losses(struct run *run)
 {
@@ -34,52 +34,26 @@ static int report_losses(struct run *run)
 	return 0;
 }
 
+/* It has only woken us. */
+static int on_doorbell(void *ctx, void *data, size_t size)
+{
+	return 0;
+}
+
+/* Under a load that never ends, neither does ring_buffer__consume(): now and then we look for signals, too. */
 static int on_record(void *ctx, void *data, size_t size)
 {
 	struct run *run = ctx;
 	int err;
 
-	if (!size) /* it has only woken us: wake_consumer() in bpf/emit.bpf.h */
-		return 0;
 	err = report_losses(run);
 	if (!err)
 		err = stream_reply(run->stream, data, size);
 	if (err)
 		run->error = err;
+	if (!err && ++run->drained % DRAIN_MAX == 0)
+		return -EAGAIN;
 	return err;
-}
-
-/* The write end of the pipe that run->signals reads, for the handler. */
-static int signal_pipe = -1;
-
-/*
- * A handler and not a signalfd: a write to a reader that has stopped reading can only be ended by a signal that is not
- * blocked. The first signal asks for an orderly end, the second one does not wait for it; the kernel then detaches.
- */
-static void on_signal(int signal)
-{
-	static volatile sig_atomic_t signals;
-	int saved = errno;
-
-	(void)signal;
-	if (signals++)
-		_exit(EXIT_FAILURE);
-	if (write(signal_pipe, "", 1) < 0)
-		_exit(EXIT_FAILURE);
-	errno = saved;
-}
-
-static int catch_signals(struct run *run)
-{
-	struct sigaction action = { .sa_handler = on_signal };
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC))
-		return -1;
-	run->signals = fds[0];
-	signal_pipe = fds[1];
-	signal(SIGPIPE, SIG_IGN);
-	return sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL) ? -1 : 0;
 }
 
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream)
@@ -88,11 +62,8 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	run->engine = engine;
 	run->target = target;
 	run->stream = stream;
-	run->signals = -1;
-	if (catch_signals(run))
-		return complain("signals: %s", strerror(errno));
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
-	if (!run->ring)
+	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
 		return complain("the ring buffer: %s", strerror(errno));
 	return 0;
 }
@@ -101,17 +72,15 @@ void run_close(struct run *run)
 {
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
-	if (run->signals > 0)
-		close(run->signals);
-	run->signals = -1;
 }
 
-/* Everything that is in the ring. How many records, or negative errno. */
+/* What is in the ring, or the next records of it. How many, or negative errno. */
 static int drain(struct run *run)
 {
-	int records = ring_buffer__consume(run->ring);
+	__u64 before = run->drained;
 
-	return run->error ? run->error : records;
+	ring_buffer__consume(run->ring);
+	return run->error ? run->error : (int)(run->drained - before);
 }
 
 /*
@@ -134,9 +103,9 @@ enum { WATCH_RING, WATCH_SIGNALS, WATCH_SERVER, WATCH_STDOUT, WATCHED };
 static void watch(struct run *run, struct pollfd fds[WATCHED])
 {
 	fds[WATCH_RING] = (struct pollfd){ .fd = ring_buffer__epoll_fd(run->ring), .events = POLLIN };
-	fds[WATCH_SIGNALS] = (struct pollfd){ .fd = run->signals, .events = POLLIN };
+	fds[WATCH_SIGNALS] = (struct pollfd){ .fd = signals_fd(), .events = POLLIN };
 	fds[WATCH_SERVER] = (struct pollfd){ .fd = run->target->pidfd, .events = POLLIN };
-	/* No events asked for: POLLERR comes unasked when the reader of a pipe has gone. */
+	/* No events asked for: POLLERR and POLLHUP come unasked when the reader has gone. */
 	fds[WATCH_STDOUT] = (struct pollfd){ .fd = run->stream->sink->fd };
 }
 
@@ -146,7 +115,7 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	*reason = STOP_ERROR;
 	if (run->error)
 		return true;
-	if (fds[WATCH_STDOUT].revents & POLLERR) {
+	if (fds[WATCH_STDOUT].revents & (POLLERR | POLLHUP | POLLNVAL)) {
 		run->error = -EPIPE;
 		return true;
 	}
@@ -170,8 +139,7 @@ enum stop_reason run_until_stopped(struct run *run)
 		if (poll(fds, WATCHED, records ? LINGER_MS : -1) < 0 && errno != EINTR)
 			run->error = -errno;
 		stay_awake(run);
-		if (!records) /* the wall clock may have been set while we slept */
-			clock_map_refresh(&run->stream->clock);
+		clock_map_refresh(&run->stream->clock);
 		records = drain(run);
 	} while (!is_over(run, fds, &reason));
 	return reason;
@@ -183,8 +151,10 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int tally, err;
 
-	err = drain(run);
-	if (err >= 0)
+	do
+		err = drain(run);
+	while (err > 0);
+	if (!err)
 		err = report_losses(run);
 	if (err < 0)
 		return err;

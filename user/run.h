@@ -15,12 +15,12 @@ struct run {
 	const struct target *target;
 	struct stream *stream;
 	struct ring_buffer *ring;
-	int signals;                 /* becomes readable on SIGINT or SIGTERM */
+	__u64 drained;               /* records taken from the ring */
 	int error;                   /* negative errno of the stream, once it has failed */
 	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */
 };
 
-/* Call before the probes act, so that no signal gets lost. 0, or -1 with the reason on stderr. */
+/* Prepares for records to come. 0, or -1 with the reason on stderr. */
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream);
 void run_close(struct run *run);
 

@@ -6,8 +6,10 @@
 #include "proc_status.h"
 
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,19 +33,31 @@ static int check_pid_namespace(void)
 	return 0;
 }
 
+static int no_process(pid_t pid, int err)
+{
+	if (err == ESRCH || err == ENOENT)
+		return complain("-p %d: no such process", pid);
+	if (err == ENOSYS)
+		return complain("this kernel has no pidfd_open (Linux 5.3 or later has it)");
+	return complain("-p %d: %s", pid, strerror(err));
+}
+
+/* pidfd_open says EINVAL for the tid of a thread that leads no process. */
 static int open_process(struct target *target)
 {
 	long tgid;
+	int err;
 
 	target->pidfd = syscall(SYS_pidfd_open, target->pid, 0);
-	if (target->pidfd < 0 && errno == ESRCH)
-		return complain("-p %d: no such process", target->pid);
-	if (proc_status_number(target->pid, "Tgid", &tgid))
-		return complain("-p %d: no such process", target->pid);
+	if (target->pidfd < 0 && errno != EINVAL)
+		return no_process(target->pid, errno);
+	err = proc_status_number(target->pid, "Tgid", &tgid);
+	if (err)
+		return no_process(target->pid, -err);
 	if (tgid != target->pid)
 		return complain("-p %d: a thread, not a process: use -p %ld", target->pid, tgid);
 	if (target->pidfd < 0)
-		return complain("-p %d: pidfd_open: %s (Linux 5.3 or later is needed)", target->pid, strerror(errno));
+		return complain("-p %d: pidfd_open: %s", target->pid, strerror(EINVAL));
 	return 0;
 }
 
@@ -58,10 +72,54 @@ static int open_executable(struct target *target)
 		return complain("-p %d: a kernel thread or a zombie, not a server", target->pid);
 	target->exe_fd = len < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
 	if (target->exe_fd < 0)
-		return complain("%s: %s: CAP_SYS_PTRACE is needed for a process of another user: run as root", link,
-				strerror(errno));
+		return complain("%s: %s%s", link, strerror(errno),
+				errno == EACCES || errno == EPERM ?
+				": CAP_SYS_PTRACE is needed for a process of another user: run as root" : "");
 	target->exe[len] = '\0';
 	snprintf(target->path, sizeof(target->path), "/proc/self/fd/%d", target->exe_fd);
+	return 0;
+}
+
+/*
+ * How far the executable was moved when it was loaded: its entry point in the process's memory (AT_ENTRY in auxv) less
+ * that in the file. Instead of /proc/<pid>/maps, whose inodes are not those of stat() on overlayfs.
+ */
+static int load_bias(const struct target *target, const struct elf_image *image, uint64_t *bias)
+{
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)elf_image_bytes(image, 0, sizeof(*header));
+	Elf64_auxv_t entry = { .a_type = AT_NULL };
+	char path[32];
+	FILE *auxv;
+
+	snprintf(path, sizeof(path), "/proc/%d/auxv", target->pid);
+	auxv = fopen(path, "re");
+	if (!auxv)
+		return complain("%s: %s", path, strerror(errno));
+	while (entry.a_type != AT_ENTRY && fread(&entry, sizeof(entry), 1, auxv) == 1)
+		;
+	fclose(auxv);
+	if (!header || entry.a_type != AT_ENTRY)
+		return complain("%s: no AT_ENTRY: has the server just ended?", path);
+	*bias = entry.a_un.a_val - header->e_entry;
+	return 0;
+}
+
+static int locate_probes(struct target *target, const struct elf_image *image)
+{
+	uint64_t bias = 0, vaddr;
+	int kind;
+
+	if (load_bias(target, image, &bias))
+		return -1;
+	for (kind = 0; kind < SITE_KINDS; kind++) {
+		const struct site *site = &target->sites.site[kind];
+
+		if (!site->present)
+			continue;
+		if (elf_image_vaddr(image, site->probe_offset, &vaddr))
+			return complain("%s: offset 0x%" PRIx64 " is not loaded", target->exe, site->probe_offset);
+		target->probe_address[kind] = bias + vaddr;
+	}
 	return 0;
 }
 
@@ -84,6 +142,8 @@ static int read_executable(struct target *target)
 		complain("-p %d: %s (%s): nowhere to probe: %s", target->pid, target->exe, target->version, why);
 		goto cleanup;
 	}
+	if (locate_probes(target, image))
+		goto cleanup;
 	elf_image_build_id(image, target->build_id);
 	ret = 0;
 cleanup:

@@ -24,6 +24,7 @@ struct target {
 	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
 	struct conn_sites sites;
+	uint64_t probe_address[SITE_KINDS]; /* in the process's memory; 0 for sites that are not there */
 };
 
 /*

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "signals.h"
+
+#include "complain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * Signals that follow the first one this fast are the same one: timeout(1) signals its child and then its process
+ * group, and a terminal and a supervisor may both pass on a Ctrl-C.
+ */
+#define SAME_SIGNAL_MS 200
+
+static int pipe_fds[2] = { -1, -1 };
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+/*
+ * A handler and not a signalfd: a write to a reader that has stopped reading can only be ended by a signal that is not
+ * blocked.
+ */
+static void on_signal(int signal)
+{
+	static volatile int64_t first;
+	int saved = errno;
+
+	if (first && now_ms() - first >= SAME_SIGNAL_MS)
+		_exit(EXIT_FAILURE);
+	if (!first) {
+		first = now_ms();
+		if (write(pipe_fds[1], "", 1) < 0)
+			_exit(EXIT_FAILURE);
+	}
+	errno = saved;
+}
+
+int signals_catch(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	signal(SIGPIPE, SIG_IGN);
+	if (pipe2(pipe_fds, O_CLOEXEC) || sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL))
+		return complain("signals: %s", strerror(errno));
+	return 0;
+}
+
+int signals_fd(void)
+{
+	return pipe_fds[0];
+}
