@@ -6,7 +6,9 @@
 #   make V=1        shows the commands
 
 OUTPUT := .output
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(shell command -v bpftool /usr/sbin/bpftool 2>/dev/null) bpftool)
 PKG_CONFIG ?= pkg-config
@@ -25,12 +27,15 @@ endif
 WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE \
-	-I$(OUTPUT) -Ibpf -Iuser -MMD -MP
+	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf 2>/dev/null) -MMD -MP
 LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf 2>/dev/null || echo -lbpf -lelf)
 # -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
 BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
 
 USER_OBJECTS := $(patsubst user/%.c,$(OUTPUT)/user/%.o,$(wildcard user/*.c))
+# cmocka 2.0 deprecates what 1.1 has nothing else for.
+TEST_CFLAGS := -Wno-error=deprecated-declarations
+
 # What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
@@ -45,7 +50,7 @@ all: replylog
 
 replylog: $(USER_OBJECTS)
 	$(call msg,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
 # The skeleton must be there before the first compilation; from then on the .d files know who needs it.
 $(OUTPUT)/user/%.o: user/%.c Makefile | $(OUTPUT)/replylog.skel.h
@@ -76,7 +81,7 @@ $(OUTPUT)/arm64/replylog.bpf.o: bpf/replylog.bpf.c Makefile
 $(OUTPUT)/tests/%: tests/unit/%.c $(LIB_OBJECTS) Makefile
 	$(call msg,TEST,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -Itests/unit -MF $@.d $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) $(TEST_CFLAGS) -Itests/unit -MF $@.d $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
 
 $(OUTPUT)/sanitized/%.o: user/%.c Makefile
 	$(call msg,CC,$@)

@@ -4,11 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Paths and other people's messages may hold anything; a line stays a line. */
+/* Paths and other people's messages may hold anything; a line stays a line, and no terminal takes orders from it. */
 static void one_line(char *text)
 {
 	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f)
 			*text = ' ';
 }
 

@@ -21,6 +21,11 @@ static int keep_warning(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
+void engine_catch_warnings(void)
+{
+	libbpf_set_print(keep_warning);
+}
+
 static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target)
 {
 	__u32 blocks = options->argv_memory / ARGV_BLOCK_BYTES;
@@ -70,7 +75,6 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 {
 	int err;
 
-	libbpf_set_print(keep_warning);
 	engine->how = how;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
@@ -91,9 +95,9 @@ void engine_unload(struct engine *engine)
 	engine->skel = NULL;
 }
 
-void engine_ready(struct engine *engine, bool ready)
+void engine_ready(struct engine *engine)
 {
-	__atomic_store_n(&engine->skel->bss->engine.ready, ready, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&engine->skel->bss->engine.ready, 1, __ATOMIC_SEQ_CST);
 }
 
 volatile struct engine_state *engine_state(struct engine *engine)

@@ -18,6 +18,9 @@ struct engine {
 	enum attach_choice how;
 };
 
+/* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
+void engine_catch_warnings(void);
+
 /*
  * Loads the programs that this way attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
  * Either way engine_unload() gives back what it holds.
@@ -26,8 +29,8 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		enum attach_choice how);
 void engine_unload(struct engine *engine);
 
-/* From now on (or no longer) the probes act. */
-void engine_ready(struct engine *engine, bool ready);
+/* Everything is attached: from now on the probes act. */
+void engine_ready(struct engine *engine);
 
 /* Shared with BPF, which adds to the counters at any time: read each once. */
 volatile struct engine_state *engine_state(struct engine *engine);

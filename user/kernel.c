@@ -69,17 +69,11 @@ static bool has_capability(int cap)
 }
 
 /* perf uprobes need CAP_SYS_ADMIN (ba677dbe77af, and before it wherever perf_event_paranoid is 3). */
-static int check_capabilities(enum attach_choice how)
+static int check_perf_capability(enum attach_choice how)
 {
-	if (has_capability(CAP_SYS_ADMIN))
+	if (how != ATTACH_PERF || has_capability(CAP_SYS_ADMIN))
 		return 0;
-	if (!has_capability(CAP_BPF))
-		return complain("not permitted: CAP_BPF is missing: run as root");
-	if (!has_capability(CAP_PERFMON))
-		return complain("not permitted: CAP_PERFMON is missing: run as root");
-	if (how == ATTACH_PERF)
-		return complain("not permitted: CAP_SYS_ADMIN is missing, which perf uprobes need: run as root");
-	return 0;
+	return complain("not permitted: CAP_SYS_ADMIN is missing, which perf uprobes need: run as root");
 }
 
 static int check_helper(int helper, const char *name, const char *since)
@@ -130,7 +124,9 @@ int kernel_check(enum attach_choice *how)
 {
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
 		return complain("not permitted: CAP_BPF is missing: run as root");
-	if (choose_attach(how) || check_capabilities(*how))
+	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_PERFMON))
+		return complain("not permitted: CAP_PERFMON is missing: run as root");
+	if (choose_attach(how) || check_perf_capability(*how))
 		return -1;
 	return check_features();
 }

@@ -74,7 +74,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 {
 	struct probe_links links = {};
 	struct run run;
-	enum stop_reason reason;
+	enum stop_reason reason = STOP_REASONS; /* none yet */
 	int err = -1;
 
 	if (run_init(&run, engine, target, stream))
@@ -83,13 +83,13 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		goto cleanup;
 	err = announce(stream, options, target, engine->how);
 	if (!err) {
-		engine_ready(engine, true);
+		engine_ready(engine);
 		reason = run_until_stopped(&run);
 		err = run.error;
 	}
 	probes_detach(&links);
-	if (!err)
-		err = run_finish(&run, reason);
+	if (reason != STOP_REASONS && run_finish(&run, reason) && !err)
+		err = run.error;
 	if (err)
 		stream_failed(err);
 cleanup:
@@ -112,6 +112,7 @@ int main(int argc, char **argv)
 	if (parsed != OPTIONS_RUN)
 		return parsed;
 	how = options.attach;
+	engine_catch_warnings();
 	if (check_standard_fds() || signals_catch())
 		return ret;
 	if (target_open(&target, options.pid) || kernel_check(&how) || check_return_probes(&target))

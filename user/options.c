@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "complain.h"
 #include "size.h"
 
 #define KB (UINT64_C(1) << 10)
@@ -60,13 +61,13 @@ static const struct option_row rows[] = {
 
 static __attribute__((format(printf, 1, 2))) enum options_result bad(const char *format, ...)
 {
+	char line[256];
 	va_list args;
 
-	fputs("replylog: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	complain("%s", line);
 	return OPTIONS_BAD;
 }
 

@@ -149,20 +149,21 @@ int run_finish(struct run *run, enum stop_reason reason)
 {
 	struct stream_stop stop = { .reason = reason };
 	struct engine_hits hits;
-	int tally, err;
+	int tally;
 
-	do
-		err = drain(run);
-	while (err > 0);
-	if (!err)
-		err = report_losses(run);
-	if (err < 0)
-		return err;
+	run->error = 0; /* of stdout, it is still known to the sink */
+	while (drain(run) > 0)
+		;
+	if (!run->error)
+		run->error = report_losses(run);
+	if (run->error)
+		return run->error;
 	engine_hits(run->engine, run->target->pid, &hits);
 	stop.hits_main = hits.main_thread;
 	stop.hits_io = hits.other_threads;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] += hits.unattributed_bytes;
-	return stream_stop(run->stream, &stop);
+	run->error = stream_stop(run->stream, &stop);
+	return run->error;
 }

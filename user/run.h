@@ -27,7 +27,7 @@ void run_close(struct run *run);
 /* Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more. */
 enum stop_reason run_until_stopped(struct run *run);
 
-/* After the probes are detached: what is still in the ring, then the stop record. 0 or negative errno. */
+/* After the probes are detached: what is still in the ring, then the stop record. 0 or negative errno (run->error). */
 int run_finish(struct run *run, enum stop_reason reason);
 
 #endif
