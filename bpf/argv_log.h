@@ -41,8 +41,8 @@ static __always_inline void page_start(struct argv_page *page, __u64 first_seq)
 }
 
 /*
- * Copies a head of len bytes out of a page, in two parts: 0, or -1 when it does not lie in the page. limit is the end of
- * what can be used in the page, part the room behind it.
+ * Copies a head of len bytes out of a page, in two parts: 0, or -1 when it does not lie in the page. limit is the end
+ * of what can be used in the page, part the room behind it.
  */
 static __always_inline int head_copy(__u8 *to, const __u8 *page, __u32 off, __u32 len, const __u32 limit,
 				     const __u32 part)

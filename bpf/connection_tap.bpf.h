@@ -124,7 +124,8 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 /*
  * A session (Linux 6.13, d920179b3d48) is entry and return in one, and leaves out the return when the entry says so. At
  * the entry the instruction pointer is the probed address, at the return it is the caller's. The kfunc that tells them
- * apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it wrongly does not load.
+ * apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it wrongly does not
+ * load.
  */
 static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 {
@@ -134,19 +135,19 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 }
 
 /* One program per function and way of attaching; only those that this kernel can attach are loaded (user/probes.c). */
-#define CONNECTION_TAP(name, op)                                                                                       \
-	SEC("?uprobe") int name##_session(struct pt_regs *ctx)                                                          \
-	{                                                                                                              \
-		return tap_session(ctx, op);                                                                           \
-	}                                                                                                              \
-	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)                                                            \
-	{                                                                                                              \
-		tap_enter(ctx, op);                                                                                    \
-		return 0;                                                                                              \
-	}                                                                                                              \
-	SEC("?uprobe") int name##_return(struct pt_regs *ctx)                                                           \
-	{                                                                                                              \
-		return tap_return(ctx, op);                                                               \
+#define CONNECTION_TAP(name, op)										\
+	SEC("?uprobe") int name##_session(struct pt_regs *ctx)							\
+	{													\
+		return tap_session(ctx, op);									\
+	}													\
+	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)							\
+	{													\
+		tap_enter(ctx, op);										\
+		return 0;											\
+	}													\
+	SEC("?uprobe") int name##_return(struct pt_regs *ctx)							\
+	{													\
+		return tap_return(ctx, op);									\
 	}
 
 CONNECTION_TAP(conn_read, IO_READ)

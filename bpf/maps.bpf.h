@@ -20,7 +20,8 @@ const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection
 /* Seen by user space while the programs run. */
 struct engine_state engine;
 
-/* Connections, their numbers by the address of the server's struct connection, and the numbers that are free.
+/*
+ * Connections, their numbers by the address of the server's struct connection, and the numbers that are free.
  * max_entries of each: --max-clients.
  */
 struct {
@@ -86,7 +87,7 @@ struct recent {
 	__u32 pad;
 };
 
-#define RECENT 256
+#define RECENT 128
 
 /*
  * Per thread and not per CPU: since Linux 6.0 these programs are preemptible, and another one may run on the same CPU

@@ -93,7 +93,7 @@ enum loss {
 	LOSS_CLIENTS_FULL,       /* reads: on connections beyond --max-clients, which are not followed */
 	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
-	LOSS_NO_SCRATCH,         /* I/O calls of the server that were not seen whole; what they were about is given up */
+	LOSS_NO_SCRATCH,         /* I/O calls: not seen whole; what they were about is given up */
 	LOSS_KINDS,
 };
 

@@ -166,7 +166,8 @@ static __always_inline int request_payload(struct connection *conn, struct work 
 }
 
 /* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
-static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
+static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header,
+					     __u32 avail)
 {
 	struct request_framing *q = &conn->request;
 	__u64 argc = 0;
@@ -192,7 +193,8 @@ static __always_inline int request_multibulk(struct connection *conn, struct wor
 }
 
 /* How much of an argument's payload (and CRLF) the head keeps; marks the header when that is not all. */
-static __always_inline __u32 request_keep(struct connection *conn, struct work *work, __u8 *header, __u32 size, __u64 len)
+static __always_inline __u32 request_keep(struct connection *conn, struct work *work, __u8 *header, __u32 size,
+					  __u64 len)
 {
 	const struct cursor *cur = &work->cur;
 
@@ -208,7 +210,8 @@ static __always_inline __u32 request_keep(struct connection *conn, struct work *
 }
 
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, RESP_SHORT if cut. */
-static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail, __u64 len)
+static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail,
+					__u64 len)
 {
 	struct request_framing *q = &conn->request;
 	enum command_class class;
@@ -337,7 +340,8 @@ static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
  * A container command typed by hand: is its subcommand certainly not the one that leaves? So it is when there is none,
  * or when one or two blanks are followed by another letter. Behind a line's end there may be anything.
  */
-static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, enum command_class class, __u32 avail)
+static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, enum command_class class,
+						      __u32 avail)
 {
 	const __u8 *rest = line + (len & 15);
 	__u32 end = inline_find(line, '\n');

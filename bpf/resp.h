@@ -102,8 +102,8 @@ static __always_inline int resp_long_number(const __u8 *header, __u32 avail, __u
 #define CRLF ('\r' | '\n' << 8)
 
 /*
- * A header of one to three digits, which most are: its size, or 0 when it is not one. May claim bytes that are not there
- * yet: the caller compares. A call would cost more than it does (return thunks).
+ * A header of one to three digits, which most are: its size, or 0 when it is not one. May claim bytes that are not
+ * there yet: the caller compares. A call would cost more than it does (return thunks).
  */
 static __always_inline int resp_short_number(const __u8 *header, __u64 *value)
 {

@@ -16,7 +16,7 @@
 #define CARRY 32
 #define WINDOW 2048
 #define WINDOW_END (CARRY + WINDOW)
-/* Word loads may reach past the end; and the verifier, which can't relate an offset to a length, wants room for both. */
+/* Word loads may reach past the end; and the verifier can't relate an offset to a length: it wants room for both. */
 #define WINDOW_SLACK (WINDOW_END + 64)
 
 /* iovec entries fetched at once: IOV_MAX (1024) of them are too many for the scratch area. */

@@ -15,8 +15,8 @@
 const char *attach_name(enum attach_choice how);
 
 /*
- * 0, or -1 with what is missing (kernel feature or capability) on stderr. *how, when it is ATTACH_AUTO, becomes the best
- * this kernel has.
+ * 0, or -1 with what is missing (kernel feature or capability) on stderr. *how, when it is ATTACH_AUTO, becomes the
+ * best this kernel has.
  */
 int kernel_check(enum attach_choice *how);
 
