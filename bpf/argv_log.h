@@ -41,25 +41,33 @@ static __always_inline void page_start(struct argv_page *page, __u64 first_seq)
 }
 
 /*
+ * n bytes at off of a page, 0 or -1 when they don't lie in it. Bounds are checked right where they are used and in 64
+ * bits: the verifier of Linux 6.1 forgets them when the compiler keeps another copy of the number on the stack.
+ */
+static __always_inline int head_copy_part(__u8 *to, const __u8 *page, __u64 off, __u64 n, const __u64 limit,
+					  const __u64 part)
+{
+	env_opaque(off);
+	env_opaque(n);
+	if (off > limit || n > part)
+		return -1;
+	return env_copy(to, n, page + off);
+}
+
+/*
  * Copies a head of len bytes out of a page, in two parts: 0, or -1 when it does not lie in the page. limit is the end
  * of what can be used in the page, part the room behind it.
  */
 static __always_inline int head_copy(__u8 *to, const __u8 *page, __u32 off, __u32 len, const __u32 limit,
 				     const __u32 part)
 {
-	__u32 first = len < part ? len : part, second = len - first, second_off = off + part;
+	__u32 first = len < part ? len : part;
 
-	env_opaque(off);
-	env_opaque(first);
-	env_opaque(second);
-	env_opaque(second_off);
-	if (off > limit || first > part || env_copy(to, first, page + off))
+	if (head_copy_part(to, page, off, first, limit, part))
 		return -1;
-	if (!second)
+	if (first == len)
 		return 0;
-	if (second_off > limit || second > part)
-		return -1;
-	return env_copy(to + part, second, page + second_off);
+	return head_copy_part(to + part, page, off + part, len - first, limit, part);
 }
 
 static __always_inline int head_from_block(__u8 *to, const struct argv_block *block, __u32 off, __u32 len)
