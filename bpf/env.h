@@ -23,6 +23,11 @@
 #define env_store64(p, word) (*(__u64 *)(p) = (word))
 /* Hides a value's history from the compiler, so that the bounds check right after it is the one the verifier sees. */
 #define env_opaque(v) asm volatile("" : "+r"(v))
+/*
+ * Reads a number back from the map memory it was stored in. The verifier then knows nothing of it any more, and the
+ * paths that led there become one: without that it follows each of them through all that comes after.
+ */
+#define env_reload(field) (*(volatile typeof(field) *)&(field))
 #define env_noinline static __noinline
 #define env_global __noinline
 
@@ -68,6 +73,7 @@ static inline long env_loop(__u32 n, long (*step)(__u32, void *), void *ctx)
 
 __u64 env_now(void);
 #define env_opaque(v) ((void)(v))
+#define env_reload(field) (field)
 #define env_noinline static
 #define env_global static
 #ifndef __always_inline

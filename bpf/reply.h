@@ -223,16 +223,17 @@ static __always_inline __u32 reply_whole(struct connection *conn, struct work *w
 
 	work->at = 0;
 	for (i = 0; i < WHOLE_REPLIES; i++) {
-		at = work->at;
+		at = env_reload(work->at);
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= asked)
 			break;
-		size = reply_whole_size(start + at, avail - at);
+		work->number = reply_whole_size(start + at, avail - at);
+		size = env_reload(work->number);
 		if (!size || size >= small)
 			break;
 		work->at = at + size;
 	}
-	at = work->at;
+	at = env_reload(work->at);
 	conn->reply.start += at;
 	conn->reply_seq += i;
 	work->cur.pos += at;
@@ -248,16 +249,17 @@ static __always_inline __u32 reply_whole_elements(struct connection *conn, struc
 
 	work->at = 0;
 	for (i = 0; i < WHOLE_REPLIES; i++) {
-		at = work->at;
+		at = env_reload(work->at);
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= owed)
 			break;
-		size = reply_whole_size(start + at, avail - at);
+		work->number = reply_whole_size(start + at, avail - at);
+		size = env_reload(work->number);
 		if (!size)
 			break;
 		work->at = at + size;
 	}
-	at = work->at;
+	at = env_reload(work->at);
 	conn->reply.owed -= i;
 	work->cur.pos += at;
 	return at;
@@ -319,8 +321,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 		carry_restore(&conn->reply_carry, work);
 	work->now = 0;
 	work->verdict = REPLY_OK;
-	/* Without a pipeline one step is all there is. */
-	if ((r->skip || !reply_more(conn, work)) && !reply_step(0, &frame))
+	if (r->skip || !reply_more(conn, work))
 		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)

@@ -427,11 +427,13 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 	for (i = 0; i < WHOLE_ARGS; i++) {
 		if (i == args)
 			break;
-		at = work->at;
+		at = env_reload(work->at);
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || start[at] != '$')
 			return false;
-		size = resp_short_number(start + at, &len);
+		work->size = resp_short_number(start + at, &work->number);
+		size = env_reload(work->size);
+		len = env_reload(work->number);
 		if (size <= 0 || len > ARGV_MAX_ARG_BYTES)
 			return false;
 		at += size;
@@ -442,7 +444,7 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 			return false;
 		work->at = at;
 	}
-	at = work->at;
+	at = env_reload(work->at);
 	argv_push(conn, request_head_start(conn, work), at, work->now, at);
 	conn->read_seq++;
 	work->cur.pos += at;
@@ -495,8 +497,7 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	work->now = now;
 	work->verdict = REQUEST_OK;
 	work->run = work->cur.pos;
-	/* Without a pipeline one step is all there is. */
-	if ((q->skip || request_more(conn, work) == STEP_ON) && request_step(0, &frame) == STEP_ON)
+	if (q->skip || request_more(conn, work) == STEP_ON)
 		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, request_step, &frame);
 	if (work->verdict)
 		request_flush(conn, work); /* a verdict leaves a run behind */

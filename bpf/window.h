@@ -60,8 +60,9 @@ struct work {
 	__u64 now;     /* CLOCK_MONOTONIC ns; 0 until somebody asks */
 	__u32 verdict; /* enum request_verdict or reply_verdict */
 	__u32 run;     /* requests: the window's bytes run..pos belong to heads and are not appended yet */
-	__u32 at;      /* how far a short cut has looked */
-	__u32 pad;
+	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
+	__u32 size;
+	__u64 number;
 };
 
 /* What a loop's steps are given. */
