@@ -213,19 +213,21 @@ static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
 }
 
 /*
- * The short cut for small replies that lie in the window: a few of them at once, with nothing stored in between. Stops
- * at what is large, cut, nested or unasked. How many bytes were passed.
+ * The short cut for small replies, or for small elements of the reply at hand, that lie in the window: a few of them at
+ * once, with nothing stored in between. Stops at what is large, cut, nested or unasked. False: nothing was passed.
  */
-static __always_inline __u32 reply_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
+static __always_inline bool reply_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
 {
-	__u64 asked = outstanding(conn), small = reply_threshold(), size;
+	bool inside = conn->reply.owed;
+	__u64 most = inside ? conn->reply.owed : outstanding(conn);
+	__u64 small = inside ? ~0ULL : reply_threshold(), size;
 	__u32 at, i;
 
 	work->at = 0;
 	for (i = 0; i < WHOLE_REPLIES; i++) {
 		at = env_reload(work->at);
 		env_opaque(at);
-		if (at >= WINDOW || at >= avail || i >= asked)
+		if (at >= WINDOW || at >= avail || i >= most)
 			break;
 		work->number = reply_whole_size(start + at, avail - at);
 		size = env_reload(work->number);
@@ -234,40 +236,17 @@ static __always_inline __u32 reply_whole(struct connection *conn, struct work *w
 		work->at = at + size;
 	}
 	at = env_reload(work->at);
-	conn->reply.start += at;
-	conn->reply_seq += i;
+	if (!at)
+		return false;
 	work->cur.pos += at;
-	return at;
-}
-
-/* The same for the elements of an aggregate; it is for the caller to see whether the last one is there. */
-static __always_inline __u32 reply_whole_elements(struct connection *conn, struct work *work, const __u8 *start,
-						  __u32 avail)
-{
-	__u64 owed = conn->reply.owed, size;
-	__u32 at, i;
-
-	work->at = 0;
-	for (i = 0; i < WHOLE_REPLIES; i++) {
-		at = env_reload(work->at);
-		env_opaque(at);
-		if (at >= WINDOW || at >= avail || i >= owed)
-			break;
-		work->number = reply_whole_size(start + at, avail - at);
-		size = env_reload(work->number);
-		if (!size)
-			break;
-		work->at = at + size;
+	if (inside) {
+		conn->reply.owed -= i;
+		reply_element_done(conn, work);
+	} else {
+		conn->reply.start += at;
+		conn->reply_seq += i;
 	}
-	at = env_reload(work->at);
-	conn->reply.owed -= i;
-	work->cur.pos += at;
-	return at;
-}
-
-static __always_inline long reply_go_on(struct connection *conn, struct work *work)
-{
-	return work->cur.pos == work->cur.end ? reply_more(conn, work) : 0;
+	return true;
 }
 
 static long reply_step(__u32 i, void *data)
@@ -287,13 +266,8 @@ static long reply_step(__u32 i, void *data)
 	bytes = work->bytes + pos;
 	if (conn->reply.line)
 		return reply_line(conn, work, bytes, avail);
-	if (!conn->reply.owed) {
-		if (reply_whole(conn, work, bytes, avail))
-			return reply_go_on(conn, work);
-	} else if (reply_whole_elements(conn, work, bytes, avail)) {
-		reply_element_done(conn, work);
-		return reply_go_on(conn, work);
-	}
+	if (reply_whole(conn, work, bytes, avail))
+		return work->cur.pos == work->cur.end ? reply_more(conn, work) : 0;
 	if (!conn->reply.owed && reply_begin(conn, *bytes))
 		return reply_verdict(work, REPLY_UNASKED);
 	return reply_header(conn, work, bytes, avail);
