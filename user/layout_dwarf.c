@@ -77,7 +77,8 @@ static const struct wanted_field wanted_fields[] = {
 
 /*
  * Redis keeps its flags in one word and their bits in macros, which debug information leaves out. They are the same in
- * src/server.h of every release from 6.0.0 to 8.6.3, and of valkey 7.2; what a release does not have yet it leaves clear.
+ * src/server.h of redis 6.0.0 to 7.4.1, 8.0.2, 8.0.6 and 8.6.3, and of valkey 7.2; what a release does not have yet it
+ * leaves clear.
  */
 struct wanted_flag {
 	const char *name; /* in valkey's struct ClientFlags; NULL: it has none */
@@ -164,7 +165,7 @@ static bool is_aggregate(Dwarf_Die *die)
 
 /* ---- members ---- */
 
-/* Bits from the start of the struct that die is a member of: DWARF 4 and 5 say it plainly, gcc before 11 as DWARF 2 did. */
+/* In bits from the start of its struct. DWARF 4 and 5 say it plainly; gcc before 11 says it as DWARF 2 did. */
 static bool member_place(Dwarf_Die *die, struct member *out)
 {
 	uint64_t bytes = 0, storage, from_top, size;
