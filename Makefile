@@ -27,8 +27,8 @@ endif
 WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE \
-	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf 2>/dev/null) -MMD -MP
-LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf 2>/dev/null || echo -lbpf -lelf)
+	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf libdw 2>/dev/null) -MMD -MP
+LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf libdw 2>/dev/null || echo -lbpf -lelf -ldw)
 # -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
 BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
 
@@ -87,6 +87,12 @@ $(OUTPUT)/sanitized/%.o: user/%.c Makefile
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@
+
+# What scripts/layouts prints the table of layouts with.
+$(OUTPUT)/layout_entry: scripts/layout_entry.c user/layout_dwarf.c user/layouts.h bpf/layout.h Makefile
+	$(call msg,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 
 unit-build: $(UNIT_TESTS)
 

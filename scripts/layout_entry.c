@@ -3,8 +3,8 @@
  * Prints the entry of user/layout_table.h for a version, from the debug information of a file that was compiled from
  * that version's source. Built and run by scripts/layouts.
  */
+#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "layouts.h"
 
@@ -88,14 +88,15 @@ static void print_flags(const struct client_layout *layout)
 int main(int argc, char **argv)
 {
 	struct client_layout layout;
-	char why[256];
+	int fd;
 
 	if (argc != 3) {
 		fprintf(stderr, "usage: layout_entry 'NAME VERSION' FILE\n");
 		return 2;
 	}
-	if (layout_from_debug_info(argv[2], argv[1], &layout, why, sizeof(why))) {
-		fprintf(stderr, "layout_entry: %s\n", why);
+	fd = open(argv[2], O_RDONLY);
+	if (fd < 0 || layout_from_debug_info(fd, argv[1], &layout)) {
+		fprintf(stderr, "layout_entry: the debug information in %s does not describe struct client\n", argv[2]);
 		return 1;
 	}
 	printf("\t{ \"%s\", {\n\t\t.valid = LAYOUT_TABLE,\n\t\t.client_size = %u,\n", argv[1], layout.client_size);

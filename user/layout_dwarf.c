@@ -6,16 +6,17 @@
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <gelf.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "layouts.h"
 
-/* A server has some 300,000 entries at the top of its units; one that links itself into a circle has no end. */
+/* A server has some 300,000 entries at the top of its units; this many are looked at in all. */
 #define ENTRIES_MAX 20000000
+/* Of all sections, those that are compressed as they will be in memory. Servers have 20 MB. */
+#define SECTIONS_MAX (1ULL << 30)
 /* Typedefs, qualifiers and anonymous structs around the thing itself. */
 #define NESTING_MAX 8
 #define PATH_NAME_MAX 32
@@ -156,6 +157,17 @@ static bool type_of(Dwarf_Die *die, Dwarf_Die *type)
 	return false;
 }
 
+/* The entry after die on its level. Entries lie one after the other: one that points back would lead into a circle. */
+static bool next_entry(struct search *search, Dwarf_Die *die)
+{
+	Dwarf_Off here = dwarf_dieoffset(die);
+
+	if (!search->entries_left || dwarf_siblingof(die, die) || dwarf_dieoffset(die) <= here)
+		return false;
+	search->entries_left--;
+	return true;
+}
+
 static bool is_aggregate(Dwarf_Die *die)
 {
 	int tag = dwarf_tag(die);
@@ -203,8 +215,6 @@ static bool find_member(struct search *search, Dwarf_Die *die, const char *name,
 		struct member inner;
 		const char *child_name;
 
-		if (!search->entries_left--)
-			return false;
 		if (dwarf_tag(&child) != DW_TAG_member || !member_place(&child, out))
 			continue;
 		child_name = dwarf_diename(&child);
@@ -216,7 +226,7 @@ static bool find_member(struct search *search, Dwarf_Die *die, const char *name,
 		inner.bit_offset += out->bit_offset;
 		*out = inner;
 		return true;
-	} while (!dwarf_siblingof(&child, &child));
+	} while (next_entry(search, &child));
 	return false;
 }
 
@@ -385,8 +395,6 @@ static bool unit_has_layout(struct search *search, Dwarf_Die *unit, const char *
 	do {
 		const char *name;
 
-		if (!search->entries_left || !--search->entries_left)
-			return false;
 		if (dwarf_tag(&die) != DW_TAG_structure_type || dwarf_hasattr(&die, DW_AT_declaration))
 			continue;
 		name = dwarf_diename(&die);
@@ -395,8 +403,30 @@ static bool unit_has_layout(struct search *search, Dwarf_Die *unit, const char *
 		search->client = die;
 		if (fill(search, name_version, layout))
 			return true;
-	} while (!dwarf_siblingof(&die, &die));
+	} while (next_entry(search, &die));
 	return false;
+}
+
+/* libdw decompresses sections whole. */
+static bool sections_bounded(Elf *elf)
+{
+	uint64_t total = 0;
+	Elf_Scn *scn = NULL;
+
+	while ((scn = elf_nextscn(elf, scn))) {
+		GElf_Shdr header;
+		GElf_Chdr compressed;
+		uint64_t size;
+
+		if (!gelf_getshdr(scn, &header))
+			return false;
+		size = header.sh_type == SHT_NOBITS ? 0 : header.sh_size;
+		if (header.sh_flags & SHF_COMPRESSED && gelf_getchdr(scn, &compressed))
+			size = compressed.ch_size;
+		if (size > SECTIONS_MAX || (total += size) > SECTIONS_MAX)
+			return false;
+	}
+	return true;
 }
 
 static int find_in(Dwarf *dwarf, const char *name_version, struct client_layout *out)
@@ -406,31 +436,27 @@ static int find_in(Dwarf *dwarf, const char *name_version, struct client_layout 
 	Dwarf_Die unit;
 
 	while (!dwarf_get_units(dwarf, cu, &cu, NULL, NULL, &unit, NULL))
-		if (search.entries_left && unit_has_layout(&search, &unit, name_version, out))
+		if (unit_has_layout(&search, &unit, name_version, out))
 			return 0;
-	memset(out, 0, sizeof(*out));
 	return -ENOENT;
 }
 
-int layout_from_debug_info(const char *path, const char *name_version, struct client_layout *out, char *why,
-			   size_t why_size)
+int layout_from_debug_info(int fd, const char *name_version, struct client_layout *out)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), ret;
-	Dwarf *dwarf;
+	Dwarf *dwarf = NULL;
+	int ret = -ENOENT;
+	Elf *elf;
 
-	memset(out, 0, sizeof(*out));
-	if (fd < 0) {
-		ret = -errno;
-		snprintf(why, why_size, "cannot open %s: %s", path, strerror(errno));
-		return ret;
-	}
-	dwarf = dwarf_begin(fd, DWARF_C_READ);
-	ret = dwarf ? find_in(dwarf, name_version, out) : -ENOENT;
-	if (ret)
-		snprintf(why, why_size, dwarf ? "the debug information in %s does not describe struct client" :
-						"%s has no debug information", path);
+	elf_version(EV_CURRENT);
+	/* Not mapped: the file may be cut short while we look at it. */
+	elf = elf_begin(fd, ELF_C_READ, NULL);
+	if (elf && sections_bounded(elf))
+		dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
 	if (dwarf)
-		dwarf_end(dwarf);
-	close(fd);
+		ret = find_in(dwarf, name_version, out);
+	if (ret)
+		memset(out, 0, sizeof(*out));
+	dwarf_end(dwarf);
+	elf_end(elf);
 	return ret;
 }

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "elf_image.h"
 #include "layouts.h"
@@ -15,9 +20,6 @@ struct table_entry {
 static const struct table_entry table[] = {
 #include "layout_table.h"
 };
-
-/* Where the debug packages of distributions put a file, by build id: the first byte's two digits are a folder. */
-#define DEBUG_FILE "%s/usr/lib/debug/.build-id/%.2s/%s.debug"
 
 int layout_from_table(const char *name_version, struct client_layout *out)
 {
@@ -33,39 +35,69 @@ int layout_from_table(const char *name_version, struct client_layout *out)
 	return -ENOENT;
 }
 
-/* The server's root comes first: that is where its packages are installed. */
-static int from_separate_file(const char *root, const char *build_id, const char *name_version,
-			      struct client_layout *out, char *why, size_t why_size)
+/*
+ * Opens the regular file at path as a process with that root would: links in it lead nowhere else, and what is no file
+ * (a device, a pipe) is not opened. -1 when there is none.
+ */
+static int open_in_root(const char *root, const char *path)
 {
-	char path[sizeof("/proc/4294967295/root") + sizeof(DEBUG_FILE) + ELF_BUILD_ID_HEX];
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), found = -1, fd = -1;
+	char reopen[32];
+	struct stat st;
 
-	snprintf(path, sizeof(path), DEBUG_FILE, root, build_id, build_id + 2);
-	return layout_from_debug_info(path, name_version, out, why, why_size);
+	if (root_fd >= 0)
+		found = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+	if (found >= 0 && !fstat(found, &st) && S_ISREG(st.st_mode)) {
+		snprintf(reopen, sizeof(reopen), "/proc/self/fd/%d", found);
+		fd = open(reopen, O_RDONLY | O_CLOEXEC);
+	}
+	if (found >= 0)
+		close(found);
+	if (root_fd >= 0)
+		close(root_fd);
+	return fd;
 }
 
-static int from_debug_info(struct elf_image *img, const char *path, pid_t pid, const char *name_version,
-			   struct client_layout *out, char *why, size_t why_size)
+/* Where distributions' debug packages put a file, by build id: the first two digits are a folder. */
+static int from_separate_file(const char *root, const char *build_id, const char *name_version,
+			      struct client_layout *out)
 {
-	char root[sizeof("/proc/4294967295/root")], build_id[ELF_BUILD_ID_HEX];
+	char path[sizeof("/usr/lib/debug/.build-id//.debug") + ELF_BUILD_ID_HEX];
+	int fd, ret;
 
-	if (!layout_from_debug_info(path, name_version, out, why, why_size))
+	snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", build_id, build_id + 2);
+	fd = open_in_root(root, path);
+	if (fd < 0)
+		return -ENOENT;
+	ret = layout_from_debug_info(fd, name_version, out);
+	close(fd);
+	return ret;
+}
+
+static int from_debug_info(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
+			   struct client_layout *out)
+{
+	char root[32], build_id[ELF_BUILD_ID_HEX];
+
+	if (!layout_from_debug_info(exe_fd, name_version, out))
 		return 0;
-	if (elf_image_build_id(img, build_id) || strlen(build_id) <= 2)
+	if (elf_image_build_id(img, build_id) || strlen(build_id) < 3)
 		return -ENOENT;
 	snprintf(root, sizeof(root), "/proc/%d/root", pid);
-	if (pid && !from_separate_file(root, build_id, name_version, out, why, why_size))
+	if (pid && !from_separate_file(root, build_id, name_version, out))
 		return 0;
-	return from_separate_file("", build_id, name_version, out, why, why_size);
+	return from_separate_file("/", build_id, name_version, out);
 }
 
-int layout_find(struct elf_image *img, const char *path, pid_t pid, const char *name_version,
+int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
 		struct client_layout *out, char *why, size_t why_size)
 {
-	if (!from_debug_info(img, path, pid, name_version, out, why, why_size))
+	if (!from_debug_info(img, exe_fd, pid, name_version, out))
 		return 0;
 	if (elf_image_machine(img) == EM_X86_64 && !layout_from_table(name_version, out))
 		return 0;
-	snprintf(why, why_size, "no debug information (%s), and %s is not in the table of layouts",
-		 path, *name_version ? name_version : "a server of unknown version");
+	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s",
+		 name_version, elf_image_machine(img) == EM_X86_64 ? "" : " for this machine");
 	return -ENOENT;
 }

@@ -12,26 +12,24 @@
 struct elf_image;
 
 /*
- * The layout of a server's struct client: from debug information, its own or in a separate file of the same build id,
- * else from the table by name_version ("valkey 9.1.2", as identify_server() gives it) for x86-64. pid is the server's,
- * to find separate files in its root; 0: only in ours. Returns 0, or -ENOENT with out->valid LAYOUT_NONE and one line
- * in why.
+ * The layout of struct client in the server whose executable is img, open at exe_fd: from its debug information, inside
+ * or in a separate file of the same build id under /usr/lib/debug in the server's root or ours; else, for x86-64, from
+ * the table by name_version ("valkey 9.1.2", as identify_server() gives it). pid is the server's; 0: only our root.
+ * Returns 0, or -ENOENT with all of *out 0 and one line in why.
  */
-int layout_find(struct elf_image *img, const char *path, pid_t pid, const char *name_version,
+int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
 		struct client_layout *out, char *why, size_t why_size);
 
-/* The table's entry alone. */
+/* The table's entry alone. 0 or -ENOENT. */
 int layout_from_table(const char *name_version, struct client_layout *out);
 
-/* Fills in what follows from the rest, and checks that all lies within struct client. False: not to be used. */
-bool layout_finish(struct client_layout *layout);
-
 /*
- * From the debug information in the file at path, which is not trusted. Flags that debug information does not describe
- * (redis, valkey before 8.0) are known for the versions that name_version may say. 0, or a negative errno (-ENOENT: it
- * has none, or not what is needed) with one line in why.
+ * From the debug information in a file, which is not trusted. Flags that debug information does not describe (redis,
+ * valkey 7.2) are known for the versions that name_version may say. 0, or -ENOENT: not there, not all there, or odd.
  */
-int layout_from_debug_info(const char *path, const char *name_version, struct client_layout *out, char *why,
-			   size_t why_size);
+int layout_from_debug_info(int fd, const char *name_version, struct client_layout *out);
+
+/* Fills in what follows from the rest, and checks that all of it lies within struct client. False: not to be used. */
+bool layout_finish(struct client_layout *layout);
 
 #endif
