@@ -58,7 +58,7 @@ static __always_inline bool tap_hit(struct worker *worker)
 /* 0, or 1 when the return is of no interest. */
 static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 {
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 	struct call *call;
 
 	if (!tap_wanted())
@@ -88,7 +88,7 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 {
 	__s32 bytes = PT_REGS_RC(ctx);
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 	struct call *call;
 
 	if (!tap_wanted() || !tap_worker(tap_slot(false), &worker))
@@ -110,7 +110,7 @@ static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 
 static __always_inline int tap_close(struct pt_regs *ctx)
 {
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 
 	if (!tap_wanted())
 		return 0;

@@ -21,7 +21,7 @@ const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection
 struct engine_state engine;
 
 /*
- * Connections, their numbers by the address of the server's struct connection, and the numbers that are free.
+ * Connections, their numbers by what the tap calls them by, and the numbers that are free.
  * max_entries of each: --max-clients.
  */
 struct {
@@ -82,7 +82,7 @@ struct call {
 
 /* The number a connection had when this thread last looked it up. Believed only when the connection itself agrees. */
 struct recent {
-	__u64 server_conn;
+	__u64 key;
 	__u32 number;
 	__u32 pad;
 };

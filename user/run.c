@@ -151,6 +151,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int tally;
 
+	engine_sweep(run->engine, reason == STOP_SERVER_EXITED);
 	run->error = 0; /* of stdout, it is still known to the sink */
 	while (drain(run) > 0)
 		;

@@ -35,11 +35,11 @@
 _Static_assert(JSON_EXPANSION_MAX * (ARGV_MAX_ARGS * ARG_CUT_MIN + ARGV_MAX_ARG_BYTES) + 3 * ARGV_MAX_ARGS +
 	       OTHER_KEYS_MAX <= STREAM_LINE_MAX, "a reply fits in a line once its arguments are cut");
 
-static const char *const kind_names[] = { "simple", "pipelined", "push" };
+static const char *const kind_names[] = { "simple", "pipelined", "push", "multi" };
 static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
-	"ring_full", "clients_full", "framing", "unreadable", "no_scratch",
+	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "turns", "unfinished",
 };
 static const char *const stop_names[] = { "signal", "server_exited", "error" };
 
@@ -47,7 +47,7 @@ static const char *const stop_names[] = { "signal", "server_exited", "error" };
 
 _Static_assert(NAMES(loss_names) == LOSS_KINDS, "every loss has a name");
 _Static_assert(NAMES(stop_names) == STOP_REASONS, "every stop has a name");
-_Static_assert(KIND_PUSH == NAMES(kind_names) - 1, "every kind has a name");
+_Static_assert(KIND_MULTI == NAMES(kind_names) - 1, "every kind has a name");
 _Static_assert(ATTRIBUTION_AMBIGUOUS == NAMES(attribution_names) - 1, "every attribution has a name");
 _Static_assert(STATE_ABORTED == NAMES(state_names) - 1, "every state has a name");
 
@@ -357,6 +357,8 @@ int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
 	if (!is_ours(rec, size))
 		return -EBADMSG;
 	a.n = 0;
+	if (rec->event)
+		return 0;
 	if (rec->argv_status == ARGV_KEPT && !argv_decode(&a, rec + 1, rec->argv_len, rec->argv_cut))
 		redact(&a);
 	shape.escaped = !is_text(&a, &shape);
@@ -395,7 +397,9 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	json_u64(&j, "hits_main", stop->hits_main);
 	json_u64(&j, "hits_io", stop->hits_io);
 	json_u64(&j, "joined", stop->tally[TALLY_JOINED]);
-	json_u64(&j, "not_clients", stop->tally[TALLY_NOT_CLIENTS]);
+	json_u64(&j, "unjoined", stop->tally[TALLY_UNJOINED]);
+	json_u64(&j, "not_clients", stop->tally[TALLY_MONITORS]);
+	json_u64(&j, "left_out_replication", stop->tally[TALLY_REPLICATION]);
 	json_u64(&j, "unattributed_bytes", stop->tally[TALLY_UNATTRIBUTED_BYTES]);
 	return line_end(s, &j);
 }

@@ -145,6 +145,8 @@ static int read_executable(struct target *target)
 	if (locate_probes(target, image))
 		goto cleanup;
 	elf_image_build_id(image, target->build_id);
+	layout_find(image, target->exe_fd, target->pid, target->version, &target->layout, target->no_layout,
+		    sizeof(target->no_layout));
 	ret = 0;
 cleanup:
 	elf_image_close(image);

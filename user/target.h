@@ -3,6 +3,7 @@
 #define REPLYLOG_TARGET_H
 
 #include "elf_image.h"
+#include "layouts.h"
 #include "sites.h"
 
 #include <stdbool.h>
@@ -25,6 +26,8 @@ struct target {
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
 	struct conn_sites sites;
 	uint64_t probe_address[SITE_KINDS]; /* in the process's memory; 0 for sites that are not there */
+	struct client_layout layout;     /* valid is LAYOUT_NONE when this server's is not known, and then */
+	char no_layout[256];             /* why not */
 };
 
 /*

@@ -150,7 +150,7 @@ static void test_push(void **state)
 	(void)state;
 	record("", 0);
 	sample.rec.kind = KIND_PUSH;
-	sample.rec.argv_status = ARGV_NONE;
+	sample.rec.argv_status = ARGV_PUSH;
 	replies(HEAD TAIL(
 		"\"reply_bytes\"") "\"kind\":\"push\",\"attribution\":\"exact\",\"state\":\"complete\"}\n");
 }
@@ -326,7 +326,7 @@ static void test_not_ours(void **state)
 		record(BYTES(LRANGE));
 		*(uint8_t *[]){ &sample.rec.kind, &sample.rec.attribution, &sample.rec.state,
 				&sample.rec.argv_status,
-				&sample.rec.client_family }[i] = (uint8_t[]){ 3, 2, 2, ARGV_STATUSES, 4 }[i];
+				&sample.rec.client_family }[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, 4 }[i];
 		assert_int_equal(reply(), -EBADMSG);
 	}
 	assert_string_equal(arrived(), "");
@@ -395,7 +395,7 @@ static void test_run_ids_differ(void **state)
 static void test_dropped(void **state)
 {
 	static const char *const names[] = { "ring_full", "clients_full", "framing", "unreadable",
-					     "no_scratch" };
+					     "no_scratch", "turns", "unfinished" };
 	char expected[128];
 
 	(void)state;
@@ -405,11 +405,11 @@ static void test_dropped(void **state)
 			 "{\"event\":\"dropped\",\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
-	assert_int_equal(stream.dropped, 15);
+	assert_int_equal(stream.dropped, 28);
 	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, 0), 0);
 	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, 1), -EINVAL);
 	assert_string_equal(arrived(), "");
-	assert_int_equal(stream.dropped, 15);
+	assert_int_equal(stream.dropped, 28);
 }
 
 static void test_stop(void **state)
@@ -420,7 +420,7 @@ static void test_stop(void **state)
 
 	(void)state;
 	stop.tally[TALLY_JOINED] = 3;
-	stop.tally[TALLY_NOT_CLIENTS] = 4;
+	stop.tally[TALLY_MONITORS] = 4;
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
@@ -433,7 +433,7 @@ static void test_stop(void **state)
 		snprintf(
 			expected, sizeof(expected),
 			"{\"event\":\"stop\",\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
-			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"not_clients\":4,"
+			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"unjoined\":0,\"not_clients\":4,\"left_out_replication\":0,"
 			 "\"unattributed_bytes\":5}\n",
 			names[i]);
 		assert_string_equal(arrived(), expected);
