@@ -177,31 +177,55 @@ static bool is_aggregate(Dwarf_Die *die)
 
 /* ---- members ---- */
 
-/* In bits from the start of its struct. DWARF 4 and 5 say it plainly; gcc before 11 says it as DWARF 2 did. */
+/* A number, or in DWARF 2 an expression that adds one. A union's members have none. */
+static bool member_location(Dwarf_Die *die, uint64_t *bytes)
+{
+	Dwarf_Attribute attr;
+	Dwarf_Op *op;
+	size_t ops;
+
+	*bytes = 0;
+	if (!dwarf_attr(die, DW_AT_data_member_location, &attr) || number(die, DW_AT_data_member_location, bytes))
+		return true;
+	if (dwarf_getlocation(&attr, &op, &ops) || ops != 1 || op->atom != DW_OP_plus_uconst)
+		return false;
+	*bytes = op->number;
+	return true;
+}
+
+/* A bit field's place in its struct. DWARF 4 and 5 say it plainly; gcc before 11 counts from the other end, as DWARF 2. */
+static bool bit_field_place(Dwarf_Die *die, struct member *out)
+{
+	uint64_t from_start, from_end, storage;
+
+	if (out->bits > 64)
+		return false;
+	if (number(die, DW_AT_data_bit_offset, &from_start) && from_start < LAYOUT_ABSENT * 8) {
+		out->bit_offset += from_start;
+		return true;
+	}
+	if (!number(die, DW_AT_bit_offset, &from_end) ||
+	    (!number(die, DW_AT_byte_size, &storage) && !number(&out->type, DW_AT_byte_size, &storage)) || storage > 8 ||
+	    from_end > 64 || from_end + out->bits > storage * 8)
+		return false;
+	out->bit_offset += storage * 8 - from_end - out->bits;
+	return true;
+}
+
 static bool member_place(Dwarf_Die *die, struct member *out)
 {
-	uint64_t bytes = 0, storage, from_top, size;
+	uint64_t bytes;
 
-	if (!type_of(die, &out->type))
-		return false;
-	if (!number(die, DW_AT_data_member_location, &bytes))
-		bytes = 0; /* a union's */
-	if (bytes >= LAYOUT_ABSENT)
+	if (!type_of(die, &out->type) || !member_location(die, &bytes) || bytes >= LAYOUT_ABSENT)
 		return false;
 	out->bit_offset = bytes * 8;
-	if (number(die, DW_AT_bit_size, &out->bits)) {
-		if (number(die, DW_AT_data_bit_offset, &from_top))
-			out->bit_offset += from_top;
-		else if (number(die, DW_AT_bit_offset, &from_top) && number(die, DW_AT_byte_size, &storage) &&
-			 storage <= 8 && from_top + out->bits <= storage * 8)
-			out->bit_offset += storage * 8 - from_top - out->bits;
-		return out->bits <= 64 && out->bit_offset < LAYOUT_ABSENT * 8;
-	}
-	size = dwarf_tag(&out->type) == DW_TAG_pointer_type ? 8 : 0;
-	if (!size && !number(&out->type, DW_AT_byte_size, &size))
+	if (number(die, DW_AT_bit_size, &out->bits))
+		return bit_field_place(die, out);
+	/* Arrays have no size of their own, and none of them is wanted. */
+	if (!number(&out->type, DW_AT_byte_size, &bytes) || bytes >= LAYOUT_ABSENT)
 		return false;
-	out->bits = size * 8;
-	return size <= LAYOUT_ABSENT;
+	out->bits = bytes * 8;
+	return true;
 }
 
 /* The member of that name, in die or in an anonymous struct or union inside it. */
@@ -450,7 +474,7 @@ int layout_from_debug_info(int fd, const char *name_version, struct client_layou
 	elf_version(EV_CURRENT);
 	/* Not mapped: the file may be cut short while we look at it. */
 	elf = elf_begin(fd, ELF_C_READ, NULL);
-	if (elf && sections_bounded(elf))
+	if (elf && gelf_getclass(elf) == ELFCLASS64 && sections_bounded(elf))
 		dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
 	if (dwarf)
 		ret = find_in(dwarf, name_version, out);
