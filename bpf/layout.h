@@ -163,11 +163,18 @@ struct client_layout {
 	struct layout_field user_name;    /* sds */
 	struct layout_field robj_ptr;     /* sds */
 
-	/* In a robj. Set: there is no robj_ptr; the sds's own bytes begin 3 bytes after its place (valkey 9.0 on). */
+	/*
+	 * Of a robj (valkey 9.0 on, src/object.c objectGetVal()). Embedded: there is no robj_ptr, the sds itself is in its
+	 * place: 3 bytes of header, then its bytes. Before it are 8 bytes of an expiry when that bit is set, needed or not, and
+	 * a key of any length when that one is, which no argument and no name has.
+	 */
 	struct layout_bit robj_embedded;
+	struct layout_bit robj_expiry;
+	struct layout_bit robj_key;
+
 	struct layout_bit flag[CLIENT_FLAGS];
 };
 
-_Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (1 + CLIENT_FLAGS), "no implicit padding");
+_Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (3 + CLIENT_FLAGS), "no implicit padding");
 
 #endif

@@ -25,6 +25,7 @@ static void print_bit(const char *name, const struct layout_bit *bit)
 }
 
 #define PRINT_FIELD(name) print_field(#name, &layout->name)
+#define PRINT_BIT(name) print_bit(#name, &layout->name)
 #define PRINT_FLAG(name) print_bit("flag[" #name "]", &layout->flag[name])
 
 static void print_fields(const struct client_layout *layout)
@@ -59,7 +60,9 @@ static void print_fields(const struct client_layout *layout)
 	PRINT_FIELD(db_id);
 	PRINT_FIELD(user_name);
 	PRINT_FIELD(robj_ptr);
-	print_bit("robj_embedded", &layout->robj_embedded);
+	PRINT_BIT(robj_embedded);
+	PRINT_BIT(robj_expiry);
+	PRINT_BIT(robj_key);
 }
 
 static void print_flags(const struct client_layout *layout)

@@ -193,7 +193,7 @@ static bool member_location(Dwarf_Die *die, uint64_t *bytes)
 	return true;
 }
 
-/* A bit field's place in its struct. DWARF 4 and 5 say it plainly; gcc before 11 counts from the other end, as DWARF 2. */
+/* A bit field's place in its struct. DWARF 4 and 5 say it plainly; gcc before 11 counts from the end, as DWARF 2. */
 static bool bit_field_place(Dwarf_Die *die, struct member *out)
 {
 	uint64_t from_start, from_end, storage;
@@ -204,9 +204,9 @@ static bool bit_field_place(Dwarf_Die *die, struct member *out)
 		out->bit_offset += from_start;
 		return true;
 	}
-	if (!number(die, DW_AT_bit_offset, &from_end) ||
-	    (!number(die, DW_AT_byte_size, &storage) && !number(&out->type, DW_AT_byte_size, &storage)) || storage > 8 ||
-	    from_end > 64 || from_end + out->bits > storage * 8)
+	if (!number(die, DW_AT_bit_offset, &from_end) || from_end > 64 ||
+	    (!number(die, DW_AT_byte_size, &storage) && !number(&out->type, DW_AT_byte_size, &storage)) ||
+	    storage > 8 || from_end + out->bits > storage * 8)
 		return false;
 	out->bit_offset += storage * 8 - from_end - out->bits;
 	return true;
@@ -350,10 +350,11 @@ static void set_bit(struct layout_bit *bit, uint64_t at)
 	*bit = (struct layout_bit){ at / 8, 1 << at % 8, 0 };
 }
 
-static bool fill_flag(struct search *search, const char *path, struct layout_bit *bit)
+static bool fill_bit(struct search *search, const char *path, struct layout_bit *bit)
 {
 	struct member member;
 
+	*bit = (struct layout_bit){ LAYOUT_ABSENT, 0, 0 };
 	if (!follow(search, path, &member))
 		return true;
 	if (member.bits != 1)
@@ -379,7 +380,7 @@ static bool fill_flags(struct search *search, const char *name_version, struct c
 			set_bit(&layout->flag[i], layout->flags.offset * 8 + wanted->redis_bit);
 		} else if (wanted->name) {
 			snprintf(path, sizeof(path), "flag.%s", wanted->name);
-			if (!fill_flag(search, path, &layout->flag[i]))
+			if (!fill_bit(search, path, &layout->flag[i]))
 				return false;
 		}
 	}
@@ -399,9 +400,9 @@ static bool fill(struct search *search, const char *name_version, struct client_
 	for (i = 0; i < sizeof(wanted_fields) / sizeof(wanted_fields[0]); i++)
 		if (!fill_field(search, &wanted_fields[i], layout))
 			return false;
-	layout->robj_embedded = (struct layout_bit){ LAYOUT_ABSENT, 0, 0 };
-	if (!fill_flag(search, "argv>>hasembval", &layout->robj_embedded) ||
-	    !fill_flags(search, name_version, layout))
+	if (!fill_bit(search, "argv>>hasembval", &layout->robj_embedded) ||
+	    !fill_bit(search, "argv>>hasexpire", &layout->robj_expiry) ||
+	    !fill_bit(search, "argv>>hasembkey", &layout->robj_key) || !fill_flags(search, name_version, layout))
 		return false;
 	layout->valid = LAYOUT_DEBUG_INFO;
 	return layout_finish(layout);

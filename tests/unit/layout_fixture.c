@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A program with a struct client, as Redis 7.0 (-DREDIS) or Valkey 9.1 lay it out, that writes its layout to stdout: what
- * the compiler says, for test_layout.c to compare with what debug information says.
+ * A program with a struct client, as Redis 7.0 (-DREDIS) or Valkey 9.1 lay it out, that writes its layout to stdout:
+ * what the compiler says, for test_layout.c to compare with what debug information says.
  */
 #include <linux/types.h>
 #include <stddef.h>
@@ -63,9 +63,10 @@ typedef struct serverObject {
 
 /* The last of the named bits lie in a second word. */
 struct ClientFlags {
-	unsigned long primary : 1, replica : 1, monitor : 1, multi : 1, blocked : 1, dirty_cas : 1, close_after_reply : 1,
-		unblocked : 1, close_asap : 1, filler : 52, pubsub : 1, pending_command : 1, tracking : 1, reply_off : 1,
-		reply_skip_next : 1, reply_skip : 1, lua_debug : 1, close_after_command : 1, repl_rdb_channel : 1;
+	unsigned long primary : 1, replica : 1, monitor : 1, multi : 1, blocked : 1, dirty_cas : 1;
+	unsigned long close_after_reply : 1, unblocked : 1, close_asap : 1, filler : 52, pubsub : 1;
+	unsigned long pending_command : 1, tracking : 1, reply_off : 1, reply_skip_next : 1, reply_skip : 1;
+	unsigned long lua_debug : 1, close_after_command : 1, repl_rdb_channel : 1;
 };
 
 typedef struct client {
@@ -118,7 +119,8 @@ static struct layout_bit the_bit(const void *bytes, size_t size, size_t offset)
 	return bit;
 }
 
-#define FIELD(field, type, member) layout.field = (struct layout_field){ offsetof(type, member), sizeof(((type *)0)->member) }
+#define FIELD(field, type, member) \
+	layout.field = (struct layout_field){ offsetof(type, member), sizeof(((type *)0)->member) }
 #define BIT(field, type, member, object, at)			\
 	do {							\
 		type object;					\
@@ -146,7 +148,7 @@ int main(void)
 		field->size = 0;
 	for (i = 0; i < CLIENT_FLAGS; i++)
 		layout.flag[i] = (struct layout_bit){ LAYOUT_ABSENT, 0, 0 };
-	layout.robj_embedded = layout.flag[0];
+	layout.robj_embedded = layout.robj_expiry = layout.robj_key = layout.flag[0];
 	layout.valid = LAYOUT_DEBUG_INFO;
 	layout.client_size = sizeof(client);
 	FIELD(id, client, id);
@@ -186,6 +188,8 @@ int main(void)
 	FIELD(db_id, serverDb, id);
 	FIELD(robj_ptr, robj, val_ptr);
 	BIT(robj_embedded, robj, object.hasembval, object, 0);
+	BIT(robj_expiry, robj, object.hasexpire, object, 0);
+	BIT(robj_key, robj, object.hasembkey, object, 0);
 	memset(layout.not_plain, 0, sizeof(layout.not_plain));
 	memset(&example.flag, 0xff, sizeof(example.flag));
 	example.flag.multi = example.flag.dirty_cas = example.flag.filler = example.flag.tracking = 0;

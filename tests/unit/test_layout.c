@@ -175,8 +175,8 @@ static bool build_fixture(const char *flags)
 	int len = slash ? (int)(slash - __FILE__) : 0;
 
 	unlink(in_workdir("fixture"));
-	return !run("%s %s -I%.*s/../../bpf -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags, len, __FILE__,
-		    workdir, len, __FILE__, workdir);
+	return !run("%s %s -I%.*s/../../bpf -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags,
+		    len, __FILE__, workdir, len, __FILE__, workdir);
 }
 
 /* What the fixture says of itself. */
@@ -246,7 +246,9 @@ static void test_fixtures(void **state)
 /* Redis' flags are not in debug information: a version whose bits nobody has looked at gets no layout. */
 static void test_unknown_flags(void **state)
 {
-	static const char *const unknown[] = { "redis", "", "redis 5.0.14", "redis 9.0.0", "redis 8.8.0", "valkey 8.0.0" };
+	static const char *const unknown[] = {
+		"redis", "", "redis 5.0.14", "redis 9.0.0", "redis 8.8.0", "valkey 8.0.0",
+	};
 	struct client_layout layout;
 
 	(void)state;
