@@ -164,9 +164,9 @@ struct client_layout {
 	struct layout_field robj_ptr;     /* sds */
 
 	/*
-	 * Of a robj (valkey 9.0 on, src/object.c objectGetVal()). Embedded: there is no robj_ptr, the sds itself is in its
-	 * place: 3 bytes of header, then its bytes. Before it are 8 bytes of an expiry when that bit is set, needed or not, and
-	 * a key of any length when that one is, which no argument and no name has.
+	 * Of a robj (valkey 9.0 on, src/object.c objectGetVal()). Embedded: there is no robj_ptr, the sds itself is in
+	 * its place: 3 bytes of header, then its bytes. Before it are 8 bytes of an expiry when that bit is set, needed
+	 * or not, and a key of any length when that one is, which no argument and no name has.
 	 */
 	struct layout_bit robj_embedded;
 	struct layout_bit robj_expiry;
