@@ -45,8 +45,8 @@ static void assert_whole(const struct client_layout *layout)
 		assert_int_not_equal(layout->flag[i].offset, LAYOUT_ABSENT);
 }
 
-/* No two fields of struct client share a byte. */
-static void assert_apart(const struct client_layout *layout)
+/* Fields of struct client lie where their size lets them, and no two share a byte. */
+static void assert_placed(const struct client_layout *layout)
 {
 	static uint8_t taken[LAYOUT_ABSENT];
 
@@ -55,6 +55,7 @@ static void assert_apart(const struct client_layout *layout)
 		if (field->offset == LAYOUT_ABSENT)
 			continue;
 		assert_true(field->offset + field->size <= (int)layout->client_size);
+		assert_int_equal(field->offset % (field->size > 8 ? 8 : field->size), 0);
 		for (int i = 0; i < field->size; i++)
 			assert_int_equal(taken[field->offset + i]++, 0);
 	}
@@ -77,7 +78,7 @@ static void test_table(void **state)
 		assert_int_equal(layout_from_table(in_table[i], &layout), 0);
 		assert_int_equal(layout.valid, LAYOUT_TABLE);
 		assert_whole(&layout);
-		assert_apart(&layout);
+		assert_placed(&layout);
 		assert_flags_differ(&layout);
 		again = layout;
 		assert_true(layout_finish(&again));
