@@ -90,14 +90,20 @@ static int from_debug_info(const struct elf_image *img, int exe_fd, pid_t pid, c
 	return from_separate_file("/", build_id, name_version, out);
 }
 
+/* Both were compiled and compared: bit fields and alignment included, the layouts are the same. */
+static bool table_applies(const struct elf_image *img)
+{
+	return elf_image_machine(img) == EM_X86_64 || elf_image_machine(img) == EM_AARCH64;
+}
+
 int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
 		struct client_layout *out, char *why, size_t why_size)
 {
 	if (!from_debug_info(img, exe_fd, pid, name_version, out))
 		return 0;
-	if (elf_image_machine(img) == EM_X86_64 && !layout_from_table(name_version, out))
+	if (table_applies(img) && !layout_from_table(name_version, out))
 		return 0;
 	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s",
-		 name_version, elf_image_machine(img) == EM_X86_64 ? "" : " for this machine");
+		 name_version, table_applies(img) ? "" : " for this machine");
 	return -ENOENT;
 }
