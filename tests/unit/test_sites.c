@@ -133,7 +133,7 @@ static void check_server(const char *path)
 	struct conn_sites found;
 	char name_version[32];
 
-	if (sites_find_socket(img, &found, why, sizeof(why)))
+	if (sites_find(img, CONN_SOCKET, &found, why, sizeof(why)))
 		fail_msg("%s: %s", path, why);
 	taken = milliseconds() - begin;
 	assert_int_equal(identify_server(img, name_version, sizeof(name_version)), 0);
@@ -332,7 +332,7 @@ static void check_fixture(const struct fixture *expect, struct elf_image *img)
 	struct conn_sites found;
 	int ret;
 
-	ret = sites_find_socket(img, &found, why, sizeof(why));
+	ret = sites_find(img, CONN_SOCKET, &found, why, sizeof(why));
 	print_message("%s: %s\n", expect->flags, ret ? why : found.found_by);
 	assert_int_equal(ret, expect->ret);
 	if (ret) {
@@ -381,11 +381,11 @@ static void test_symbol_and_table_agree(void **state)
 		elf_image_close(img);
 		skip();
 	}
-	assert_int_equal(sites_find_socket(img, &by_symbol, why, sizeof(why)), 0);
+	assert_int_equal(sites_find(img, CONN_SOCKET, &by_symbol, why, sizeof(why)), 0);
 	elf_image_close(img);
 	img = build_fixture("-fpie -pie -s");
 	assert_non_null(img);
-	assert_int_equal(sites_find_socket(img, &by_table, why, sizeof(why)), 0);
+	assert_int_equal(sites_find(img, CONN_SOCKET, &by_table, why, sizeof(why)), 0);
 	elf_image_close(img);
 	for (int kind = 0; kind < SITE_KINDS; kind++)
 		assert_memory_equal(&by_symbol.site[kind], &by_table.site[kind], sizeof(struct site));
@@ -416,7 +416,7 @@ static int try_bytes(const uint8_t *bytes, size_t size)
 	}
 	elf_image_build_id(img, id);
 	identify_server(img, name_version, sizeof(name_version));
-	ret = sites_find_socket(img, &found, why, sizeof(why));
+	ret = sites_find(img, CONN_SOCKET, &found, why, sizeof(why));
 	if (ret)
 		assert_string_not_equal(why, "");
 	else
