@@ -199,27 +199,34 @@ static __always_inline void connection_ends(struct worker *worker, __u64 key, st
 	}
 }
 
-/* A connection that we see for the first time, in whatever state it is. */
+/* Notes who is there. Its struct client must exist: it is made before the first read. */
+static __always_inline void connection_introduce(struct connection *conn, const struct ends *ends)
+{
+	struct conn_client client;
+
+	connection_client(ends->server_conn, &client);
+	conn->server_conn = ends->server_conn;
+	conn->peer.client_id = client.id;
+	peer_address(ends->sk, &conn->peer);
+}
+
+/* A connection that was there before, as far as we know, in whatever state it is. */
 static __always_inline struct connection *connection_meet(__u64 key, const struct ends *ends)
 {
 	struct connection *conn = connection_new(key);
-	struct conn_client client;
 
 	if (!conn) {
 		count_loss(LOSS_CLIENTS_FULL);
 		return NULL;
 	}
-	connection_client(ends->server_conn, &client);
-	conn->server_conn = ends->server_conn;
-	conn->peer.client_id = client.id;
-	peer_address(ends->sk, &conn->peer);
+	connection_introduce(conn, ends);
 	conn->talk.db = -1;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
 	count_tally(TALLY_UNJOINED, 1);
 	return conn;
 }
 
-/* It was met in its first read: what begins here is followed from its start. */
+/* What begins here is followed from its start. */
 static __always_inline void connection_begins(struct connection *conn)
 {
 	conn->mode = MODE_FOLLOWED;
@@ -228,7 +235,7 @@ static __always_inline void connection_begins(struct connection *conn)
 	conn->talk.db = 0;
 }
 
-/* A connection's first read that we see. */
+/* The first read of a connection that was not seen being accepted. */
 static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn;
@@ -246,6 +253,16 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 	else
 		connection_begins(conn);
 	return conn;
+}
+
+/* The first read of a connection that was. */
+static __noinline void connection_first_read(struct worker *worker, struct connection *conn)
+{
+	struct ends ends;
+
+	connection_ends(worker, conn->key, &ends);
+	connection_introduce(conn, &ends);
+	connection_begins(conn);
 }
 
 /* May a connection that left be joined again, when it is proven that it talks as others do? */
@@ -310,6 +327,8 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		conn = connection_open(worker, key, addr, len);
 	if (!conn)
 		return;
+	if (conn->mode == MODE_ACCEPTED)
+		connection_first_read(worker, conn);
 	if (conn->mode == MODE_LEAVING && !outstanding(conn))
 		connection_left(conn);
 	if (conn->mode >= MODE_LEAVING)
@@ -398,6 +417,20 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 	if (!connection_followed(conn))
 		return engine_written_unfollowed(worker, conn, key, len);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
+}
+
+/* The server just accepted this connection for a client. */
+static __always_inline void engine_accepted(struct worker *worker, __u64 key)
+{
+	struct connection *conn = connection_find(worker, key);
+
+	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
+	if (conn)
+		connection_forget(conn);
+	conn = connection_new(key);
+	if (!conn)
+		return count_loss(LOSS_CLIENTS_FULL);
+	conn->mode = MODE_ACCEPTED;
 }
 
 /* A read or write of this connection, or its close, was not seen: its framing can't be relied on. */

@@ -14,7 +14,6 @@
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
-const volatile __u64 probe_address[IO_OPS]; /* where each function is probed in the server's memory */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */

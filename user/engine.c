@@ -33,10 +33,7 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->target_tgid = target->pid;
 	skel->rodata->threshold = options->threshold;
 	skel->rodata->max_pipeline = options->max_pipeline;
-	skel->rodata->probe_address[IO_READ] = target->probe_address[SITE_READ];
-	skel->rodata->probe_address[IO_WRITE] = target->probe_address[SITE_WRITE];
-	skel->rodata->probe_address[IO_WRITEV] = target->probe_address[SITE_WRITEV];
-	skel->rodata->fd_offset = target->sites.fd_offset;
+	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);

@@ -35,12 +35,12 @@ static int announce(struct stream *stream, const struct options *options, const 
 	struct stream_start start = {
 		.version = REPLYLOG_VERSION,
 		.server_pid = target->pid,
-		.server_exe = target->exe,
+		.server_exe = target->file[FILE_EXECUTABLE].name,
 		.server_build_id = target->build_id[0] ? target->build_id : NULL,
 		.server_version = target->version,
 		.threshold = options->threshold,
 		.probes = probes,
-		.n_probes = probes_describe(how, &target->sites, text),
+		.n_probes = probes_describe(how, target, text),
 	};
 	size_t i;
 
