@@ -341,10 +341,10 @@ def play_all(todo, timeout):
     return dict(played[plan.name] for plan in todo)
 
 
-def plans(transport, seed, commands, connections, **workload):
-    """Half of the connections speak RESP3; one of each protocol is slow."""
+def plans(transport, seed, commands, connections, slow=True, **workload):
+    """Half of the connections speak RESP3; one of each protocol is slow, if any may be."""
     share = [commands // connections + (i < commands % connections) for i in range(connections)]
-    return [Plan(transport, seed, f"c{i}", share[i], resp3=i % 2 == 1, slow=i in (2, 3), **workload)
+    return [Plan(transport, seed, f"c{i}", share[i], resp3=i % 2 == 1, slow=slow and i in (2, 3), **workload)
             for i in range(connections)]
 
 

@@ -28,8 +28,14 @@ def threads_are_used(server):
     return server.kind == "valkey" or server.version >= "8"
 
 
-def play_and_compare(server, replylog, where):
-    outcome = oracle.run(where, COMMANDS, connections=8)
+def bears_slow_clients(server, transport):
+    """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with fewer
+    bytes than before, which OpenSSL refuses ("bad length"), and close the connection: with and without replylog."""
+    return transport != "tls" or (server.kind == "valkey" and server.version > "8.0")
+
+
+def play_and_compare(server, replylog, slow=True):
+    outcome = oracle.run(server.transport, COMMANDS, connections=8, slow=slow)
     replylog.wait_replies(sum(map(len, outcome.expected.values())))
     records = replylog.stop()
     print(records[0]["probes"], records[-1])
@@ -45,7 +51,7 @@ def test_every_server(name, io_threads, transport):
         with server.client() as client:
             workload.fill(client)
         with Replylog(server.pid, 0) as replylog:
-            stop = play_and_compare(server, replylog, server.transport)
+            stop = play_and_compare(server, replylog, bears_slow_clients(server, transport))
         if io_threads > 1 and threads_are_used(server):
             assert stop["hits_io"] > 0, f"no IO thread did anything: {stop}"
 
@@ -62,20 +68,19 @@ def each_kind(function):
 @each_kind
 def test_cluster(name):
     """A node of a cluster: its clients are exact, its links to the other node are no clients, and nothing is lost."""
-    options = ("--cluster-enabled", "yes")
-    with Server(name, *options, "--cluster-port", str(free_port())) as server, \
-            Server(name, *options, "--cluster-port", (bus := str(free_port()))) as other:
+    bus, other_bus = free_port(), free_port()
+    with Server(name, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as server, \
+            Server(name, "--cluster-enabled", "yes", "--cluster-port", str(other_bus)) as other:
         with server.client() as client:
             client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             wait_until(lambda: b"cluster_state:ok" in client.call("CLUSTER", "INFO"), "cluster that is ok")
             workload.fill(client)
         with Replylog(server.pid, 0) as replylog:
             with other.client() as client:
-                client.call("CLUSTER", "MEET", "127.0.0.1", server.port, server.options[-1 - 2 * (name >= "7")] and
-                            server.options[server.options.index("--cluster-port") + 1])
+                client.call("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
                 wait_until(lambda: b"cluster_known_nodes:2" in client.call("CLUSTER", "INFO"), "second node")
                 wait_until(lambda: b"cluster_state:ok" in client.call("CLUSTER", "INFO"), "links in both directions")
-            stop = play_and_compare(server, replylog, server.transport)
+            stop = play_and_compare(server, replylog)
             assert stop["not_clients"] >= 1, stop
 
 
