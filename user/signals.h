@@ -9,6 +9,12 @@
  */
 int signals_catch(void);
 
+/*
+ * The same in a child forked for one of several servers, with a descriptor of its own. Here further signals do nothing: the
+ * child may get each one twice, from its parent and as member of a group, and what ends it at once is its parent's end.
+ */
+int signals_catch_in_worker(void);
+
 int signals_fd(void);
 
 #endif
