@@ -53,7 +53,9 @@ def started(replylog):
 
 
 def words(records, pid):
-    return [record["argv"][1] for record in records if record["event"] == "reply" and record["server_pid"] == pid]
+    """What was echoed by this server."""
+    return [record["argv"][1] for record in records
+            if record["event"] == "reply" and record["server_pid"] == pid and record["cmd"] == "ECHO"]
 
 
 def one_observed(server, *flags):
