@@ -42,13 +42,11 @@ int main(int argc, char **argv)
 	if (parsed != OPTIONS_RUN)
 		return parsed;
 	engine_catch_warnings();
-	if (check_standard_fds() || find_selected(&options, &servers))
+	if (check_standard_fds() || (!options.check && signals_catch()) || find_selected(&options, &servers))
 		return 1;
 	if (options.check)
-		return check(&options, &servers) ? 1 : 0;
-	if (signals_catch())
-		return 1;
-	if (is_single(&options, &servers))
+		err = check(&options, &servers);
+	else if (is_single(&options, &servers))
 		err = observe(&options, &servers.server[0]);
 	else
 		err = supervise(&options, &servers);

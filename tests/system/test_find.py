@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import BINARY, Replylog, Server, Skip, end, free_port, run_replylog, wait_until
 from resp import encode
-from test_errors import assert_refused, process
+from test_errors import assert_refused, pipelined_echo, process, waiting_bytes
 from test_schema import check_record, parse_line, read_schema
 
 # Servers of a user of their own: without CAP_SYS_PTRACE, --all sees these and none of anybody else on the machine.
@@ -144,8 +144,8 @@ def test_several_listen_there():
         other = subprocess.Popen(["unshare", "--net", *server.command()], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            wait_until(lambda: f":{server.port:04X} " in Path(f"/proc/{other.pid}/net/tcp").read_text() and
-                       "chroot" not in os.readlink(f"/proc/{other.pid}/exe"), "second server")
+            wait_until(lambda: os.path.samefile(f"/proc/{other.pid}/exe", f"/proc/{server.pid}/exe") and
+                       f":{server.port:04X} " in Path(f"/proc/{other.pid}/net/tcp").read_text(), "second server")
             run = run_replylog("--port", str(server.port))
             assert_refused(run)
             assert f"-p {server.pid}" in run.stderr and f"-p {other.pid}" in run.stderr, run.stderr
@@ -173,6 +173,38 @@ def test_orphan():
             server.process.wait()
             assert_refused(run_replylog("-p", str(child)), "forked child")
             assert_refused(run_replylog("--port", str(server.port)), "listens there")
+
+
+class Daemon(Server):
+    """Its parent ends once it has forked the server."""
+    inner = None
+
+    def command(self, binary=None):
+        return [*super().command(binary), "--daemonize", "yes", "--pidfile", f"{self.work}/pid"]
+
+    @property
+    def pid(self):
+        if not self.inner:
+            self.inner = int(Path(f"{self.dir}{self.work}/pid").read_text())
+        return self.inner
+
+    def answers(self):
+        try:
+            with self.client() as client:
+                return client.call("PING") == b"PONG"
+        except OSError:
+            return False
+
+    def stop(self):
+        os.kill(self.pid, signal.SIGKILL)
+        super().stop()
+
+
+def test_daemon():
+    """It was forked and has never called execve, like a child that saves, and is a server all the same."""
+    with Daemon("valkey-9.1") as server:
+        one_observed(server, "-p", str(server.pid))
+        one_observed(server, "--port", str(server.port))
 
 
 # ---- several --------------------------------------------------------------------------------------------------------
@@ -300,6 +332,50 @@ def test_supervisor_killed():
             wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "end of the workers")
         first.assert_untouched()
         second.assert_untouched()
+
+
+def test_signals_to_the_group():
+    """A terminal signals the workers, too: it ends in order all the same, also when it does so twice."""
+    with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
+        with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
+            wait_until(lambda: len(started(replylog)) == 2, "start records")
+            for pid in [*workers(replylog), *workers(replylog)]:
+                os.kill(pid, signal.SIGINT)
+            records = replylog.stop()
+        assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+        assert [r["reason"] for r in records if r["event"] == "stop"] == ["signal", "signal"], records
+
+
+def test_second_signal_to_several():
+    """With nobody reading, the second one ends it, and the workers with it."""
+    with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
+        ours, theirs = os.pipe()
+        replylog = subprocess.Popen([BINARY, "-t", "0", "-p", str(first.pid), "-p", str(second.pid)], stdout=theirs,
+                                    stderr=subprocess.DEVNULL)
+        os.close(theirs)
+        with open(ours, "rb", 0) as reader:
+            try:
+                assert b'"start"' in reader.readline() and b'"start"' in reader.readline()
+                children = workers(replylog)
+                pipelined_echo(first, 5000)
+                wait_until(lambda: waiting_bytes(reader) > 40_000, "full pipe")
+                replylog.send_signal(signal.SIGINT)
+                # Nobody reads: it can't end. The second signal must not be taken for the first.
+                assert_still_runs(replylog, 1)
+                replylog.send_signal(signal.SIGINT)
+                assert replylog.wait(10) == 1
+                wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "end of the workers")
+            finally:
+                end(replylog, signal.SIGKILL)
+        first.assert_untouched()
+        second.assert_untouched()
+
+
+def assert_still_runs(process, seconds):
+    try:
+        raise AssertionError(f"ended with {process.wait(seconds)}")
+    except subprocess.TimeoutExpired:
+        pass
 
 
 def test_reader_of_several_gone():

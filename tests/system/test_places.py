@@ -6,14 +6,14 @@ import shutil
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness import Replylog, Server, run_replylog, wait_until
 from resp import Client, encode
 from test_check import check
-from test_find import echo
-from test_follow import check_runs, copied_binary, observe_word, restart
+from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
@@ -144,11 +144,36 @@ def test_container_restarts():
             server.process.wait()
             wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
             restart(other)
-            echo(other, "other")
+            has_looked(replylog)
             restart(server)
             pids.append(server.pid)
             observe_word(server, replylog, "second")
             check_runs(replylog, pids, ["first", "second"])
+
+
+def test_other_container_is_not_followed():
+    """One on the same port that was there all the time."""
+    with ContainerServer("valkey-9.1") as server, ContainerServer("valkey-9.1") as other:
+        listen_on(other, server.port)
+        pids = [server.pid]
+        with Replylog(server.pid, 0, "--follow") as replylog:
+            observe_word(server, replylog, "first")
+            # It counts as started after the other one's end from a second before that on.
+            wait_until(lambda: age(other.pid) > 2, "older container")
+            server.process.kill()
+            server.process.wait()
+            wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+            has_looked(replylog)
+            restart(server)
+            pids.append(server.pid)
+            observe_word(server, replylog, "second")
+            check_runs(replylog, pids, ["first", "second"])
+
+
+def age(pid):
+    """Seconds since it was started."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def test_chroot():
