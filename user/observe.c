@@ -81,10 +81,11 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		goto cleanup;
 	if (probes_attach(&links, engine, target))
 		goto cleanup;
+	/* Who reads the start record may rely on it: what the server does from then on is observed. */
+	engine_ready(engine);
 	err = announce(stream, options, target, engine->how, succession->run_id);
 	if (!err) {
 		memcpy(succession->run_id, stream->run_id, sizeof(succession->run_id));
-		engine_ready(engine);
 		succession->reason = run_until_stopped(&run);
 		err = run.error;
 	}

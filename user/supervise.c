@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 /* Lines taken from one worker before it is the next one's turn. */
-#define LINES_PER_TURN 256
+#define LINES_PER_TURN 16
 
 /* Bytes of lines on their way to us, for each worker: with less, a line of full length may be refused. */
 #define PENDING_BYTES (16 * STREAM_LINE_MAX)

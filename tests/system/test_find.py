@@ -300,6 +300,28 @@ def test_one_of_several_cannot_be_observed():
         assert replylog.stderr.count("\n") == 1 and f"-p {sleep.pid}" in replylog.stderr, replylog.stderr
 
 
+LONG = encode([b"ECHO", *[b"\xff" * 128] * 31])     # an error, and the longest of lines
+
+
+def test_long_lines_of_several():
+    """Lines many times as long as what a pipe takes at once, of two servers under load: each is whole."""
+    count = 2000
+    with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
+        with Replylog(first.pid, 0, "-p", str(second.pid), "--ring-size", "64mb") as replylog:
+            wait_until(lambda: len(started(replylog)) == 2, "start records")
+            with first.client() as one, second.client() as other:
+                for client in (one, other) * 4:
+                    client.sock.sendall(LONG * (count // 4))
+                for client in (one, other):
+                    client.drain(b"", count)
+            replylog.wait_replies(2 * count + 1)
+            records = replylog.stop()
+    assert min(map(len, replylog.lines[2:-2])) > 8192, "the lines are short: the test shows nothing"
+    for server in (first, second):
+        seqs = [r["seq"] for r in records if r["event"] == "reply" and r["server_pid"] == server.pid]
+        assert seqs == list(range(1, count + 1)), seqs
+
+
 def workers(replylog):
     return [int(pid) for pid in Path(f"/proc/{replylog.pid}/task/{replylog.pid}/children").read_text().split()]
 
@@ -332,6 +354,29 @@ def test_supervisor_killed():
             wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "end of the workers")
         first.assert_untouched()
         second.assert_untouched()
+
+
+def test_worker_signalled_twice():
+    """By a terminal or a service manager, and later once more by its supervisor: all it had to write still comes."""
+    with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
+        with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
+            wait_until(lambda: len(started(replylog)) == 2, "start records")
+            children = workers(replylog)
+            replylog.process.send_signal(signal.SIGSTOP)
+            # More than waits for the supervisor: the worker waits, too.
+            with first.client() as client:
+                client.drain(LONG * 200, 200)
+            for pid in children:
+                os.kill(pid, signal.SIGINT)
+            # Longer than what passes for one signal sent twice.
+            assert_still_runs(replylog.process, 0.5)
+            for pid in children:
+                os.kill(pid, signal.SIGTERM)
+            replylog.process.send_signal(signal.SIGCONT)
+            records = replylog.finish()
+        assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+        assert [r["reason"] for r in records if r["event"] == "stop"] == ["signal", "signal"], records
+        assert len(replylog.replies()) == 200
 
 
 def test_signals_to_the_group():
