@@ -49,26 +49,29 @@ void place_unknown(struct place *place, const struct selector *by)
 	place->by = by;
 }
 
-int place_of(struct place *place, pid_t pid, const struct selector *by)
-{
-	struct listen_table table = {};
-	int n;
-
-	place_unknown(place, by);
-	n = listen_endpoints(&table, pid, NULL, NULL, place->endpoints, FOLLOW_ENDPOINTS);
-	listen_table_free(&table);
-	if (by->kind == SELECT_PID && n <= 0)
-		return complain("-p %d: --follow knows the next server by where it listens, and this one %s", pid,
-				n ? "doesn't let us see that: run as root" : "listens nowhere");
-	place->n = n > 0 ? (size_t)n : 0;
-	place->host_network = in_our_network(pid);
-	read_cgroup(pid, place->cgroup);
-	return 0;
-}
-
 bool place_is_known(const struct place *place)
 {
 	return place->n || place->by->kind != SELECT_PID;
+}
+
+int place_of(struct place *place, pid_t pid)
+{
+	struct listen_table table = {};
+	struct endpoint endpoints[FOLLOW_ENDPOINTS];
+	int n;
+
+	n = listen_endpoints(&table, pid, NULL, NULL, endpoints, FOLLOW_ENDPOINTS);
+	listen_table_free(&table);
+	if (n <= 0 && place_is_known(place))
+		return 0;
+	if (n <= 0)
+		return complain("-p %d: --follow knows the next server by where it listens, and this one %s", pid,
+				n ? "doesn't let us see that: run as root" : "listens nowhere");
+	memcpy(place->endpoints, endpoints, (size_t)n * sizeof(endpoints[0]));
+	place->n = (size_t)n;
+	place->host_network = in_our_network(pid);
+	read_cgroup(pid, place->cgroup);
+	return 0;
 }
 
 void place_left(struct place *place)

@@ -28,8 +28,11 @@ struct place {
 /* Before the first server of a selector that is no pid was there. */
 void place_unknown(struct place *place, const struct selector *by);
 
-/* While the server lives. 0, or -1 with the reason on stderr: nothing that it could be known by later. */
-int place_of(struct place *place, pid_t pid, const struct selector *by);
+/*
+ * Takes note of where pid is, while it lives. One that has gone again leaves what was known before. 0, or -1 with the reason
+ * on stderr: there is nothing by which its successor could be known.
+ */
+int place_of(struct place *place, pid_t pid);
 
 /* Whether a successor can be told. */
 bool place_is_known(const struct place *place);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -99,10 +100,15 @@ cleanup:
 	return err ? -1 : 0;
 }
 
+/* Also while it is ending, which takes seconds when there is much memory to free: then it has no executable any more. */
 static bool has_ended(const struct target *target)
 {
 	struct pollfd fd = { .fd = target->pidfd, .events = POLLIN };
+	char path[32], exe;
 
+	snprintf(path, sizeof(path), "/proc/%d/exe", target->pid);
+	if (readlink(path, &exe, 1) < 0 && errno == ENOENT)
+		return true;
 	if (target->pidfd < 0)
 		return kill(target->pid, 0) && errno == ESRCH;
 	return poll(&fd, 1, 0) > 0;
@@ -121,7 +127,7 @@ static int observe_one(const struct options *options, const struct server *serve
 	succession->reason = STOP_REASONS;
 	if (observe_prepare(&target, server->pid, &how))
 		goto cleanup;
-	if (options->follow && place_of(&succession->place, server->pid, server->by))
+	if (options->follow && place_of(&succession->place, server->pid))
 		goto cleanup;
 	if (engine_load(&engine, options, &target, how))
 		goto cleanup;

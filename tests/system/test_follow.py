@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,6 +169,24 @@ def test_waits_for_the_first_one():
     with Replylog(None, 0, "--port", str(server.port), "--follow", wait=False) as replylog, server:
         observe_word(server, replylog, "first")
         check_runs(replylog, [server.pid], ["first"])
+
+
+def test_crash_loop():
+    """Servers that are gone again before, while or after replylog attaches to them."""
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
+        for pause in (0, 0.05, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3):
+            restart(server)
+            # Not to wait for something: to be killed at another point of the attach each time.
+            time.sleep(pause)
+        wait_until(lambda: server.pid in started(replylog) or replylog.process.poll() is not None, "last start record")
+        assert replylog.process.poll() is None, replylog.stderr
+        observe_word(server, replylog, "last")
+        records = replylog.stop()
+    assert replylog.returncode == 0, replylog.stderr
+    assert words(records, server.pid) == ["last"]
+    events = [record["event"] for record in records if record["event"] in ("start", "stop")]
+    assert events == ["start", "stop"] * (len(events) // 2), events
+    print(replylog.stderr)
 
 
 def test_several():
