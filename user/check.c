@@ -27,7 +27,8 @@
 #define PAIR_EMULATED_NS 1100
 #define PAIR_STEPPED_NS 10000
 #define PROGRAM_NS 600
-#define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see README; single-stepping costs about a fifth of it on metal"
+#define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see README; single-stepping costs about a fifth of it on " \
+		    "metal"
 
 #define LISTENS_MAX 16
 #define ITEMS_MAX 32
@@ -320,8 +321,8 @@ static void say_kernel(const struct report *r)
 	for (i = 0; i < KERNEL_FEATURES; i++) {
 		const struct kernel_feature *f = &r->features[i];
 
-		snprintf(text, sizeof(text), "%-24s %-8s (%s, %s)", f->name, f->present ? "present" : "MISSING", f->since,
-			 f->needed ? "needed" : "used when there");
+		snprintf(text, sizeof(text), "%-24s %-8s (%s, %s)", f->name, f->present ? "present" : "MISSING",
+			 f->since, f->needed ? "needed" : "used when there");
 		say(i ? "" : "features", text);
 	}
 	for (i = 0; i < KERNEL_CAPABILITIES; i++) {

@@ -75,9 +75,10 @@ static bool same_executable(pid_t pid, pid_t other)
 }
 
 /*
- * A server forks to write its files (BGSAVE, BGREWRITEAOF) and to debug scripts. Such a child has the executable of its
- * parent; when that has died, it is still known by never having called execve and by its one thread: a server, which may
- * have daemonized, has the threads of bio.c, too. Its parent, itself when the parent is gone, or 0 when it is none.
+ * A server forks to write its files (BGSAVE, BGREWRITEAOF) and to debug scripts. Such a child has the executable of
+ * its parent; when that has died, it is still known by never having called execve and by its one thread: a server,
+ * which may have daemonized, has the threads of bio.c, too. Its parent, itself when the parent is gone, or 0 when it
+ * is none.
  */
 static pid_t forked_by(pid_t pid)
 {
@@ -183,8 +184,8 @@ static int none(const struct selector *selector)
 
 	if (selector->kind == SELECT_ALL)
 		return complain("--all: no Valkey or Redis server listens anywhere%s", as_root());
-	return complain("%s: no Valkey or Redis server listens there, in any network namespace%s: ss -lxtp shows who does",
-			find_describe(selector, what), as_root());
+	return complain("%s: no Valkey or Redis server listens there, in any network namespace%s: "
+			"ss -lxtp shows who does", find_describe(selector, what), as_root());
 }
 
 static void add(struct servers *servers, pid_t pid, const struct selector *by)

@@ -12,9 +12,9 @@
 #define FOLLOW_CGROUP 1024
 
 /*
- * What a server leaves behind to be known by. One that was named by port or socket is followed by that: whoever listens
- * there. One that was named by pid is followed by where it listened, in the host's network namespace or, when it had its
- * own, in the same cgroup (a container that is restarted keeps its cgroup and gets a new namespace).
+ * What a server leaves behind to be known by. One that was named by port or socket is followed by that: whoever
+ * listens there. One that was named by pid is followed by where it listened, in the host's network namespace or, when
+ * it had its own, in the same cgroup (a container that is restarted keeps its cgroup and gets a new namespace).
  */
 struct place {
 	const struct selector *by;
@@ -29,8 +29,8 @@ struct place {
 void place_unknown(struct place *place, const struct selector *by);
 
 /*
- * Takes note of where pid is, while it lives. One that has gone again leaves what was known before. 0, or -1 with the reason
- * on stderr: there is nothing by which its successor could be known.
+ * Takes note of where pid is, while it lives. One that has gone again leaves what was known before. 0, or -1 with the
+ * reason on stderr: there is nothing by which its successor could be known.
  */
 int place_of(struct place *place, pid_t pid);
 
@@ -41,8 +41,8 @@ bool place_is_known(const struct place *place);
 void place_left(struct place *place);
 
 /*
- * Waits until there is one server that takes this place. Its pid; 0 when a signal has asked us to end; -1 when nobody reads
- * stdout any more.
+ * Waits until there is one server that takes this place. Its pid; 0 when a signal has asked us to end; -1 when nobody
+ * reads stdout any more.
  */
 pid_t place_wait(const struct place *place);
 

@@ -100,7 +100,7 @@ cleanup:
 	return err ? -1 : 0;
 }
 
-/* Also while it is ending, which takes seconds when there is much memory to free: then it has no executable any more. */
+/* Also while it is ending, which takes seconds with much memory to free: then it has no executable any more. */
 static bool has_ended(const struct target *target)
 {
 	struct pollfd fd = { .fd = target->pidfd, .events = POLLIN };

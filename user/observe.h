@@ -14,7 +14,7 @@
  */
 int observe_prepare(struct target *target, pid_t pid, enum attach_choice *how);
 
-/* Writes the server's large replies to stdout until a signal, an error or its end. 0, or -1 with the reason on stderr. */
+/* Logs the server's large replies to stdout until a signal, an error or its end. 0, or -1 with the reason on stderr. */
 int observe(const struct options *options, const struct server *server);
 
 #endif

@@ -67,8 +67,8 @@ struct stream_stop {
 };
 
 /*
- * Prepare s for one run on one server: a run id of its own, the clock map, lines to sink, which stays the caller's and must outlive s.
- * 0, or -errno when the kernel gives no random bytes or no time.
+ * Prepare s for one run on one server: a run id of its own, the clock map, lines to sink, which stays the caller's
+ * and must outlive s. 0, or -errno when the kernel gives no random bytes or no time.
  */
 int stream_init(struct stream *s, struct sink *sink, uint32_t server_pid);
 

@@ -29,9 +29,9 @@
 #define LOOK_MS 1000
 
 /*
- * A worker observes one server and knows nothing of the others: what befalls it, its server or its memory doesn't touch
- * them. Its stdout is a socket that keeps messages apart, so that a line is whole here or isn't here at all, even when the
- * worker is killed.
+ * A worker observes one server and knows nothing of the others: what befalls it, its server or its memory doesn't
+ * touch them. Its stdout is a socket that keeps messages apart, so that a line is whole here or isn't here at all,
+ * even when the worker is killed.
  */
 struct worker {
 	pid_t pid;             /* 0: ended */

@@ -7,8 +7,8 @@
 #include "options.h"
 
 /*
- * Observes all of these servers until they or we are asked to end; with --all and --follow also those that come. 0, or -1
- * when one of them or the stream failed; stderr says why.
+ * Observes all of these servers until they or we are asked to end; with --all and --follow also those that come. 0,
+ * or -1 when one of them or the stream failed; stderr says why.
  */
 int supervise(const struct options *options, const struct servers *servers);
 

@@ -1,4 +1,4 @@
-"""Servers in places of their own: containers, chroots, binaries that are no longer on disk. Each is observed exactly."""
+"""Servers in places of their own: containers, chroots, binaries that are gone from disk. Each is observed exactly."""
 import ctypes
 import fcntl
 import os
@@ -54,7 +54,8 @@ class ContainerServer(Server):
     def command(self, binary=None):
         self.inner = None
         image = f"{self.dir}/opt"
-        script = f"mount -t tmpfs none {image} && cp {self.dir}/usr/bin/{self.kind}-server {image}/server && exec \"$@\""
+        original = f"{self.dir}/usr/bin/{self.kind}-server"
+        script = f"mount -t tmpfs none {image} && cp {original} {image}/server && exec \"$@\""
         return ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", script, "sh",
                 *super().command("/opt/server")]
 
