@@ -141,6 +141,7 @@ static void line_begin(struct stream *s, struct json *j, const char *event)
 {
 	json_begin(j, s->line, sizeof(s->line) - 1);
 	put_word(j, "event", event);
+	json_u64(j, "server_pid", s->server_pid);
 }
 
 /* -ENOBUFS when the line did not fit: then nothing is written. */
@@ -166,12 +167,13 @@ static int random_hex(char out[static 33])
 	return 0;
 }
 
-int stream_init(struct stream *s, struct sink *sink)
+int stream_init(struct stream *s, struct sink *sink, uint32_t server_pid)
 {
 	int err;
 
 	memset(s, 0, sizeof(*s));
 	s->sink = sink;
+	s->server_pid = server_pid;
 	err = random_hex(s->run_id);
 	return err ? err : clock_map_refresh(&s->clock);
 }
@@ -185,8 +187,8 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	json_u64(&j, "schema", STREAM_SCHEMA);
 	put_foreign(&j, "version", start->version);
 	put_word(&j, "run_id", s->run_id);
+	put_word(&j, "follows", start->follows);
 	put_time(s, &j, "ts", (uint64_t)now_ns(CLOCK_MONOTONIC));
-	json_u64(&j, "server_pid", start->server_pid);
 	put_foreign(&j, "server_exe", start->server_exe);
 	put_foreign(&j, "server_build_id", start->server_build_id);
 	put_foreign(&j, "server_version", start->server_version);

@@ -111,13 +111,16 @@ class Server:
     def pid(self):
         return self.process.pid
 
+    def command(self, binary=None):
+        return ["chroot", self.dir, binary or f"/usr/bin/{self.kind}-server", *self.arguments()]
+
     def __enter__(self):
         os.makedirs(f"{self.dir}{self.work}")
         # chroot execs the server: the process we start is the server. A session of its own keeps the terminal's
         # Ctrl-C away from it; --daemonize stays off, so it can't outlive us unseen.
         self.process = subprocess.Popen(
-            ["chroot", self.dir, f"/usr/bin/{self.kind}-server", *self.arguments()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True)
         try:
             wait_until(self.answers, f"answer from {self.name}")
         except BaseException:
@@ -182,10 +185,11 @@ class Server:
 
 
 class Replylog:
-    """A running replylog whose stdout is read all the time. Enter waits for its start record."""
+    """A running replylog whose stdout is read all the time. Enter waits for its start record. Without a pid, flags say
+    which server."""
 
     def __init__(self, pid, threshold=0, *flags, wait=True):
-        self.argv = [str(BINARY), "-p", str(pid), *flags]
+        self.argv = [str(BINARY), *(["-p", str(pid)] if pid else []), *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait

@@ -33,7 +33,7 @@ static int setup(void **state)
 	(void)state;
 	assert_int_equal(pipe(out), 0);
 	sink_init(&sink, out[1]);
-	assert_int_equal(stream_init(&stream, &sink), 0);
+	assert_int_equal(stream_init(&stream, &sink, 4242), 0);
 	stream.clock.offset_ns = WALL_NS - 5000000000000;
 	return 0;
 }
@@ -101,7 +101,7 @@ static const char *reply_has(const char *part)
 }
 
 #define LRANGE "*4\r\n$6\r\nlrange\r\n$3\r\nbig\r\n$1\r\n0\r\n$2\r\n-1\r\n"
-#define HEAD "{\"event\":\"reply\",\"seq\":1,\"ts\":\"2025-11-22T20:30:40.012003999Z\","
+#define HEAD "{\"event\":\"reply\",\"server_pid\":4242,\"seq\":1,\"ts\":\"2025-11-22T20:30:40.012003999Z\","
 #define TAIL(bytes) \
 	bytes ":10485782,\"client_id\":7,\"client_addr\":\"10.0.0.5:51324\"," \
 	      "\"request_ts\":\"2025-11-22T20:30:40.000001000Z\",\"request_bytes\":40,\"first_byte_us\":1," \
@@ -338,7 +338,7 @@ static void test_not_ours(void **state)
 static void test_start(void **state)
 {
 	static const char *const probes[] = { "connSocketRead+4", "a\"b" };
-	struct stream_start start = { "0.1.0", 4242, "/usr/bin/valkey-server", "c0ffee", "9.1.2", 1048576,
+	struct stream_start start = { "0.1.0", NULL, "/usr/bin/valkey-server", "c0ffee", "9.1.2", 1048576,
 				      probes,  2 };
 	char expected[512];
 	const char *line;
@@ -347,8 +347,8 @@ static void test_start(void **state)
 	assert_int_equal(stream_start(&stream, &start), 0);
 	line = arrived();
 	snprintf(expected, sizeof(expected),
-		 "{\"event\":\"start\",\"schema\":1,\"version\":\"0.1.0\",\"run_id\":\"%s\","
-		 "\"ts\":\"%.30s\",\"server_pid\":4242,\"server_exe\":\"/usr/bin/valkey-server\","
+		 "{\"event\":\"start\",\"server_pid\":4242,\"schema\":1,\"version\":\"0.1.0\",\"run_id\":\"%s\","
+		 "\"ts\":\"%.30s\",\"server_exe\":\"/usr/bin/valkey-server\","
 		 "\"server_build_id\":\"c0ffee\",\"server_version\":\"9.1.2\",\"threshold\":1048576,"
 		 "\"tap\":\"connection\",\"probes\":[\"connSocketRead+4\",\"a\\\"b\"]}\n",
 		 stream.run_id, strstr(line, "\"ts\":\"") + 6);
@@ -388,7 +388,7 @@ static void test_run_ids_differ(void **state)
 	struct stream other;
 
 	(void)state;
-	assert_int_equal(stream_init(&other, &sink), 0);
+	assert_int_equal(stream_init(&other, &sink, 1), 0);
 	assert_string_not_equal(other.run_id, stream.run_id);
 }
 
@@ -402,7 +402,7 @@ static void test_dropped(void **state)
 	for (int i = 0; i < LOSS_KINDS; i++) {
 		assert_int_equal(stream_dropped(&stream, (enum loss)i, (uint64_t)i + 1), 0);
 		snprintf(expected, sizeof(expected),
-			 "{\"event\":\"dropped\",\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
+			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
 	assert_int_equal(stream.dropped, 28);
@@ -432,7 +432,7 @@ static void test_stop(void **state)
 		assert_int_equal(stream_stop(&stream, &stop), 0);
 		snprintf(
 			expected, sizeof(expected),
-			"{\"event\":\"stop\",\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
+			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
 			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"unjoined\":0,\"not_clients\":4,\"left_out_replication\":0,"
 			 "\"unattributed_bytes\":5}\n",
 			names[i]);
