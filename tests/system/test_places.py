@@ -14,6 +14,7 @@ from harness import Replylog, Server, run_replylog, wait_until
 from resp import Client, encode
 from test_check import check
 from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
+from transport import Tcp
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
@@ -108,6 +109,7 @@ test_container.cases = {"valkey-9.1": ("valkey-9.1", 1), "valkey-9.1,4 io thread
 
 def listen_on(server, port):
     server.port = port
+    server.transport = Tcp(port)
     restart(server)
 
 
