@@ -45,6 +45,7 @@ static __always_inline int tap_accept(struct pt_regs *ctx)
 
 SEC("?uprobe") int conn_accept(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx, &once_own_stack);
 	return tap_accept(ctx);
 }
 

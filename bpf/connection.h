@@ -137,8 +137,6 @@ struct turn {
 
 _Static_assert(COMMAND_OPAQUE < 32, "five bits");
 
-#define PUSH_HEAD 128
-
 /* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
 struct conversation {
 	__u64 queued;              /* inside MULTI: commands answered by QUEUED */

@@ -8,6 +8,7 @@
 #define REPLYLOG_CONNECTION_TAP_BPF_H
 
 #include "engine.bpf.h"
+#include "own_stack.bpf.h"
 #include <bpf/bpf_tracing.h>
 
 /* Whether this hit is the server's and is to be acted on. pid filters of the kernel leak: always compare. */
@@ -150,15 +151,18 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 #define CONNECTION_TAP(name, op)										\
 	SEC("?uprobe") int name##_session(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		return tap_session(ctx, op);									\
 	}													\
 	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		tap_enter(ctx, op);										\
 		return 0;											\
 	}													\
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		return tap_return(ctx, op);									\
 	}
 
@@ -168,6 +172,7 @@ CONNECTION_TAP(conn_writev, IO_WRITEV)
 
 SEC("?uprobe") int conn_close(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx, &once_own_stack);
 	return tap_close(ctx);
 }
 

@@ -27,6 +27,9 @@
 #define ARGV_BLOCKS_MAX 65536
 #define ARGV_BLOCK_BYTES 16384
 
+/* Of a push, so many of its first bytes are kept: what it is, and its channel. */
+#define PUSH_HEAD 128
+
 enum record_event {
 	EVENT_REPLY = 0,
 	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */

@@ -62,11 +62,13 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 
 SEC("?raw_tp/sock_recv_length") int socket_received(struct socket_io *io)
 {
+	keep_own_stack(io, &socket_own_stack);
 	return socket_tap(io, true);
 }
 
 SEC("?raw_tp/sock_send_length") int socket_sent(struct socket_io *io)
 {
+	keep_own_stack(io, &socket_own_stack);
 	return socket_tap(io, false);
 }
 
@@ -76,6 +78,7 @@ SEC("?uprobe") int socket_close(struct pt_regs *ctx)
 	struct worker worker = { .tap = TAP_SOCKET };
 	__u64 sk;
 
+	keep_own_stack(ctx, &once_own_stack);
 	if (!tap_wanted())
 		return 0;
 	sk = (__u64)connection_sock(PT_REGS_PARM1(ctx));

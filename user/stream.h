@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "../bpf/record.h"
+#include "identity.h"
 #include "sink.h"
 
 #define STREAM_SCHEMA 1
@@ -31,6 +32,7 @@ int clock_map_refresh(struct clock_map *m);
 
 struct stream {
 	struct sink *sink;
+	const struct identities *identities; /* the caller's; NULL: who clients say they are is not known */
 	struct clock_map clock;
 	uint64_t replies; /* written so far; also the last seq */
 	uint64_t dropped;

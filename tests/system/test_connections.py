@@ -44,7 +44,7 @@ def test_left_out(name):
             replylog.wait_replies(2)
             stop = replylog.stop()[-1]
     assert [record.get("cmd") for record in replylog.replies()] == ["ECHO", "PUBLISH"], replylog.replies()
-    assert stop["not_clients"] == 1 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
+    assert stop["left_out_monitor"] == 1 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
 
 
 def test_server_as_a_client():
