@@ -11,10 +11,13 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
+import traceback
 from pathlib import Path
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1      # linux/sockios.h, linux/if.h
 RB_POWER_OFF = 0x4321FEDC                                    # linux/reboot.h
+SYSLOG_ACTION_READ_ALL = 3                                   # linux/syslog.h
 # Documentation/admin-guide/tainted-kernels.rst: the kernel died in some place, or has issued a warning.
 TAINT_DIE, TAINT_WARN = 1 << 7, 1 << 9
 MOUNTS = (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"))
@@ -47,11 +50,13 @@ def run_tests(names):
     return last
 
 
-def complaints():
-    """Oopses and warnings of the kernel, which a test need not have noticed."""
-    if int(Path("/proc/sys/kernel/tainted").read_text()) & (TAINT_DIE | TAINT_WARN):
-        return "the kernel complained: see its messages"
-    return None
+def complained():
+    """Has the kernel, in an oops or a warning, which a test need not have noticed? Then its messages are shown."""
+    if not int(Path("/proc/sys/kernel/tainted").read_text()) & (TAINT_DIE | TAINT_WARN):
+        return False
+    messages = ctypes.create_string_buffer(1 << 18)
+    print(messages.raw[:libc.klogctl(SYSLOG_ACTION_READ_ALL, messages, len(messages))].decode("utf-8", "replace"))
+    return True
 
 
 def main():
@@ -59,14 +64,16 @@ def main():
     mount_all()
     bring_up_loopback()
     counted = run_tests(sys.argv[1:])
-    # Nothing is left of what the tests started, or it shows here.
-    print(f"kernels: {os.uname().release}: {complaints() or counted}", flush=True)
+    outcome = "the kernel complained" if complained() else counted
+    print(f"kernels: {os.uname().release}: {outcome}", flush=True)
 
 
 if __name__ == "__main__":
     try:
         main()
+    except BaseException:
+        traceback.print_exc()
     finally:
-        # Without this the end of PID 1 would be a panic; the last words have to leave the serial port first.
-        os.sync()
+        # Without this the end of PID 1 would be a panic. The last words leave the serial port first.
+        termios.tcdrain(sys.stdout)
         libc.reboot(RB_POWER_OFF)
