@@ -55,7 +55,8 @@ def complained():
     if not int(Path("/proc/sys/kernel/tainted").read_text()) & (TAINT_DIE | TAINT_WARN):
         return False
     messages = ctypes.create_string_buffer(1 << 18)
-    print(messages.raw[:libc.klogctl(SYSLOG_ACTION_READ_ALL, messages, len(messages))].decode("utf-8", "replace"))
+    length = libc.klogctl(SYSLOG_ACTION_READ_ALL, messages, len(messages))
+    print(messages.raw[:length].decode("utf-8", "replace"))
     return True
 
 
