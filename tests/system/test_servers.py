@@ -4,7 +4,7 @@ import os
 
 import oracle
 import workload
-from harness import SERVERS, Replylog, Server, free_port, wait_until
+from harness import SERVERS, Replylog, Server, Skip, free_port, wait_until
 
 NAMES = ("redis-6.0", "redis-7.0", "redis-8.0", "redis-8.6", "valkey-8.0", "valkey-8.1", "valkey-9.1",
          "valkey-9.1-symbols", "valkey-9.1-stripped")
@@ -19,7 +19,7 @@ def cells():
         if os.environ.get("REPLYLOG_MATRIX") == "all" or name in WHOLE:
             yield from ((name, io_threads, transport) for io_threads in IO_THREADS for transport in TRANSPORTS)
         elif (SERVERS / name / ".complete").exists():
-            yield name, 2, "tls"
+            yield name, 1 if name == "redis-6.0" else 2, "tls"
 
 
 def threads_are_used(server):
@@ -47,6 +47,9 @@ def play_and_compare(server, replylog, slow=True):
 
 
 def test_every_server(name, io_threads, transport):
+    if (name, transport) == ("redis-6.0", "tls") and io_threads > 1:
+        # Clients hang now and then, with and without replylog.
+        raise Skip("redis.conf of 6.0 says that IO threads do not work with SSL")
     with Server(name, io_threads=io_threads, transport=transport) as server:
         with server.client() as client:
             workload.fill(client)

@@ -28,29 +28,35 @@
 /*
  * By build id, what an independent reading says: objdump -d (calls to xxx@plt),
  * readelf -wf (function bounds) and readelf -r (the table), put together by a script
- * for Debian's binaries. Order: read, write, writev, close.
+ * for Debian's binaries. Order: read, write, writev, close, accept.
  */
 static const struct known {
 	const char *build_id;
 	const char *name_version;
-	uint64_t func[SITE_KINDS];
-	uint64_t probe_delta;	/* of all four: 4 after an endbr64 */
+	uint64_t func[CONN_TYPES][SITE_KINDS];
 	int fd_offset;
 } known[] = {
 	{ "c93d28a5d769236a546a315e0aab9fc34358304d", "redis 6.0.16",
-	  { 0xdd490, 0xdd5d0, 0, 0xdd430 }, 0, 56 },
-	{ "a50d6825e71f1473372299161f75fe50e80452de", "redis 7.0.15",
-	  { 0x13bf40, 0x13c0b0, 0x13c060, 0x13c010 }, 0, 56 },
-	{ "5658ad86af896049a0fe58f9c7c22ee20f06d442", "redis 8.0.2",
-	  { 0x1c2400, 0x1c2360, 0x1c23b0, 0x1c22f0 }, 4, 16 },
+	  { { 0xdd490, 0xdd5d0, 0, 0xdd430, 0xdd700 },
+	    { 0xdecc0, 0xdedc0, 0, 0, 0xdea90 } }, 56 },
+	{ "b2bcad6d23563e10222dc42e7a9b0e07f5c56033", "redis 7.0.15",
+	  { { 0x13bdf0, 0x13bf60, 0x13bf10, 0x13bec0, 0x13c020 },
+	    { 0x13cef0, 0x13d050, 0x13d3a0, 0, 0x13d2a0 } }, 56 },
+	{ "1c8ca332ea967fec156ebb8a2663bd32e6db217d", "redis 8.0.2",
+	  { { 0x1c27c0, 0x1c2720, 0x1c2770, 0x1c26b0, 0x1c2340 },
+	    { 0x1c9610, 0x1c93a0, 0x1c9400, 0, 0x1c8f90 } }, 16 },
 	{ "b91e4bc8517df45d1135a0db361b0e15b0435a7e", "redis 8.6.3",
-	  { 0x1ee1e0, 0x1ee080, 0x1ee180, 0x1ee110 }, 4, 16 },
+	  { { 0x1ee1e0, 0x1ee080, 0x1ee180, 0x1ee110, 0x1edea0 },
+	    { 0x1fd210, 0x1fcfb0, 0x1fd010, 0, 0x1fcb80 } }, 16 },
 	{ "3ac31ccc8d92d065b395caf121ab56bd70094b0d", "valkey 8.0.1",
-	  { 0x19f5b0, 0x19f4f0, 0x19f560, 0x1a9760 }, 0, 16 },
-	{ "c4375ffa5a21237fc4eadec54d94bab8a5f9f2e7", "valkey 8.1.1",
-	  { 0x1bdf80, 0x1bdee0, 0x1bb820, 0x1c15e0 }, 4, 16 },
+	  { { 0x19f5b0, 0x19f4f0, 0x19f560, 0x1a9760, 0x19f300 },
+	    { 0x1aa630, 0x1aa3e0, 0x1aa440, 0, 0x1aa1c0 } }, 16 },
+	{ "717de1c7102bf8335608ee93924606d4d5e4caf2", "valkey 8.1.1",
+	  { { 0x1b7760, 0x1b76c0, 0x1b6290, 0x1c0010, 0x1b6140 },
+	    { 0x1b6d00, 0x1b69a0, 0x1b6a20, 0, 0x1c1140 } }, 16 },
 	{ "10abf518d985fbdada210f4e98f2a2e8ce90d5e7", "valkey 9.1.2",
-	  { 0x1b96c0, 0x1b9610, 0x1b6900, 0x1b9150 }, 4, 16 },
+	  { { 0x1b96c0, 0x1b9610, 0x1b6900, 0x1b9150, 0x1b6840 },
+	    { 0x1f6770, 0x1f6800, 0x1f6a70, 0, 0x1f70a0 } }, 16 },
 };
 
 static char why[512];
@@ -87,7 +93,7 @@ static const struct known *known_binary(struct elf_image *img)
 }
 
 /* What must hold of any server, known or not. */
-static void check_any(struct elf_image *img, const struct conn_sites *found)
+static void check_any(struct elf_image *img, enum conn_type type, const struct conn_sites *found)
 {
 	for (int kind = 0; kind < SITE_KINDS; kind++) {
 		const struct site *site = &found->site[kind];
@@ -95,7 +101,7 @@ static void check_any(struct elf_image *img, const struct conn_sites *found)
 		const uint8_t *code;
 
 		if (!site->present) {
-			assert_int_equal(kind, SITE_WRITEV);
+			assert_true(kind == SITE_WRITEV || kind == SITE_ACCEPT || !site_name(type, kind));
 			continue;
 		}
 		assert_int_equal(elf_image_function(img, site->func_vaddr, &start, &end), 0);
@@ -109,39 +115,46 @@ static void check_any(struct elf_image *img, const struct conn_sites *found)
 	}
 }
 
-static void check_known(const struct known *expect, const struct conn_sites *found, const char *name_version)
+static void check_known(const struct known *expect, enum conn_type type, const struct conn_sites *found)
 {
-	assert_string_equal(name_version, expect->name_version);
-	assert_int_equal(found->fd_offset, expect->fd_offset);
+	if (type == CONN_SOCKET)
+		assert_int_equal(found->fd_offset, expect->fd_offset);
 	for (int kind = 0; kind < SITE_KINDS; kind++) {
 		const struct site *site = &found->site[kind];
 
-		assert_int_equal(site->func_vaddr, expect->func[kind]);
-		assert_int_equal(site->present, expect->func[kind] != 0);
-		if (!site->present)
-			continue;
-		assert_int_equal(site->probe_offset - site->func_offset, expect->probe_delta);
-		assert_true(site->emulated);
+		assert_int_equal(site->func_vaddr, expect->func[type][kind]);
+		assert_int_equal(site->present, expect->func[type][kind] != 0);
+		if (site->present)
+			assert_true(site->emulated);
 	}
+}
+
+static void check_sites(struct elf_image *img, enum conn_type type, const char *path, const struct known *expect)
+{
+	double begin = milliseconds();
+	struct conn_sites found;
+
+	if (sites_find(img, type, &found, why, sizeof(why)))
+		fail_msg("%s: %s", path, why);
+	print_message("%s: %s by %s, %.1f ms, %s\n", path, site_name(type, SITE_READ), found.found_by,
+		      milliseconds() - begin, expect ? "as expected" : "no expectation for this build: consistency only");
+	check_any(img, type, &found);
+	if (expect)
+		check_known(expect, type, &found);
 }
 
 static void check_server(const char *path)
 {
-	double begin = milliseconds(), taken;
 	struct elf_image *img = open_image(path);
 	const struct known *expect = known_binary(img);
-	struct conn_sites found;
 	char name_version[32];
 
-	if (sites_find(img, CONN_SOCKET, &found, why, sizeof(why)))
-		fail_msg("%s: %s", path, why);
-	taken = milliseconds() - begin;
 	assert_int_equal(identify_server(img, name_version, sizeof(name_version)), 0);
-	print_message("%s: %s, by %s, %.1f ms, %s\n", path, name_version, found.found_by, taken,
-		      expect ? "expectation known" : "no expectation for this build: consistency only");
-	check_any(img, &found);
 	if (expect)
-		check_known(expect, &found, name_version);
+		assert_string_equal(name_version, expect->name_version);
+	check_sites(img, CONN_SOCKET, path, expect);
+	if (sites_has_tls(img))
+		check_sites(img, CONN_TLS, path, expect);
 	elf_image_close(img);
 }
 
@@ -342,7 +355,7 @@ static void check_fixture(const struct fixture *expect, struct elf_image *img)
 	assert_string_equal(found.found_by, expect->found_by);
 	assert_int_equal(found.site[SITE_WRITEV].present, expect->writev);
 	assert_int_equal(found.fd_offset, expect->fd_offset);
-	check_any(img, &found);
+	check_any(img, CONN_SOCKET, &found);
 }
 
 static void test_fixtures(void **state)
@@ -420,7 +433,7 @@ static int try_bytes(const uint8_t *bytes, size_t size)
 	if (ret)
 		assert_string_not_equal(why, "");
 	else
-		check_any(img, &found);
+		check_any(img, CONN_SOCKET, &found);
 	elf_image_close(img);
 	return ret;
 }
