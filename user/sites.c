@@ -293,6 +293,9 @@ static bool table_at(const struct search *search, uint64_t write_slot, bool has_
 		out->func[SITE_WRITEV] = elf_image_pointer_at(search->img, slot);
 		if (!is_function(search, out->func[SITE_WRITEV], SITE_WRITEV))
 			return false;
+	} else if (is_function(search, elf_image_pointer_at(search->img, slot - WORD), SITE_WRITE)) {
+		/* write, writev, read, where writev ends in what write ends in: TLS. */
+		return false;
 	}
 	slot += WORD;
 	out->func[SITE_READ] = elf_image_pointer_at(search->img, slot);

@@ -230,6 +230,8 @@ static const char fixture_source[] =
 	"FN int connSocketWritev(struct conn *c, const struct iovec *v, int n)"
 	"{ int r = writev(c->fd, v, n); KEEP(c, r); return r; }\n"
 	"FN void connSocketClose(struct conn *c) { if (c->fd != -1) { close(c->fd); c->fd = -1; } }\n"
+	"FN int connSocketAccept(struct conn *c, void (*f)(struct conn *))"
+	"{ if (c->state != 2) return -1; c->state = 3; f(c); return 0; }\n"
 	"FN int other(struct conn *c) { return c->state; }\n"
 	"#ifdef TAIL\n"
 	"FN ssize_t tailRead(struct conn *c, void *b, size_t n) { return read(c->fd, b, n); }\n"
@@ -238,11 +240,12 @@ static const char fixture_source[] =
 	"#define F(f) ((void *)f)\n"
 	"void *table[] = {\n"
 	"#if defined(OLD)\n"
-	" F(other), F(other), F(connSocketWrite), F(connSocketWritev), F(connSocketRead), F(connSocketClose), F(other)\n"
+	" F(other), F(other), F(connSocketWrite), F(connSocketWritev), F(connSocketRead), F(connSocketClose),"
+	" F(connSocketAccept), F(other)\n"
 	"#elif defined(OLDEST)\n"
-	" F(other), F(other), F(connSocketWrite), F(connSocketRead), F(connSocketClose), F(other)\n"
+	" F(other), F(other), F(connSocketWrite), F(connSocketRead), F(connSocketClose), F(connSocketAccept), F(other)\n"
 	"#else\n"
-	" F(other), F(connSocketClose), F(other), F(other), F(other), F(connSocketWrite), F(connSocketWritev),"
+	" F(other), F(connSocketClose), F(other), F(other), F(connSocketAccept), F(connSocketWrite), F(connSocketWritev),"
 	" F(connSocketRead), F(other)\n"
 	"#endif\n"
 	"};\n"
@@ -254,9 +257,40 @@ static const char fixture_source[] =
 	"#else\n"
 	"void *second[1];\n"
 	"#endif\n"
+	/* Stands in for a library; -Wl,-E keeps the names, which a PLT would have. */
+	"#ifdef TLS\n"
+	"#define LIB __attribute__((noipa))\n"
+	"LIB int SSL_read(void *s, void *b, int n) { return read(3, b, n); }\n"
+	"LIB int SSL_write(void *s, const void *b, int n) { return write(3, b, n); }\n"
+	"LIB void SSL_free(void *s) { close(3); }\n"
+	"FN int connTLSRead(struct conn *c, void *b, size_t n)"
+	"{ if (c->state != 3) return -1; int r = SSL_read(c->type, b, n); KEEP(c, r); return r; }\n"
+	"FN int connTLSWrite(struct conn *c, const void *b, size_t n)"
+	"{ if (c->state != 3) return -1; int r = SSL_write(c->type, b, n); KEEP(c, r); return r; }\n"
+	"FN int connTLSWritev(struct conn *c, const struct iovec *v, int n)"
+	"{ int sum = 0; for (int i = 0; i < n; i++) sum += INNER(c, v[i].iov_base, v[i].iov_len); return sum; }\n"
+	"FN void connTLSClose(struct conn *c) { SSL_free(c->type); c->fd = -1; }\n"
+	"FN int connTLSAccept(struct conn *c, void (*f)(struct conn *))"
+	"{ if (c->state != 2) return -1; c->last_errno = 0; f(c); return 0; }\n"
+	"FN int syncWrite(struct conn *c, char *b, long n) { return SSL_write(c->type, b, n) + 1; }\n"
+	"FN int syncRead(struct conn *c, char *b, long n) { return SSL_read(c->type, b, n) + 1; }\n"
+	"FN int syncLine(struct conn *c, char *b, long n) { return SSL_read(c->type, b, 1) + 2; }\n"
+	"#define SYNC F(syncWrite), F(syncRead), F(syncLine)\n"
+	"void *tls[] = {\n"
+	"#if defined(OLD)\n"
+	" F(other), F(connTLSWrite), F(connTLSWritev), F(connTLSRead), F(connTLSClose), F(connTLSAccept), SYNC\n"
+	"#elif defined(OLDEST)\n"
+	" F(other), F(connTLSWrite), F(connTLSRead), F(connTLSClose), F(connTLSAccept), SYNC\n"
+	"#else\n"
+	" F(connTLSClose), F(other), F(other), F(connTLSAccept), F(connTLSWrite), F(connTLSWritev), F(connTLSRead), SYNC\n"
+	"#endif\n"
+	"};\n"
+	"#else\n"
+	"void *tls[1];\n"
+	"#endif\n"
 	"int main(int argc, char **argv)"
 	"{ struct conn c = { 0, 0, 0, -1 };"
-	" return ((int (*)(struct conn *, void *, long))(argc > 1 ? second : table)[argc])(&c, argv, 1); }\n";
+	" return ((int (*)(struct conn *, void *, long))(argc > 2 ? tls : argc > 1 ? second : table)[argc])(&c, argv, 1); }\n";
 
 static char workdir[] = "/tmp/test_sites.XXXXXX";
 
@@ -354,6 +388,9 @@ static void check_fixture(const struct fixture *expect, struct elf_image *img)
 	}
 	assert_string_equal(found.found_by, expect->found_by);
 	assert_int_equal(found.site[SITE_WRITEV].present, expect->writev);
+	/* Unoptimized, the comparison is of a copy on the stack; the slot is then not taken for accept. */
+	assert_int_equal(found.site[SITE_ACCEPT].present, expect->fd_offset >= 0);
+	assert_false(sites_has_tls(img));
 	assert_int_equal(found.fd_offset, expect->fd_offset);
 	check_any(img, CONN_SOCKET, &found);
 }
@@ -379,6 +416,46 @@ static void test_fixtures(void **state)
 	if (!built) {
 		print_message("skipped: no compiler (%s) that builds x86-64 programs\n", compiler());
 		skip();
+	}
+}
+
+/* connTLSWritev calls connTLSWrite, or has it inlined and calls SSL_write itself. */
+static void test_tls_fixtures(void **state)
+{
+	static const struct {
+		const char *flags, *found_by;
+		bool writev;
+	} expect[] = {
+		{ "-fpie -pie -Wl,-E -DTLS -DINNER=connTLSWrite", "symbol", true },
+		{ "-fpie -pie -Wl,-E -s -DTLS -DINNER=connTLSWrite", "table", true },
+		{ "-fpie -pie -Wl,-E -s -DTLS -DINNER=SSL_write", "table", true },
+		{ "-fpie -pie -Wl,-E -s -DTLS -DINNER=SSL_write -DOLD", "table", true },
+		{ "-fpie -pie -Wl,-E -s -DTLS -DINNER=connTLSWrite -DOLD", "table", true },
+		{ "-fpie -pie -Wl,-E -s -DTLS -DINNER=SSL_write -DOLDEST", "table", false },
+		{ "-shared -fPIC -s -DTLS -DINNER=connTLSWrite", "table", true },
+		{ "-shared -fPIC -s -DTLS -DINNER=SSL_write", "table", true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(expect) / sizeof(expect[0]); i++) {
+		struct elf_image *img = build_fixture(expect[i].flags);
+		struct conn_sites found;
+
+		if (!img || elf_image_machine(img) != EM_X86_64) {
+			print_message("%s: not built by this toolchain\n", expect[i].flags);
+			elf_image_close(img);
+			continue;
+		}
+		print_message("%s\n", expect[i].flags);
+		assert_true(sites_has_tls(img));
+		if (sites_find(img, CONN_TLS, &found, why, sizeof(why)))
+			fail_msg("%s", why);
+		assert_string_equal(found.found_by, expect[i].found_by);
+		assert_int_equal(found.site[SITE_WRITEV].present, expect[i].writev);
+		assert_true(found.site[SITE_ACCEPT].present);
+		assert_false(found.site[SITE_CLOSE].present);
+		check_any(img, CONN_TLS, &found);
+		elf_image_close(img);
 	}
 }
 
@@ -608,6 +685,7 @@ int main(void)
 		cmocka_unit_test(test_real_servers),
 		cmocka_unit_test(test_not_servers),
 		cmocka_unit_test(test_fixtures),
+		cmocka_unit_test(test_tls_fixtures),
 		cmocka_unit_test(test_symbol_and_table_agree),
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_not_files),
