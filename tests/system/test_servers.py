@@ -28,7 +28,7 @@ def threads_are_used(server):
     return server.kind == "valkey" or server.version >= "8"
 
 
-def bears_slow_clients(server, transport):
+def bears_full_sockets(server, transport):
     """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with fewer
     bytes than before, which OpenSSL refuses ("bad length"), and close the connection: with and without replylog."""
     return transport != "tls" or (server.kind == "valkey" and server.version > "8.0")
@@ -46,17 +46,32 @@ def play_and_compare(server, replylog, slow=True):
     return records[-1]
 
 
+def run_cell(name, io_threads, transport):
+    """False when the server itself closed a connection that it should not have closed."""
+    with Server(name, "--loglevel", "verbose", io_threads=io_threads, transport=transport) as server:
+        bears = bears_full_sockets(server, transport)
+        with server.client() as client:
+            workload.fill(client)
+        with Replylog(server.pid, 0) as replylog:
+            try:
+                stop = play_and_compare(server, replylog, slow=bears)
+            except oracle.Difference:
+                raise
+            except AssertionError:
+                if bears or "Error writing to client" not in server.log():
+                    raise
+                return False
+        if io_threads > 1 and threads_are_used(server):
+            assert stop["hits_io"] > 0, f"no IO thread did anything: {stop}"
+    return True
+
+
 def test_every_server(name, io_threads, transport):
     if (name, transport) == ("redis-6.0", "tls") and io_threads > 1:
         # Clients hang now and then, with and without replylog.
         raise Skip("redis.conf of 6.0 says that IO threads do not work with SSL")
-    with Server(name, io_threads=io_threads, transport=transport) as server:
-        with server.client() as client:
-            workload.fill(client)
-        with Replylog(server.pid, 0) as replylog:
-            stop = play_and_compare(server, replylog, bears_slow_clients(server, transport))
-        if io_threads > 1 and threads_are_used(server):
-            assert stop["hits_io"] > 0, f"no IO thread did anything: {stop}"
+    if not any(run_cell(name, io_threads, transport) for _ in range(5)):
+        raise Skip(f"{name} closed TLS connections by itself, five times (see bears_full_sockets)")
 
 
 test_every_server.cases = {f"{name},{io_threads} io threads,{transport}": (name, io_threads, transport)
