@@ -74,6 +74,7 @@ enum connection_mode {
 	MODE_FOLLOWED,     /* framed, replies are attributed */
 	MODE_LEAVING,      /* no more commands are framed, but those read before still get their replies */
 	MODE_LEFT_OUT,     /* not a conversation of commands and replies (any more) */
+	MODE_PASSED_OVER,  /* the bytes of a connection that is followed elsewhere */
 };
 
 enum request_state {

@@ -235,13 +235,43 @@ static __always_inline void connection_begins(struct connection *conn)
 	conn->talk.db = 0;
 }
 
+/* These bytes are seen elsewhere in plain text: this connection is to be passed over. */
+static __always_inline void connection_pass_over(struct worker *worker, __u64 key)
+{
+	struct connection *conn = connection_find(worker, key);
+
+	if (conn)
+		connection_forget(conn);
+	conn = connection_new(key);
+	if (conn)
+		conn->mode = MODE_PASSED_OVER;
+}
+
+/*
+ * TLS records begin with their type (20 to 24) and version 3 (RFC 8446, 5.1): what the socket tap sees of an older
+ * connection whose plain text the connection tap sees. No request begins like that.
+ */
+static __always_inline bool is_tls_record(__u64 addr, __u64 len)
+{
+	__u8 start[2];
+
+	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] >= 20 &&
+	       start[0] <= 24 && start[1] == 3;
+}
+
 /* The first read of a connection that was not seen being accepted. */
 static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn;
 	struct ends ends;
 
+	if (worker->tap == TAP_SOCKET && is_tls_record(addr, len)) {
+		connection_pass_over(worker, key);
+		return NULL;
+	}
 	connection_ends(worker, key, &ends);
+	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
+		return NULL;
 	conn = connection_meet(key, &ends);
 	if (!conn || !first_read(ends.sk, len))
 		return conn;
@@ -260,7 +290,8 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
 {
 	struct ends ends;
 
-	connection_ends(worker, conn->key, &ends);
+	ends.server_conn = conn->server_conn;
+	ends.sk = worker->tap == TAP_SOCKET ? (struct sock *)conn->key : connection_sock(conn->server_conn);
 	connection_introduce(conn, &ends);
 	connection_begins(conn);
 }
@@ -379,17 +410,24 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 }
 
 /* Bytes that are written to a connection that is not followed, or not known yet. */
-static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 len)
+static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 addr,
+						 __u64 len)
 {
 	struct conn_client client;
 	struct ends ends;
 	enum tally why;
 
+	if (conn && conn->mode == MODE_PASSED_OVER)
+		return;
+	if (!conn && worker->tap == TAP_SOCKET && is_tls_record(addr, len))
+		return connection_pass_over(worker, key);
 	worker->stats->unattributed_bytes += len;
 	if (conn || !client_layout.valid)
 		return;
 	/* Who never asks anything is only ever met here. */
 	connection_ends(worker, key, &ends);
+	if (!ends.server_conn)
+		return;
 	conn = connection_meet(key, &ends);
 	if (!conn)
 		return;
@@ -406,7 +444,7 @@ static __always_inline void engine_write(struct worker *worker, __u64 key, __u64
 	struct connection *conn = connection_find(worker, key);
 
 	if (!connection_followed(conn))
-		return engine_written_unfollowed(worker, conn, key, len);
+		return engine_written_unfollowed(worker, conn, key, addr, len);
 	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
 }
 
@@ -415,12 +453,12 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 	struct connection *conn = connection_find(worker, key);
 
 	if (!connection_followed(conn))
-		return engine_written_unfollowed(worker, conn, key, len);
+		return engine_written_unfollowed(worker, conn, key, 0, len);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
 }
 
 /* The server just accepted this connection for a client. */
-static __always_inline void engine_accepted(struct worker *worker, __u64 key)
+static __always_inline void engine_accepted(struct worker *worker, __u64 key, __u64 server_conn)
 {
 	struct connection *conn = connection_find(worker, key);
 
@@ -430,6 +468,7 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key)
 	conn = connection_new(key);
 	if (!conn)
 		return count_loss(LOSS_CLIENTS_FULL);
+	conn->server_conn = server_conn;
 	conn->mode = MODE_ACCEPTED;
 }
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include "accept.bpf.h"
 #include "connection_tap.bpf.h"
 #include "socket_tap.bpf.h"
 #include "sweep.bpf.h"

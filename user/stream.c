@@ -199,7 +199,7 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	put_foreign(&j, "server_build_id", start->server_build_id);
 	put_foreign(&j, "server_version", start->server_version);
 	json_u64(&j, "threshold", start->threshold);
-	put_word(&j, "tap", "connection");
+	put_word(&j, "tap", start->tap);
 	json_array_begin(&j, "probes");
 	for (size_t i = 0; i < start->n_probes; i++)
 		json_item_text(&j, start->probes[i], strnlen(start->probes[i], STREAM_WORD_MAX));

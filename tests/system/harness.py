@@ -189,7 +189,9 @@ class Replylog:
     which server."""
 
     def __init__(self, pid, threshold=0, *flags, wait=True):
-        self.argv = [str(BINARY), *(["-p", str(pid)] if pid else []), *flags]
+        # REPLYLOG_FLAGS="--tap connection" has the tests of a whole run say the same of another tap.
+        self.argv = [str(BINARY), *os.environ.get("REPLYLOG_FLAGS", "").split(), *(["-p", str(pid)] if pid else []),
+                     *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait
