@@ -122,6 +122,12 @@ $(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c user/argv.c $(HIREDIS_OBJ
 
 fuzz: $(FUZZERS)
 
+# Clients that system tests run, from libraries that not every machine has: built by those tests.
+$(OUTPUT)/clients/%: tests/system/clients/%.c Makefile
+	$(call msg,CLIENT,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) $< $(shell $(PKG_CONFIG) --cflags --libs hiredis libevent) -o $@
+
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
 	$(Q)rm -rf $(OUTPUT) replylog
