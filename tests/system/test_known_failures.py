@@ -188,6 +188,34 @@ def blocked_with_more_behind(server, talk):
     push(server, "x" * 5000)
 
 
+def paused(server, talk):
+    """A command that was read before, and runs after others have been read."""
+    with server.client() as client:
+        client.call("CLIENT", "PAUSE", 60_000, "WRITE")
+        talk.send("SET", "key", "value")
+        round_trip(server)
+        yield
+        talk.echo(3)
+        round_trip(server)
+        client.call("CLIENT", "UNPAUSE")
+
+
+def in_a_transaction(server, talk):
+    """What is queued gets QUEUED; then each reply is EXEC's, and one of EXEC's own."""
+    talk.send("MULTI")
+    talk.echo()
+    talk.receive()
+    yield
+    talk.echo(2)
+    talk.receive()
+    queued = [argv for argv, _ in talk.truth if argv[0] == "ECHO"]
+    talk.client.send("EXEC")
+    _, size = talk.frame()
+    # Logged one by one, or as a whole.
+    talk.truth += [[argv, len(f"${len(argv[1])}\r\n{argv[1]}\r\n")] for argv in queued] + [[["EXEC"], size]]
+    talk.echo(3)
+
+
 def half_a_command(server, talk):
     request = encode([b"ECHO", b"y" * 1000])
     talk.client.sock.sendall(request[:500])
@@ -261,7 +289,7 @@ def monitoring(server, talk):
         talk.frame()
 
 
-STATES = (idle, between_commands, late_reply, blocked_with_more_behind, half_a_command,
+STATES = (idle, between_commands, late_reply, blocked_with_more_behind, paused, in_a_transaction, half_a_command,
           half_a_command_then_what_looks_like_one, half_a_reply, replies_off, subscribed, monitoring)
 
 
