@@ -27,8 +27,8 @@ endif
 WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE \
-	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf 2>/dev/null) -MMD -MP
-LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf 2>/dev/null || echo -lbpf -lelf)
+	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf libdw 2>/dev/null) -MMD -MP
+LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf libdw 2>/dev/null || echo -lbpf -lelf -ldw)
 # -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
 BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
 
@@ -39,7 +39,7 @@ TEST_CFLAGS := -Wno-error=deprecated-declarations
 # What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
-	$(filter-out $(addprefix $(OUTPUT)/user/,main.o engine.o probes.o run.o),$(USER_OBJECTS)))
+	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o observe.o probes.o run.o supervise.o),$(USER_OBJECTS)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -88,13 +88,19 @@ $(OUTPUT)/sanitized/%.o: user/%.c Makefile
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@
 
+# What scripts/layouts prints the table of layouts with.
+$(OUTPUT)/layout_entry: scripts/layout_entry.c user/layout_dwarf.c user/layouts.h bpf/layout.h Makefile
+	$(call msg,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
+
 unit-build: $(UNIT_TESTS)
 
 unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
-FUZZ_SOURCES := $(addprefix user/,argv.c json.c redact.c sink.c stream.c)
+FUZZ_SOURCES := $(addprefix user/,argv.c identity.c json.c push.c redact.c sink.c stream.c)
 FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
 $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
@@ -117,7 +123,7 @@ $(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c user/argv.c $(HIREDIS_OBJ
 		$(wildcard tests/fuzz/*.h tests/unit/engine_host.h user/*.h bpf/*.h) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -Itests/unit -isystem $(HIREDIS) $(FUZZ_SANITIZE) \
+	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -Wno-unused-function -Itests/unit -isystem $(HIREDIS) $(FUZZ_SANITIZE) \
 		$< user/argv.c $(HIREDIS_OBJECTS) -o $@
 
 fuzz: $(FUZZERS)

@@ -256,7 +256,7 @@ static __always_inline void argv_push(struct connection *conn, __u32 off, __u32 
 
 struct block_release {
 	struct connection *conn;
-	__u64 reply_seq; /* blocks whose commands are all below this are done */
+	__u64 needed_seq; /* blocks whose commands are all below this are done */
 	bool all;
 };
 
@@ -274,7 +274,7 @@ static long block_release_step(__u32 i, void *data)
 	if (!block)
 		return 1;
 	if (!release->all && (conn->blocks_from + 1 == conn->blocks_to ||
-			      block->page.first_seq + block->page.entries > release->reply_seq))
+			      block->page.first_seq + block->page.entries > release->needed_seq))
 		return 1;
 	conn->blocks_from++;
 	block_give(index);
@@ -283,7 +283,11 @@ static long block_release_step(__u32 i, void *data)
 
 static __always_inline void argv_release(struct connection *conn, bool all)
 {
-	struct block_release release = { .conn = conn, .reply_seq = conn->reply_seq, .all = all };
+	struct block_release release = {
+		.conn = conn,
+		.needed_seq = conn->talk.multi ? conn->talk.first_queued : conn->reply_seq,
+		.all = all,
+	};
 
 	if (conn->blocks_from == conn->blocks_to)
 		return;
@@ -292,18 +296,24 @@ static __always_inline void argv_release(struct connection *conn, bool all)
 		conn->in_block = 0;
 }
 
+/* Does nothing that was read need its head any more? What is queued in a transaction does. */
+static __always_inline bool argv_idle(const struct connection *conn)
+{
+	return !outstanding(conn) && conn->request.state == REQUEST_BOUNDARY && !conn->talk.multi;
+}
+
 /* After replies were written: gives back what no outstanding command needs. */
 static __always_inline void argv_after_write(struct connection *conn)
 {
 	if (conn->blocks_from == conn->blocks_to)
 		return;
-	argv_release(conn, !outstanding(conn) && conn->request.state == REQUEST_BOUNDARY);
+	argv_release(conn, argv_idle(conn));
 }
 
 /* Before a read is framed: with nothing outstanding and no command half read, everything starts afresh. */
 static __always_inline void argv_before_read(struct connection *conn)
 {
-	if (outstanding(conn) || conn->request.state != REQUEST_BOUNDARY)
+	if (!argv_idle(conn))
 		return;
 	argv_release(conn, true);
 	page_start(&conn->argv.page, conn->read_seq);
@@ -347,7 +357,7 @@ static __always_inline bool entry_within(const struct argv_entry *entry, const s
 	return (__u32)entry->off + entry->len <= page->used;
 }
 
-/* Finds command number seq, which is outstanding. */
+/* Finds command number seq, which is outstanding or queued in a transaction. */
 static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
 {
 	struct block_search search = { .conn = conn, .seq = seq, .n = conn->blocks_from };

@@ -1,21 +1,79 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Commands after which a connection is no longer one reply per command. Known by name, so that what follows is left
- * out and counted, never guessed.
+ * Commands that are more than one reply to one command, known by name: those that change what later bytes on their
+ * connection mean. All others are plain.
  */
 #ifndef REPLYLOG_COMMAND_H
 #define REPLYLOG_COMMAND_H
 
-#include "env.h"
+#include "resp.h"
 
 enum command_class {
 	COMMAND_PLAIN = 0, /* one reply */
-	COMMAND_LEAVES,    /* none, several, or an endless stream: pub/sub, MONITOR, replication */
-	/* One reply, unless the subcommand is the one named: */
-	COMMAND_CLIENT,    /* REPLY: OFF and SKIP suppress replies; which ones, only the server knows for sure */
-	COMMAND_CLUSTER,   /* SYNCSLOTS: slot migration, a link of the servers' own (valkey 9.0 on) */
-	COMMAND_SCRIPT,    /* DEBUG: the Lua debugger writes to the connection in between */
+
+	/* Containers: the subcommand decides. */
+	COMMAND_CLIENT,
+	COMMAND_CLUSTER,
+	COMMAND_SCRIPT,
+
+	/* Their reply is looked at: it says what becomes of the connection. See turn.h. */
+	COMMAND_MULTI,
+	COMMAND_EXEC,
+	COMMAND_DISCARD,
+	COMMAND_RESET,
+	COMMAND_SELECT,
+	COMMAND_IDENTITY, /* HELLO, AUTH, CLIENT SETNAME, CLIENT SETINFO: who the client says it is */
+	COMMAND_SUBSCRIBE, /* these six are answered by one confirmation per channel; see subscription_kind() */
+	COMMAND_PSUBSCRIBE,
+	COMMAND_SSUBSCRIBE,
+	COMMAND_UNSUBSCRIBE,
+	COMMAND_PUNSUBSCRIBE,
+	COMMAND_SUNSUBSCRIBE,
+
+	/* The connection is no conversation of commands and replies any more, or we can't follow it. */
+	COMMAND_MONITOR,
+	COMMAND_REPLICATION, /* SYNC, PSYNC, REPLCONF, CLUSTER SYNCSLOTS (valkey 9.0 on): links of the servers' own */
+	COMMAND_REPLY_MODE,  /* CLIENT REPLY: OFF and SKIP suppress replies; which ones, only the server knows for sure */
+	COMMAND_DEBUGGER,    /* SCRIPT DEBUG: the Lua debugger writes to the connection in between */
+	COMMAND_OPAQUE,      /* an inline command that may be any of these */
 };
+
+static __always_inline bool command_is_container(__u8 class)
+{
+	return class >= COMMAND_CLIENT && class <= COMMAND_SCRIPT;
+}
+
+/* Is its reply looked at? */
+static __always_inline bool command_turns(__u8 class)
+{
+	return class >= COMMAND_MULTI && class <= COMMAND_SUNSUBSCRIBE;
+}
+
+static __always_inline bool command_subscribes(__u8 class)
+{
+	return class >= COMMAND_SUBSCRIBE && class <= COMMAND_SUNSUBSCRIBE;
+}
+
+/* Kinds of what a client subscribes to. */
+enum { SUBSCRIBED_CHANNELS, SUBSCRIBED_PATTERNS, SUBSCRIBED_SHARDS, SUBSCRIBED_KINDS };
+
+static __always_inline __u32 subscription_kind(__u8 class)
+{
+	switch (class) {
+	case COMMAND_SUBSCRIBE:
+	case COMMAND_UNSUBSCRIBE:
+		return SUBSCRIBED_CHANNELS;
+	case COMMAND_PSUBSCRIBE:
+	case COMMAND_PUNSUBSCRIBE:
+		return SUBSCRIBED_PATTERNS;
+	}
+	return SUBSCRIBED_SHARDS;
+}
+
+static __always_inline bool command_leaves(__u8 class)
+{
+	return class >= COMMAND_MONITOR;
+}
 
 /* The names below have between these many letters. */
 #define NAME_MIN 4
@@ -28,113 +86,191 @@ enum command_class {
 #define WORD4(a, b, c, d) ((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24)
 #define WORD8(a, b, c, d, e, f, g, h) (WORD4(a, b, c, d) | WORD4(e, f, g, h) << 32)
 
-/* A cheap first look, which most commands don't pass: may a name of this length and first letter be one of them? */
-static __always_inline bool command_suspect(__u64 len, __u8 first)
+/*
+ * A cheap first look, which most commands don't pass: may a name of this length with these first two letters be one of
+ * them?
+ */
+static __always_inline bool command_suspect(__u64 len, const __u8 *name)
 {
-	__u32 letters = 0;
+	__u32 first = 0, second = 0;
 
 	switch (len) {
-	case 4:
-		letters = LETTER('s');
+	case 4: /* sync exec auth */
+		first = LETTER('s') | LETTER('e') | LETTER('a');
+		second = LETTER('y') | LETTER('x') | LETTER('u');
 		break;
-	case 5:
-		letters = LETTER('p');
+	case 5: /* psync multi reset hello */
+		first = LETTER('p') | LETTER('m') | LETTER('r') | LETTER('h');
+		second = LETTER('s') | LETTER('u') | LETTER('e');
 		break;
-	case 6:
-		letters = LETTER('c') | LETTER('s');
+	case 6: /* client script select */
+		first = LETTER('c') | LETTER('s');
+		second = LETTER('l') | LETTER('c') | LETTER('e');
 		break;
-	case 7:
-		letters = LETTER('c') | LETTER('m');
+	case 7: /* cluster monitor discard */
+		first = LETTER('c') | LETTER('m') | LETTER('d');
+		second = LETTER('l') | LETTER('o') | LETTER('i');
 		break;
-	case 8:
-		letters = LETTER('r');
+	case 8: /* replconf */
+		first = LETTER('r');
+		second = LETTER('e');
 		break;
-	case 9:
-		letters = LETTER('s');
+	case 9: /* subscribe */
+		first = LETTER('s');
+		second = LETTER('u');
 		break;
-	case 11:
-		letters = LETTER('u');
-		break;
-	case 10:
-	case 12:
-		letters = LETTER('p') | LETTER('s');
-		break;
-	}
-	return letters >> (first & 31) & 1;
-}
-
-/* Classes a name of len bytes; two words from name on are readable. */
-static __always_inline enum command_class command_class(const __u8 *name, __u64 len)
-{
-	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
-	__u64 subscrib = WORD8('s', 'u', 'b', 's', 'c', 'r', 'i', 'b');
-
-	switch (len) {
-	case 4:
-		if ((head & 0xffffffff) == WORD4('s', 'y', 'n', 'c'))
-			return COMMAND_LEAVES;
-		break;
-	case 5:
-		if ((head & 0xffffffffff) == WORD8('p', 's', 'y', 'n', 'c', 0, 0, 0))
-			return COMMAND_LEAVES;
-		break;
-	case 6:
-		if ((head & 0xffffffffffff) == WORD8('c', 'l', 'i', 'e', 'n', 't', 0, 0))
-			return COMMAND_CLIENT;
-		if ((head & 0xffffffffffff) == WORD8('s', 'c', 'r', 'i', 'p', 't', 0, 0))
-			return COMMAND_SCRIPT;
-		break;
-	case 7:
-		if ((head & 0xffffffffffffff) == WORD8('c', 'l', 'u', 's', 't', 'e', 'r', 0))
-			return COMMAND_CLUSTER;
-		if ((head & 0xffffffffffffff) == WORD8('m', 'o', 'n', 'i', 't', 'o', 'r', 0))
-			return COMMAND_LEAVES;
-		break;
-	case 8:
-		if (head == WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f'))
-			return COMMAND_LEAVES;
-		break;
-	case 9:
-		if (head == subscrib && (tail & 0xff) == 'e')
-			return COMMAND_LEAVES;
-		break;
-	case 10: /* [ps]subscribe */
-		if ((head >> 8 | tail << 56) == subscrib && (tail >> 8 & 0xff) == 'e')
-			return COMMAND_LEAVES;
+	case 10: /* psubscribe ssubscribe */
+		first = LETTER('p') | LETTER('s');
+		second = LETTER('s');
 		break;
 	case 11: /* unsubscribe */
-		if ((head >> 16 | tail << 48) == subscrib && (tail >> 16 & 0xff) == 'e')
-			return COMMAND_LEAVES;
+		first = LETTER('u');
+		second = LETTER('n');
 		break;
-	case 12: /* [ps]unsubscribe */
-		if ((head >> 24 | tail << 40) == subscrib && (tail >> 24 & 0xff) == 'e')
-			return COMMAND_LEAVES;
+	case 12: /* punsubscribe sunsubscribe */
+		first = LETTER('p') | LETTER('s');
+		second = LETTER('u');
 		break;
+	}
+	return (first >> (name[0] & 31)) & (second >> (name[1] & 31)) & 1;
+}
+
+static __always_inline __u8 command_class_4(__u64 head)
+{
+	switch (head & 0xffffffff) {
+	case WORD4('s', 'y', 'n', 'c'):
+		return COMMAND_REPLICATION;
+	case WORD4('e', 'x', 'e', 'c'):
+		return COMMAND_EXEC;
+	case WORD4('a', 'u', 't', 'h'):
+		return COMMAND_IDENTITY;
 	}
 	return COMMAND_PLAIN;
 }
 
-/* The length and the first letter of the subcommand that makes a command leave. */
-static __always_inline __u64 subcommand_len(enum command_class class)
+static __always_inline __u8 command_class_5(__u64 head)
 {
-	return class == COMMAND_CLUSTER ? 9 : 5;
+	switch (head & 0xffffffffff) {
+	case WORD8('p', 's', 'y', 'n', 'c', 0, 0, 0):
+		return COMMAND_REPLICATION;
+	case WORD8('m', 'u', 'l', 't', 'i', 0, 0, 0):
+		return COMMAND_MULTI;
+	case WORD8('r', 'e', 's', 'e', 't', 0, 0, 0):
+		return COMMAND_RESET;
+	case WORD8('h', 'e', 'l', 'l', 'o', 0, 0, 0):
+		return COMMAND_IDENTITY;
+	}
+	return COMMAND_PLAIN;
 }
 
-static __always_inline __u8 subcommand_letter(enum command_class class)
+static __always_inline __u8 command_class_6(__u64 head)
 {
-	return class == COMMAND_CLIENT ? 'r' : class == COMMAND_CLUSTER ? 's' : 'd';
+	switch (head & 0xffffffffffff) {
+	case WORD8('c', 'l', 'i', 'e', 'n', 't', 0, 0):
+		return COMMAND_CLIENT;
+	case WORD8('s', 'c', 'r', 'i', 'p', 't', 0, 0):
+		return COMMAND_SCRIPT;
+	case WORD8('s', 'e', 'l', 'e', 'c', 't', 0, 0):
+		return COMMAND_SELECT;
+	}
+	return COMMAND_PLAIN;
 }
 
-/* Whether a subcommand of subcommand_len() bytes is the one; two words from name on are readable. */
-static __always_inline bool subcommand_leaves(enum command_class class, const __u8 *name)
+static __always_inline __u8 command_class_7(__u64 head)
+{
+	switch (head & 0xffffffffffffff) {
+	case WORD8('c', 'l', 'u', 's', 't', 'e', 'r', 0):
+		return COMMAND_CLUSTER;
+	case WORD8('m', 'o', 'n', 'i', 't', 'o', 'r', 0):
+		return COMMAND_MONITOR;
+	case WORD8('d', 'i', 's', 'c', 'a', 'r', 'd', 0):
+		return COMMAND_DISCARD;
+	}
+	return COMMAND_PLAIN;
+}
+
+/*
+ * [P|S][UN]SUBSCRIBE. The nine letters of "subscribe" are the last ones; head and tail are the name's two words.
+ * Replies confirm with the same names, so pubsub.h uses it, too.
+ */
+static __always_inline __u8 command_subscription(__u64 head, __u64 tail, __u64 len)
+{
+	__u64 subscrib = WORD8('s', 'u', 'b', 's', 'c', 'r', 'i', 'b');
+
+	switch (len) {
+	case 9:
+		return head == subscrib && (tail & 0xff) == 'e' ? COMMAND_SUBSCRIBE : COMMAND_PLAIN;
+	case 10:
+		if ((head >> 8 | tail << 56) != subscrib || (tail >> 8 & 0xff) != 'e')
+			return COMMAND_PLAIN;
+		return (head & 0xff) == 'p' ? COMMAND_PSUBSCRIBE :
+		       (head & 0xff) == 's' ? COMMAND_SSUBSCRIBE : COMMAND_PLAIN;
+	case 11:
+		if ((head >> 16 | tail << 48) != subscrib || (tail >> 16 & 0xff) != 'e')
+			return COMMAND_PLAIN;
+		return (head & 0xffff) == ('u' | 'n' << 8) ? COMMAND_UNSUBSCRIBE : COMMAND_PLAIN;
+	case 12:
+		if ((head >> 24 | tail << 40) != subscrib || (tail >> 24 & 0xff) != 'e' ||
+		    (head >> 8 & 0xffff) != ('u' | 'n' << 8))
+			return COMMAND_PLAIN;
+		return (head & 0xff) == 'p' ? COMMAND_PUNSUBSCRIBE :
+		       (head & 0xff) == 's' ? COMMAND_SUNSUBSCRIBE : COMMAND_PLAIN;
+	}
+	return COMMAND_PLAIN;
+}
+
+/* Classes a name of len bytes; two words from name on are readable. */
+static __always_inline __u8 command_class(const __u8 *name, __u64 len)
 {
 	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
 
-	if (class == COMMAND_CLUSTER)
-		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's';
-	if (class == COMMAND_CLIENT)
-		return (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0);
-	return (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0);
+	switch (len) {
+	case 4:
+		return command_class_4(head);
+	case 5:
+		return command_class_5(head);
+	case 6:
+		return command_class_6(head);
+	case 7:
+		return command_class_7(head);
+	case 8:
+		return head == WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f') ? COMMAND_REPLICATION : COMMAND_PLAIN;
+	}
+	return command_subscription(head, tail, len);
+}
+
+/* The subcommands that matter have this many letters. */
+static __always_inline bool subcommand_suspect(__u8 container, __u64 len)
+{
+	return container == COMMAND_CLUSTER ? len == 9 : len == 5 || (len == 7 && container == COMMAND_CLIENT);
+}
+
+/* Classes a container by the name of its subcommand, of len bytes; two words from name on are readable. */
+static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, __u64 len)
+{
+	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
+
+	if (len == 9 && container == COMMAND_CLUSTER)
+		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's' ?
+			COMMAND_REPLICATION : COMMAND_PLAIN;
+	if (len == 7 && container == COMMAND_CLIENT) {
+		head &= 0xffffffffffffff;
+		return head == WORD8('s', 'e', 't', 'n', 'a', 'm', 'e', 0) ||
+		       head == WORD8('s', 'e', 't', 'i', 'n', 'f', 'o', 0) ? COMMAND_IDENTITY : COMMAND_PLAIN;
+	}
+	if (len != 5)
+		return COMMAND_PLAIN;
+	head &= 0xffffffffff;
+	if (container == COMMAND_CLIENT)
+		return head == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
+	return container == COMMAND_SCRIPT && head == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
+		COMMAND_PLAIN;
+}
+
+/* The first letter of the subcommand that makes a container leave. */
+static __always_inline __u8 subcommand_letter(__u8 container)
+{
+	return container == COMMAND_CLIENT ? 'r' : container == COMMAND_CLUSTER ? 's' : 'd';
 }
 
 #endif

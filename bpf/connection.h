@@ -9,6 +9,7 @@
 #ifndef REPLYLOG_CONNECTION_H
 #define REPLYLOG_CONNECTION_H
 
+#include "command.h"
 #include "env.h"
 #include "record.h"
 #include "window.h"
@@ -31,8 +32,9 @@ struct argv_page {
 
 /*
  * A run of bytes (what one window gives) is appended only at used <= LIMIT and is at most RUN long: no wrap, no split.
- * A head is copied out in one or two parts of at most PART. The bytes behind LIMIT + RUN are never used; they are there
- * because the verifier adds the largest offset to the largest length.
+ * A head is copied out in one or two parts of at most PART. Heads never lie behind LIMIT + RUN, but the verifier adds
+ * the largest offset to the largest length: as much as PART must follow that is readable. In a block it is never used,
+ * in a connection other fields lie there.
  *
  * The first page is part of the connection and serves all who don't pipeline deeply. The others come from a pool that
  * all connections share.
@@ -50,7 +52,7 @@ struct argv_page {
 struct argv_inline {
 	struct argv_page page;
 	struct argv_entry entry[INLINE_ENTRIES];
-	__u8 bytes[INLINE_LIMIT + INLINE_RUN + INLINE_PART];
+	__u8 bytes[INLINE_LIMIT + INLINE_RUN];
 };
 
 struct argv_block {
@@ -67,7 +69,8 @@ _Static_assert(sizeof(struct argv_block) <= ARGV_BLOCK_BYTES, "a block of the po
 _Static_assert(CONNECTION_BLOCKS * BLOCK_ENTRIES >= PIPELINE_MAX, "--max-pipeline can be kept");
 
 enum connection_mode {
-	MODE_UNJOINED = 0, /* older than the attach and not at a known boundary */
+	MODE_UNJOINED = 0, /* older than the attach, or lost, and not at a known boundary */
+	MODE_ACCEPTED,     /* the server has just accepted it and has not read from it yet */
 	MODE_FOLLOWED,     /* framed, replies are attributed */
 	MODE_LEAVING,      /* no more commands are framed, but those read before still get their replies */
 	MODE_LEFT_OUT,     /* not a conversation of commands and replies (any more) */
@@ -86,48 +89,119 @@ struct request_framing {
 	__u32 arg;           /* index of the argument at hand */
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
 	__u64 command_start; /* position in the connection's input */
+	__u32 db;            /* of a SELECT: its argument */
 	__u8 state;          /* enum request_state */
 	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
-	__u8 container;      /* enum command_class, when the subcommand decides; else COMMAND_PLAIN */
+	__u8 class;          /* enum command_class of the command at hand, or of what it did when it left */
 	__u8 inline_words;   /* the line has something besides blanks */
-	__u8 pad[3];
+	__u8 pad[7];
+};
+
+/* How far something that is written has come. */
+struct piece {
+	__u64 start;    /* where it starts in the connection's output */
+	__u64 first_ns; /* when its first byte was accepted; 0 while that is the write at hand */
+	__u32 writes;   /* finished write calls with bytes of it */
+	__u32 pad;
+};
+
+enum frame_kind {
+	FRAME_REPLY = 0,
+	FRAME_PUSH,         /* a push or a message: answers no command */
+	FRAME_CONFIRMATION, /* one of those that a subscribing command is answered by */
 };
 
 struct reply_framing {
-	__u64 owed;     /* elements that complete the reply at hand; 0 between replies */
-	__u64 skip;     /* payload still to pass, CRLF included */
-	__u64 start;    /* where the reply starts in the connection's output */
-	__u64 first_ns; /* when its first byte was accepted; 0 while that is the write at hand */
-	__u32 writes;   /* finished write calls with bytes of it */
+	__u64 owed;         /* elements that complete the frame at hand; 0 between frames */
+	__u64 skip;         /* payload still to pass, CRLF included */
+	struct piece reply; /* the reply, confirmations or push at hand */
 	__u8 carried;
-	__u8 line;      /* inside a line, up to its LF */
-	__u8 push;      /* the reply at hand is a push frame */
+	__u8 line;          /* inside a line, up to its LF */
+	__u8 frame;         /* enum frame_kind */
+	__u8 type;          /* first byte of the frame at hand; only kept where it will be looked at */
+	__u8 interrupts;    /* the push at hand came between the elements of a reply */
+	__u8 exec_header;   /* the header at hand is that of the array that answers EXEC */
+	__u8 pad[2];
+};
+
+/* A command whose reply is looked at. */
+struct turn {
+	__u32 seq; /* the low bits of its number */
+	__u32 number : 27; /* of a SELECT: the database; of the subscribing commands: the arguments */
+	__u32 class : 5;   /* enum command_class */
+};
+
+#define TURNS 32
+#define TURN_NUMBER_MAX ((1U << 27) - 1) /* and that means: not known */
+
+_Static_assert(COMMAND_OPAQUE < 32, "five bits");
+
+/* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
+struct conversation {
+	__u64 queued;              /* inside MULTI: commands answered by QUEUED */
+	__u64 first_queued;        /* inside MULTI: number of the command that follows it */
+	__u64 exec_left;           /* inside EXEC's reply: inner replies still to come; 0: not inside */
+	struct piece exec;         /* EXEC's reply as a whole */
+	struct piece outer;        /* the reply that a push interrupts */
+	__u64 outer_owed;
+	__u32 subscribed[SUBSCRIBED_KINDS];
+	__u32 unconfirmed;         /* confirmations that the subscribing command at hand still gets */
+	__s32 db;                  /* -1 unknown */
+	__u8 multi;                /* inside a transaction */
+	__u8 exec_logged;          /* an inner reply was large */
+	__u8 confirming;           /* at least one confirmation of the command at hand has come */
+	__u8 push_len;             /* bytes of push_head */
+};
+
+/* Who is at the other end; does not change while the connection lives. */
+struct peer {
+	__u64 client_id;  /* the server's own; 0 unknown */
+	__u8 addr[16];    /* network byte order; IPv4 uses the first 4 */
+	__u16 port;       /* host byte order */
+	__u8 family;      /* enum client_family */
 	__u8 pad;
+	__u32 number;     /* of the connection, among those that are followed */
+	__u32 generation; /* tells apart those that had the same number one after the other; from 1 on */
+	__u32 pad2;
 };
 
 /* What every read and write touches comes first: a few cache lines. */
 struct connection {
 	__u64 read_seq;    /* commands read */
 	__u64 reply_seq;   /* replies written; between the two are the outstanding ones */
+	__u64 plain_until; /* replies below this one need no look at what they say */
 	__u8 mode;         /* enum connection_mode */
 	__u8 attribution;  /* enum reply_attribution */
 	__u8 in_block;     /* the page being written is the last block, not the inline one */
 	__u8 head_lost;    /* the head of the command at hand can't be kept */
 	__u8 lost_reason;  /* enum argv_status of the last loss */
-	__u8 pad[3];
-	__u32 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
-	__u32 blocks_to;
+	__u8 subscriber;   /* subscribed to something, or about to be: arrays may be messages */
+	__u8 from_start;   /* followed from its first byte on */
+	__u8 left_as;      /* enum command_class: why it is leaving or left out */
 	__u64 read_bytes;
 	__u64 written_bytes;
+	__u32 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
+	__u32 blocks_to;
 	struct request_framing request;
 	struct reply_framing reply;
 	struct argv_inline argv;
 	struct carry request_carry;
 	struct carry reply_carry;
-	__u64 server_conn; /* address of the server's struct connection */
+	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
+	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
+	struct peer peer;
+	struct conversation talk;
+	struct turn turn[TURNS];
+	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
+	__u8 turns_to;
+	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };
+
+_Static_assert(sizeof(struct connection) - offsetof(struct connection, request_carry) >= INLINE_PART,
+	       "what follows the inline page is long enough for head_copy()");
+_Static_assert(sizeof(struct turn) == 8, "32 of them in each connection");
 
 static __always_inline __u64 outstanding(const struct connection *conn)
 {

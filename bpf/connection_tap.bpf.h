@@ -8,6 +8,7 @@
 #define REPLYLOG_CONNECTION_TAP_BPF_H
 
 #include "engine.bpf.h"
+#include "own_stack.bpf.h"
 #include <bpf/bpf_tracing.h>
 
 /* Whether this hit is the server's and is to be acted on. pid filters of the kernel leak: always compare. */
@@ -55,10 +56,20 @@ static __always_inline bool tap_hit(struct worker *worker)
 	return true;
 }
 
+/*
+ * Is this call part of the one that is under way? connTLSWritev hands its buffers to connTLSWrite, one by one or copied
+ * together, or jumps to it (src/tls.c in all versions): the outer call says which bytes left, and counts. Should the
+ * outer one's return never come, the thread's next other call tells that bytes were missed.
+ */
+static __always_inline bool tap_nested(struct pt_regs *ctx, const struct call *call, enum io_op op)
+{
+	return call->op == IO_WRITEV && op == IO_WRITE && call->conn == PT_REGS_PARM1(ctx) && PT_REGS_SP(ctx) <= call->sp;
+}
+
 /* 0, or 1 when the return is of no interest. */
 static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 {
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 	struct call *call;
 
 	if (!tap_wanted())
@@ -68,6 +79,8 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 		return 1;
 	}
 	call = &worker.scratch->call;
+	if (tap_nested(ctx, call, op))
+		return 1;
 	if (call->op != IO_NONE) /* its return never came */
 		engine_missed(call->conn, false);
 	call->op = op;
@@ -88,7 +101,7 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 {
 	__s32 bytes = PT_REGS_RC(ctx);
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 	struct call *call;
 
 	if (!tap_wanted() || !tap_worker(tap_slot(false), &worker))
@@ -110,7 +123,7 @@ static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 
 static __always_inline int tap_close(struct pt_regs *ctx)
 {
-	struct worker worker;
+	struct worker worker = { .tap = TAP_CONNECTION };
 
 	if (!tap_wanted())
 		return 0;
@@ -123,13 +136,13 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 
 /*
  * A session (Linux 6.13, d920179b3d48) is entry and return in one, and leaves out the return when the entry says so. At
- * the entry the instruction pointer is the probed address, at the return it is the caller's. The kfunc that tells them
+ * the entry the instruction pointer is the probed address, which the cookie says; at the return it is the caller's. The kfunc that tells them
  * apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it wrongly does not
  * load.
  */
 static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 {
-	if (PT_REGS_IP(ctx) != probe_address[op])
+	if (PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx))
 		return tap_return(ctx, op);
 	return tap_enter(ctx, op);
 }
@@ -138,15 +151,18 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 #define CONNECTION_TAP(name, op)										\
 	SEC("?uprobe") int name##_session(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		return tap_session(ctx, op);									\
 	}													\
 	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		tap_enter(ctx, op);										\
 		return 0;											\
 	}													\
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)							\
 	{													\
+		keep_own_stack(ctx, &io_own_stack);								\
 		return tap_return(ctx, op);									\
 	}
 
@@ -156,6 +172,7 @@ CONNECTION_TAP(conn_writev, IO_WRITEV)
 
 SEC("?uprobe") int conn_close(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx, &once_own_stack);
 	return tap_close(ctx);
 }
 

@@ -1,60 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The record of a large reply, on its way to user space. */
+/* Records, on their way to user space. */
 #ifndef REPLYLOG_EMIT_BPF_H
 #define REPLYLOG_EMIT_BPF_H
 
 #include "maps.bpf.h"
-#include "peer.bpf.h"
 #include "reply.h"
 
 static __u64 reply_threshold(void)
 {
 	return threshold;
-}
-
-/* Copies the head behind the record. 0, or -1 when it is not there. */
-static __always_inline int emit_head(struct connection *conn, struct scratch *scratch, const struct argv_found *found)
-{
-	const struct argv_entry *entry = &found->entry;
-
-	if (found->block)
-		return head_from_block(scratch->out.head, found->block, entry->off, entry->len);
-	return head_from_inline(scratch->out.head, &conn->argv, entry->off, entry->len);
-}
-
-/* The command that the reply at hand answers: its head and what is known of its reading. */
-static __always_inline void emit_command(struct connection *conn, struct scratch *scratch)
-{
-	struct reply_record *rec = &scratch->out.reply;
-	struct argv_found found = {};
-
-	rec->argv_len = 0;
-	rec->argv_cut = 0;
-	rec->request_ns = rec->request_bytes = 0;
-	rec->kind = outstanding(conn) > 1 ? KIND_PIPELINED : KIND_SIMPLE;
-	argv_find(conn, conn->reply_seq, &found);
-	rec->argv_status = found.status;
-	if (found.status != ARGV_KEPT)
-		return;
-	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
-	if (found.entry.pipelined)
-		rec->kind = KIND_PIPELINED;
-	if (emit_head(conn, scratch, &found)) {
-		rec->argv_status = ARGV_LOST_MEMORY;
-		return;
-	}
-	rec->argv_len = found.entry.len;
-	rec->argv_cut = scratch->out.head[0] != '*' && rec->argv_len >= ARGV_LINE_MAX;
-}
-
-static __always_inline void emit_push(struct reply_record *rec)
-{
-	rec->argv_len = 0;
-	rec->argv_cut = 0;
-	rec->request_ns = rec->request_bytes = 0;
-	rec->kind = KIND_PUSH;
-	rec->argv_status = ARGV_NONE;
 }
 
 /*
@@ -67,33 +21,133 @@ static __always_inline void wake_consumer(struct scratch *scratch)
 		bpf_ringbuf_output(&doorbell, scratch->out.head, 0, BPF_RB_FORCE_WAKEUP);
 }
 
+/* 0, or -1 when the ring has no room: it is not counted yet. */
+static __always_inline int emit_record(struct scratch *scratch)
+{
+	struct reply_record *rec = &scratch->out.reply;
+	__u32 len = rec->argv_len;
+
+	env_opaque(len);
+	if (len > sizeof(scratch->out.head))
+		return -1;
+	return bpf_ringbuf_output(&ring, rec, sizeof(*rec) + len, BPF_RB_NO_WAKEUP);
+}
+
+/* What every record says of its connection. */
+static __always_inline void emit_begin(const struct connection *conn, struct reply_record *rec, __u8 event)
+{
+	const struct peer *peer = &conn->peer;
+
+	__builtin_memset(rec, 0, sizeof(*rec));
+	rec->event = event;
+	rec->client_id = peer->client_id;
+	rec->client_port = peer->port;
+	rec->client_family = peer->family;
+	__builtin_memcpy(rec->client_addr, peer->addr, sizeof(rec->client_addr));
+	rec->connection = peer->number;
+	rec->generation = peer->generation;
+	rec->attribution = conn->attribution;
+	rec->from_start = conn->from_start;
+	rec->db = conn->talk.db;
+}
+
+/* Copies the head behind the record. 0, or -1 when it is not there. */
+static __always_inline int emit_head(struct connection *conn, struct scratch *scratch, const struct argv_found *found)
+{
+	const struct argv_entry *entry = &found->entry;
+
+	if (found->block)
+		return head_from_block(scratch->out.head, found->block, entry->off, entry->len);
+	return head_from_inline(scratch->out.head, &conn->argv, entry->off, entry->len);
+}
+
+/* Command number seq: its head and what is known of its reading. */
+static __always_inline void emit_command(struct connection *conn, struct scratch *scratch, __u64 seq)
+{
+	struct reply_record *rec = &scratch->out.reply;
+	struct argv_found found = {};
+
+	argv_find(conn, seq, &found);
+	rec->argv_status = found.status;
+	if (found.status != ARGV_KEPT)
+		return;
+	rec->request_ns = found.entry.request_ns;
+	rec->request_bytes = found.entry.request_bytes;
+	if (found.entry.pipelined && rec->kind == KIND_SIMPLE)
+		rec->kind = KIND_PIPELINED;
+	if (emit_head(conn, scratch, &found)) {
+		rec->argv_status = ARGV_LOST_MEMORY;
+		return;
+	}
+	rec->argv_len = found.entry.len;
+	rec->argv_cut = found.entry.len >= ARGV_LINE_MAX;
+}
+
+static __always_inline void emit_push(const struct connection *conn, struct scratch *scratch)
+{
+	struct reply_record *rec = &scratch->out.reply;
+
+	rec->argv_status = ARGV_PUSH;
+	rec->argv_len = conn->talk.push_len;
+	__builtin_memcpy(scratch->out.head, conn->push_head, PUSH_HEAD);
+}
+
 static __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
 	struct scratch *scratch = (struct scratch *)work; /* its first member */
 	struct reply_record *rec = &scratch->out.reply;
-	struct conn_client client;
-	__u32 len;
 
-	if (conn->reply.push)
-		emit_push(rec);
-	else
-		emit_command(conn, scratch);
+	emit_begin(conn, rec, EVENT_REPLY);
 	rec->reply_bytes = end->bytes;
+	rec->bytes_expected = end->bytes_expected;
 	rec->first_byte_ns = end->first_ns;
 	rec->last_byte_ns = end->last_ns;
 	rec->writes = end->writes;
 	rec->state = end->state;
-	rec->attribution = conn->attribution;
-	connection_client(conn->server_conn, &client);
-	rec->client_id = client.id;
-	peer_address(connection_sock(conn->server_conn), rec);
-	len = rec->argv_len;
-	env_opaque(len);
-	if (len > sizeof(scratch->out.head))
-		return;
-	if (bpf_ringbuf_output(&ring, rec, sizeof(*rec) + len, BPF_RB_NO_WAKEUP))
+	rec->kind = end->kind;
+	if (end->kind == KIND_PUSH) {
+		emit_push(conn, scratch);
+	} else {
+		if (end->kind == KIND_SIMPLE && outstanding(conn) > 1)
+			rec->kind = KIND_PIPELINED;
+		emit_command(conn, scratch, end->seq);
+	}
+	if (emit_record(scratch))
 		count_loss(LOSS_RING_FULL);
 	wake_consumer(scratch);
+}
+
+/* Nobody waits for these: they are read with the next reply's record, or when they begin to fill the ring. */
+static __always_inline void identity_wake(struct scratch *scratch)
+{
+	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 4)
+		wake_consumer(scratch);
+}
+
+static __noinline void identity_lost(struct connection *conn, struct work *work)
+{
+	struct scratch *scratch = (struct scratch *)work;
+
+	emit_begin(conn, &scratch->out.reply, EVENT_IDENTITY_LOST);
+	/* Where even that can't be said, user space must not take us for the one it knew. */
+	if (emit_record(scratch))
+		conn->from_start = 0;
+	identity_wake(scratch);
+}
+
+static __noinline void identity_emit(struct connection *conn, struct work *work)
+{
+	struct scratch *scratch = (struct scratch *)work;
+	struct reply_record *rec = &scratch->out.reply;
+
+	if (!conn->from_start)
+		return;
+	emit_begin(conn, rec, EVENT_IDENTITY);
+	emit_command(conn, scratch, conn->reply_seq);
+	if (rec->argv_status != ARGV_KEPT || emit_record(scratch))
+		identity_lost(conn, work);
+	else
+		identity_wake(scratch);
 }
 
 #endif

@@ -1,118 +1,175 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The seam between taps and engine. A tap says: this connection, this direction, these bytes, this thread. Nothing
- * below here knows which tap spoke.
+ * The seam between taps and engine. A tap says: this connection, this direction, these bytes, this thread. Which tap
+ * spoke matters only when a connection is met.
  */
 #ifndef REPLYLOG_ENGINE_BPF_H
 #define REPLYLOG_ENGINE_BPF_H
 
+#include "caller.bpf.h"
 #include "emit.bpf.h"
+#include "join.bpf.h"
 #include "request.h"
 
-/* This thread's scratch area and statistics. */
+/* What a tap calls a connection by: its key. */
+enum tap {
+	TAP_CONNECTION, /* the address of the server's struct connection */
+	TAP_SOCKET,     /* the address of the kernel's struct sock */
+};
+
+/* This thread's scratch area and statistics, and who speaks. */
 struct worker {
 	struct scratch *scratch;
 	struct thread_stats *stats;
+	enum tap tap;
 };
 
-static __always_inline void not_followed(struct worker *worker, __u64 bytes)
+static __always_inline void tally_left(__u8 class)
 {
-	worker->stats->unattributed_bytes += bytes;
+	switch (class) {
+	case COMMAND_MONITOR:
+		return count_tally(TALLY_MONITORS, 1);
+	case COMMAND_REPLICATION:
+		return count_tally(TALLY_REPLICATION, 1);
+	case COMMAND_REPLY_MODE:
+		return count_tally(TALLY_SILENCED, 1);
+	}
+	count_tally(TALLY_OTHERS, 1);
+}
+
+/* Begins a conversation at the output's position, with nothing outstanding. */
+static __always_inline void connection_start(struct connection *conn)
+{
+	__builtin_memset(&conn->request, 0, sizeof(conn->request));
+	__builtin_memset(&conn->reply, 0, sizeof(conn->reply));
+	__builtin_memset(&conn->talk, 0, sizeof(conn->talk));
+	conn->reply.reply.start = conn->written_bytes;
+	conn->reply_seq = conn->read_seq;
+	conn->subscriber = 0;
+	turns_forget(conn);
 }
 
 /* Forgets all framing. What was outstanding can't be attributed any more. */
 static __noinline void connection_unjoin(struct connection *conn)
 {
 	argv_release(conn, true);
-	__builtin_memset(&conn->request, 0, sizeof(conn->request));
-	__builtin_memset(&conn->reply, 0, sizeof(conn->reply));
-	conn->reply.start = conn->written_bytes;
-	conn->reply_seq = conn->read_seq;
+	connection_start(conn);
+	conn->talk.db = -1;
+	conn->from_start = 0;
 	conn->mode = MODE_UNJOINED;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
+	count_tally(TALLY_UNJOINED, 1);
+}
+
+static __always_inline void connection_leave_out(struct connection *conn, enum tally why)
+{
+	count_tally(why, 1);
+	conn->mode = MODE_LEFT_OUT;
+}
+
+/* At least it looks like the beginning of a command. */
+static __always_inline bool begins_command(__u64 addr, __u64 len)
+{
+	__u8 start[2];
+
+	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] == '*' &&
+	       start[1] >= '1' && start[1] <= '9';
 }
 
 /*
- * Is this a place to join a conversation that is older than we are? The bytes begin a command, and no output waits
- * (else the server would have a write handler). That is not proof (a blocked command may be outstanding), so what
- * follows is marked ambiguous.
+ * Is this a place to join? Without a layout: where a command seems to begin and no output waits (else the server would
+ * have a write handler). That is no proof (a blocked command may be outstanding), so what follows is ambiguous.
  */
 static __always_inline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
-	__u8 start[2];
 
-	if (len < sizeof(start) || env_read_server(start, sizeof(start), addr))
+	connection_client(conn->server_conn, &client);
+	if (client_layout.valid) {
+		enum tally why = join_left_out(&client);
+
+		if (why != TALLIES) {
+			count_tally(TALLY_UNJOINED, -1);
+			connection_leave_out(conn, why);
+			return false;
+		}
+		if (!join_is_proven(&client, addr))
+			return false;
+		conn->attribution = ATTRIBUTION_EXACT;
+	} else if (!client.at || client.write_handler || !begins_command(addr, len)) {
 		return false;
-	if (start[0] != '*' || start[1] < '1' || start[1] > '9')
-		return false;
-	if (!connection_client(conn->server_conn, &client) || client.write_handler)
-		return false;
+	}
 	conn->mode = MODE_FOLLOWED;
 	count_tally(TALLY_JOINED, 1);
+	count_tally(TALLY_UNJOINED, -1);
 	return true;
 }
 
-static __always_inline struct recent *connection_recent(struct worker *worker, __u64 server_conn)
+static __always_inline struct recent *connection_recent(struct worker *worker, __u64 key)
 {
-	return &worker->scratch->recent[(server_conn >> 4 ^ server_conn >> 12) % RECENT];
+	return &worker->scratch->recent[(key >> 4 ^ key >> 12) % RECENT];
 }
 
-static __noinline struct connection *connection_look_up(struct recent *recent, __u64 server_conn)
+static __noinline struct connection *connection_look_up(struct recent *recent, __u64 key)
 {
-	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &server_conn);
+	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key);
 
 	if (!number)
 		return NULL;
 	if (recent) {
-		recent->server_conn = server_conn;
+		recent->key = key;
 		recent->number = *number;
 	}
 	return bpf_map_lookup_elem(&connections, number);
 }
 
 /* The connection, if it is known. */
-static __always_inline struct connection *connection_find(struct worker *worker, __u64 server_conn)
+static __always_inline struct connection *connection_find(struct worker *worker, __u64 key)
 {
-	struct recent *recent = connection_recent(worker, server_conn);
+	struct recent *recent = connection_recent(worker, key);
 	struct connection *conn;
 
-	if (recent->server_conn == server_conn) {
+	if (recent->key == key) {
 		conn = bpf_map_lookup_elem(&connections, &recent->number);
-		if (conn && conn->server_conn == server_conn)
+		if (conn && conn->key == key)
 			return conn;
 	}
-	return connection_look_up(recent, server_conn);
+	return connection_look_up(recent, key);
 }
 
-static __always_inline struct connection *connection_new(__u64 server_conn)
+static __always_inline struct connection *connection_new(__u64 key)
 {
 	struct connection *conn;
-	__u32 number = 0;
+	__u32 number = 0, generation;
 
 	if (bpf_map_pop_elem(&free_connections, &number))
 		return NULL;
 	conn = bpf_map_lookup_elem(&connections, &number);
-	if (!conn || bpf_map_update_elem(&connection_numbers, &server_conn, &number, BPF_NOEXIST)) {
+	if (!conn || bpf_map_update_elem(&connection_numbers, &key, &number, BPF_NOEXIST)) {
 		bpf_map_push_elem(&free_connections, &number, BPF_ANY);
 		return NULL;
 	}
+	generation = conn->peer.generation + 1;
 	__builtin_memset(conn, 0, offsetof(struct connection, argv) + sizeof(conn->argv.page));
-	conn->server_conn = server_conn;
+	__builtin_memset(&conn->peer, 0, sizeof(conn->peer));
+	conn->peer.number = number;
+	conn->peer.generation = generation;
+	conn->key = key;
+	connection_start(conn);
 	return conn;
 }
 
 static __always_inline void connection_forget(struct connection *conn)
 {
-	__u64 server_conn = conn->server_conn;
-	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &server_conn), freed;
+	__u64 key = conn->key;
+	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
 	argv_release(conn, true);
-	conn->server_conn = 0;
+	conn->key = 0;
 	if (!number)
 		return;
 	freed = *number;
-	bpf_map_delete_elem(&connection_numbers, &server_conn);
+	bpf_map_delete_elem(&connection_numbers, &key);
 	bpf_map_push_elem(&free_connections, &freed, BPF_ANY);
 }
 
@@ -125,37 +182,110 @@ static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
 	       signature == WORD4('R', 'C', 'm', 'b');
 }
 
-/* A connection's first read that we see. */
-static __always_inline struct connection *connection_open(__u64 server_conn, __u64 addr, __u64 len)
-{
-	struct connection *conn = connection_new(server_conn);
+/* Who is at both ends: the server's struct connection (0 when it can't be told) and the kernel's socket. */
+struct ends {
+	__u64 server_conn;
 	struct sock *sk;
+};
+
+static __always_inline void connection_ends(struct worker *worker, __u64 key, struct ends *ends)
+{
+	if (worker->tap == TAP_CONNECTION) {
+		ends->server_conn = key;
+		ends->sk = connection_sock(key);
+	} else {
+		ends->server_conn = caller_connection(&worker->scratch->work);
+		ends->sk = (struct sock *)key;
+	}
+}
+
+/* Notes who is there. Its struct client must exist: it is made before the first read. */
+static __always_inline void connection_introduce(struct connection *conn, const struct ends *ends)
+{
+	struct conn_client client;
+
+	connection_client(ends->server_conn, &client);
+	conn->server_conn = ends->server_conn;
+	conn->peer.client_id = client.id;
+	peer_address(ends->sk, &conn->peer);
+}
+
+/* A connection that was there before, as far as we know, in whatever state it is. */
+static __always_inline struct connection *connection_meet(__u64 key, const struct ends *ends)
+{
+	struct connection *conn = connection_new(key);
 
 	if (!conn) {
 		count_loss(LOSS_CLIENTS_FULL);
 		return NULL;
 	}
-	sk = connection_sock(server_conn);
-	if (!first_read(sk, len)) {
-		conn->attribution = ATTRIBUTION_AMBIGUOUS;
-	} else if (has_sent(sk) || is_cluster_bus(addr, len)) {
-		/* Where the server spoke first, it is the client. */
-		count_tally(TALLY_NOT_CLIENTS, 1);
-		conn->mode = MODE_LEFT_OUT;
-	} else {
-		conn->mode = MODE_FOLLOWED;
-	}
+	connection_introduce(conn, ends);
+	conn->talk.db = -1;
+	conn->attribution = ATTRIBUTION_AMBIGUOUS;
+	count_tally(TALLY_UNJOINED, 1);
 	return conn;
+}
+
+/* What begins here is followed from its start. */
+static __always_inline void connection_begins(struct connection *conn)
+{
+	conn->mode = MODE_FOLLOWED;
+	conn->attribution = ATTRIBUTION_EXACT;
+	conn->from_start = 1;
+	conn->talk.db = 0;
+}
+
+/* The first read of a connection that was not seen being accepted. */
+static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
+{
+	struct connection *conn;
+	struct ends ends;
+
+	connection_ends(worker, key, &ends);
+	conn = connection_meet(key, &ends);
+	if (!conn || !first_read(ends.sk, len))
+		return conn;
+	count_tally(TALLY_UNJOINED, -1);
+	if (is_cluster_bus(addr, len))
+		connection_leave_out(conn, TALLY_CLUSTER_LINKS);
+	else if (has_sent(ends.sk)) /* where the server spoke first, it is the client */
+		connection_leave_out(conn, TALLY_OUTGOING);
+	else
+		connection_begins(conn);
+	return conn;
+}
+
+/* The first read of a connection that was. */
+static __noinline void connection_first_read(struct worker *worker, struct connection *conn)
+{
+	struct ends ends;
+
+	connection_ends(worker, conn->key, &ends);
+	connection_introduce(conn, &ends);
+	connection_begins(conn);
+}
+
+/* May a connection that left be joined again, when it is proven that it talks as others do? */
+static __always_inline bool connection_may_return(const struct connection *conn)
+{
+	return client_layout.valid && conn->left_as != COMMAND_MONITOR && conn->left_as != COMMAND_REPLICATION;
+}
+
+/* All that was asked before it left is answered. */
+static __always_inline void connection_left(struct connection *conn)
+{
+	argv_release(conn, true);
+	if (connection_may_return(conn))
+		connection_unjoin(conn);
+	else
+		conn->mode = MODE_LEFT_OUT;
 }
 
 /* Bytes that can't be framed. A connection that was exact says so once and may be joined again. */
 static __always_inline void connection_lost(struct connection *conn, enum loss loss)
 {
-	if (conn->mode == MODE_LEAVING) {
-		argv_release(conn, true);
-		conn->mode = MODE_LEFT_OUT;
-		return;
-	}
+	if (conn->mode == MODE_LEAVING)
+		return connection_left(conn);
 	if (loss == LOSS_UNREADABLE || (loss == LOSS_FRAMING && conn->attribution == ATTRIBUTION_EXACT))
 		count_loss(loss);
 	connection_unjoin(conn);
@@ -170,33 +300,55 @@ static __always_inline bool connection_is_one_way(const struct connection *conn)
 	return conn->attribution == ATTRIBUTION_AMBIGUOUS && outstanding(conn) >= max_pipeline;
 }
 
-static __always_inline void connection_leave(struct connection *conn)
+static __always_inline void connection_leave(struct connection *conn, __u8 class)
 {
-	count_tally(TALLY_NOT_CLIENTS, 1);
+	tally_left(class);
+	conn->left_as = class;
 	conn->mode = MODE_LEAVING;
 	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */
 }
 
-static __always_inline void engine_read(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
+/* The server refuses such a request, too, and closes. What was read before it still gets its replies. */
+static __always_inline void connection_misframed(struct connection *conn)
 {
-	struct connection *conn = connection_find(worker, server_conn);
+	if (conn->attribution == ATTRIBUTION_AMBIGUOUS)
+		return connection_lost(conn, LOSS_FRAMING);
+	count_loss(LOSS_FRAMING);
+	conn->left_as = COMMAND_OPAQUE;
+	conn->mode = MODE_LEAVING;
+	conn->request.state = REQUEST_BOUNDARY;
+}
+
+static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
+{
+	struct connection *conn = connection_find(worker, key);
 
 	if (!conn)
-		conn = connection_open(server_conn, addr, len);
-	if (!conn || conn->mode >= MODE_LEAVING)
+		conn = connection_open(worker, key, addr, len);
+	if (!conn)
+		return;
+	if (conn->mode == MODE_ACCEPTED)
+		connection_first_read(worker, conn);
+	if (conn->mode == MODE_LEAVING && !outstanding(conn))
+		connection_left(conn);
+	if (conn->mode >= MODE_LEAVING)
 		return;
 	if (conn->mode == MODE_UNJOINED && !connection_join(conn, addr, len))
 		return;
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
 		if (connection_is_one_way(conn))
-			connection_leave(conn);
+			connection_leave(conn, COMMAND_REPLICATION);
 		break;
 	case REQUEST_LEAVES:
-		connection_leave(conn);
+		connection_leave(conn, conn->request.class);
+		break;
+	case REQUEST_TOO_MANY_TURNS:
+		count_loss(LOSS_TURNS);
+		connection_leave(conn, COMMAND_OPAQUE);
 		break;
 	case REQUEST_MALFORMED:
-		connection_lost(conn, LOSS_FRAMING);
+		connection_misframed(conn);
 		break;
 	case REQUEST_UNREADABLE:
 		connection_lost(conn, LOSS_UNREADABLE);
@@ -215,6 +367,9 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	case REPLY_OK:
 		argv_after_write(conn);
 		break;
+	case REPLY_LEAVES:
+		connection_unjoin(conn);
+		break;
 	case REPLY_UNREADABLE:
 		connection_lost(conn, LOSS_UNREADABLE);
 		break;
@@ -223,28 +378,65 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	}
 }
 
-static __always_inline void engine_write(struct worker *worker, __u64 server_conn, __u64 addr, __u64 len)
+/* Bytes that are written to a connection that is not followed, or not known yet. */
+static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 len)
 {
-	struct connection *conn = connection_find(worker, server_conn);
+	struct conn_client client;
+	struct ends ends;
+	enum tally why;
+
+	worker->stats->unattributed_bytes += len;
+	if (conn || !client_layout.valid)
+		return;
+	/* Who never asks anything is only ever met here. */
+	connection_ends(worker, key, &ends);
+	conn = connection_meet(key, &ends);
+	if (!conn)
+		return;
+	connection_client(ends.server_conn, &client);
+	why = join_left_out(&client);
+	if (why == TALLIES)
+		return;
+	count_tally(TALLY_UNJOINED, -1);
+	connection_leave_out(conn, why);
+}
+
+static __always_inline void engine_write(struct worker *worker, __u64 key, __u64 addr, __u64 len)
+{
+	struct connection *conn = connection_find(worker, key);
 
 	if (!connection_followed(conn))
-		return not_followed(worker, len);
+		return engine_written_unfollowed(worker, conn, key, len);
 	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
 }
 
-static __always_inline void engine_writev(struct worker *worker, __u64 server_conn, __u64 iov, __u32 iovcnt, __u64 len)
+static __always_inline void engine_writev(struct worker *worker, __u64 key, __u64 iov, __u32 iovcnt, __u64 len)
 {
-	struct connection *conn = connection_find(worker, server_conn);
+	struct connection *conn = connection_find(worker, key);
 
 	if (!connection_followed(conn))
-		return not_followed(worker, len);
+		return engine_written_unfollowed(worker, conn, key, len);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
 }
 
-/* A read or write of this connection, or its close, was not seen: its framing can't be relied on. */
-static __noinline void engine_missed(__u64 server_conn, bool closed)
+/* The server just accepted this connection for a client. */
+static __always_inline void engine_accepted(struct worker *worker, __u64 key)
 {
-	struct connection *conn = connection_look_up(NULL, server_conn);
+	struct connection *conn = connection_find(worker, key);
+
+	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
+	if (conn)
+		connection_forget(conn);
+	conn = connection_new(key);
+	if (!conn)
+		return count_loss(LOSS_CLIENTS_FULL);
+	conn->mode = MODE_ACCEPTED;
+}
+
+/* A read or write of this connection, or its close, was not seen: its framing can't be relied on. */
+static __noinline void engine_missed(__u64 key, bool closed)
+{
+	struct connection *conn = connection_look_up(NULL, key);
 
 	count_loss(LOSS_NO_SCRATCH);
 	if (!conn)
@@ -255,15 +447,34 @@ static __noinline void engine_missed(__u64 server_conn, bool closed)
 		connection_lost(conn, LOSS_NO_SCRATCH);
 }
 
-static __always_inline void engine_close(struct worker *worker, __u64 server_conn)
+/* The client goes, or the server lets it go: what it was waiting for is logged, or at least counted. */
+static __always_inline void connection_abort(struct connection *conn, struct work *work)
 {
-	struct connection *conn = connection_find(worker, server_conn);
-	struct reply_end end;
+	__u64 unanswered = outstanding(conn);
+
+	if (talk_closes(conn, work))
+		unanswered--;
+	if (unanswered)
+		count_tally(TALLY_UNANSWERED, unanswered);
+}
+
+/* Bytes passed in a call that we know nothing of: the connection is nobody's that we follow, or it is lost. */
+static __always_inline void engine_unknown_call(struct worker *worker, __u64 key)
+{
+	struct connection *conn = connection_find(worker, key);
+
+	if (connection_followed(conn))
+		connection_lost(conn, LOSS_FRAMING);
+}
+
+static __always_inline void engine_close(struct worker *worker, __u64 key)
+{
+	struct connection *conn = connection_find(worker, key);
 
 	if (!conn)
 		return;
-	if (connection_followed(conn) && reply_cut_off(conn, env_now(), &end) && end.bytes >= threshold)
-		reply_emit(conn, &worker->scratch->work, &end);
+	if (connection_followed(conn))
+		connection_abort(conn, &worker->scratch->work);
 	connection_forget(conn);
 }
 

@@ -35,6 +35,7 @@
 
 #include <linux/types.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 
 static inline __u64 env_load64(const void *p)

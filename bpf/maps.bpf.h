@@ -14,14 +14,13 @@
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
-const volatile __u64 probe_address[IO_OPS]; /* where each function is probed in the server's memory */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */
 struct engine_state engine;
 
 /*
- * Connections, their numbers by the address of the server's struct connection, and the numbers that are free.
+ * Connections, their numbers by what the tap calls them by, and the numbers that are free.
  * max_entries of each: --max-clients.
  */
 struct {
@@ -82,7 +81,7 @@ struct call {
 
 /* The number a connection had when this thread last looked it up. Believed only when the connection itself agrees. */
 struct recent {
-	__u64 server_conn;
+	__u64 key;
 	__u32 number;
 	__u32 pad;
 };

@@ -38,28 +38,28 @@ static __always_inline struct sock *connection_sock(__u64 conn)
 	return BPF_CORE_READ(socket, sk);
 }
 
-static __always_inline void peer_address(struct sock *sk, struct reply_record *rec)
+static __always_inline void peer_address(struct sock *sk, struct peer *peer)
 {
 	__u16 family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
 
-	rec->client_family = FAMILY_UNKNOWN;
-	rec->client_port = 0;
+	peer->family = FAMILY_UNKNOWN;
+	peer->port = 0;
 	if (family == AF_UNIX) {
-		rec->client_family = FAMILY_UNIX;
+		peer->family = FAMILY_UNIX;
 		return;
 	}
 	if (family != AF_INET && family != AF_INET6)
 		return;
-	rec->client_port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	peer->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	if (family == AF_INET) {
 		__be32 addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
 
-		rec->client_family = FAMILY_INET;
-		__builtin_memcpy(rec->client_addr, &addr, sizeof(addr));
+		peer->family = FAMILY_INET;
+		__builtin_memcpy(peer->addr, &addr, sizeof(addr));
 		return;
 	}
-	rec->client_family = FAMILY_INET6;
-	BPF_CORE_READ_INTO(&rec->client_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	peer->family = FAMILY_INET6;
+	BPF_CORE_READ_INTO(&peer->addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 }
 
 /*
@@ -94,6 +94,8 @@ static __always_inline bool has_sent(struct sock *sk)
 
 /* What the server's struct connection tells about its client. */
 struct conn_client {
+	__u64 conn;
+	__u64 at;            /* its address; 0: the connection is no client's */
 	__u64 id;            /* 0 unknown */
 	__u64 write_handler; /* not 0: output waits for the socket to become writable */
 };
@@ -110,6 +112,7 @@ static __always_inline bool client_behind(__u64 conn, const __u64 *words, int pr
 		return false;
 	if (client[1] != conn && client[2] != conn)
 		return false;
+	out->at = words[private_data];
 	out->id = client[0];
 	out->write_handler = words[private_data + 2];
 	return true;
@@ -119,8 +122,8 @@ static __always_inline bool connection_client(__u64 conn, struct conn_client *ou
 {
 	__u64 words[CONN_WORDS];
 
-	out->id = 0;
-	out->write_handler = 0;
+	out->conn = conn;
+	out->at = out->id = out->write_handler = 0;
 	if (bpf_probe_read_user(words, sizeof(words), (void *)conn))
 		return false;
 	return client_behind(conn, words, 4, out) || client_behind(conn, words, 3, out);

@@ -27,10 +27,20 @@
 #define ARGV_BLOCKS_MAX 65536
 #define ARGV_BLOCK_BYTES 16384
 
+/* Of a push, so many of its first bytes are kept: what it is, and its channel. */
+#define PUSH_HEAD 128
+
+enum record_event {
+	EVENT_REPLY = 0,
+	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */
+	EVENT_IDENTITY_LOST, /* what such commands said before may not hold any more */
+};
+
 enum reply_kind {
 	KIND_SIMPLE = 0,    /* nothing else was outstanding on the connection from request to reply */
 	KIND_PIPELINED = 1, /* other commands of the same client were outstanding at the same time */
-	KIND_PUSH = 2,      /* a RESP3 push frame: not the reply to any command, has no argv */
+	KIND_PUSH = 2,      /* a push, or a message of RESP2: the reply to no command */
+	KIND_MULTI = 3,     /* the reply to a command that was queued in a transaction, or to EXEC as a whole */
 };
 
 enum reply_attribution {
@@ -40,14 +50,14 @@ enum reply_attribution {
 
 enum reply_state {
 	STATE_COMPLETE = 0,
-	STATE_ABORTED = 1, /* the connection closed inside the reply: reply_bytes is what had left by then */
+	STATE_ABORTED = 1, /* the connection closed inside the reply */
 };
 
 enum argv_status {
 	ARGV_KEPT = 0,      /* the head bytes that follow the record are the command's */
 	ARGV_LOST_DEPTH,    /* pipelined deeper than --max-pipeline */
 	ARGV_LOST_MEMORY,   /* the pages shared by all clients (--argv-memory) were all in use */
-	ARGV_NONE,          /* the reply belongs to no known command (push, ambiguous join) */
+	ARGV_PUSH,          /* the bytes that follow are how the push begins */
 	ARGV_STATUSES,
 };
 
@@ -71,21 +81,28 @@ struct reply_record {
 	__u64 first_byte_ns; /* when the kernel accepted the reply's first byte */
 	__u64 last_byte_ns;  /* when it accepted the last one (aborted: when the connection was closed) */
 	__u64 request_bytes; /* 0 unknown */
-	__u64 reply_bytes;
+	__u64 reply_bytes;   /* aborted: what had left by then */
+	__u64 bytes_expected;/* aborted: at least this many there would have been; else 0 */
 	__u64 client_id;     /* the server's own client id; 0 unknown */
+	__u32 connection;    /* number of the connection, and */
+	__u32 generation;    /* which one of those that had it: from 1 on */
 	__u32 writes;        /* write calls that carried bytes of this reply */
 	__u32 argv_len;      /* bytes of head after this struct */
+	__s32 db;            /* that the client had selected; -1 unknown */
 	__u16 client_port;   /* host byte order */
 	__u8 client_addr[16];/* network byte order; IPv4 uses the first 4 */
 	__u8 client_family;  /* enum client_family */
+	__u8 from_start;     /* the connection was followed from its first byte on */
+	__u8 event;          /* enum record_event */
 	__u8 kind;           /* enum reply_kind */
 	__u8 attribution;    /* enum reply_attribution */
 	__u8 state;          /* enum reply_state */
 	__u8 argv_status;    /* enum argv_status */
 	__u8 argv_cut;       /* an inline line was longer than what was kept */
+	__u8 pad[2];
 };
 
-_Static_assert(sizeof(struct reply_record) == 80, "reply_record is shared: no implicit padding");
+_Static_assert(sizeof(struct reply_record) == 104, "reply_record is shared: no implicit padding");
 
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {
@@ -94,13 +111,22 @@ enum loss {
 	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
 	LOSS_NO_SCRATCH,         /* I/O calls: not seen whole; what they were about is given up */
+	LOSS_TURNS,              /* connections: more transactions and the like outstanding than can be kept in mind */
+	LOSS_UNFINISHED,         /* replies: large and under way when replylog was stopped */
 	LOSS_KINDS,
 };
 
 /* What is worth knowing without being a loss. Reported in the stop record. */
 enum tally {
-	TALLY_JOINED,            /* connections older than the attach, joined with attribution "ambiguous" */
-	TALLY_NOT_CLIENTS,       /* connections left out: pub/sub, MONITOR, replication, CLIENT REPLY */
+	TALLY_JOINED,            /* connections older than the attach, or lost, that were joined */
+	TALLY_UNJOINED,          /* connections that could not be joined so far */
+	TALLY_MONITORS,          /* connections left out because they are no clients (any more): MONITOR, */
+	TALLY_REPLICATION,       /* replicas, the primary, slot migration, */
+	TALLY_CLUSTER_LINKS,     /* the cluster bus, */
+	TALLY_OUTGOING,          /* others that the server itself opened; */
+	TALLY_SILENCED,          /* or because of CLIENT REPLY, */
+	TALLY_OTHERS,            /* SCRIPT DEBUG, or an inline command that may be any of these */
+	TALLY_UNANSWERED,        /* commands outstanding when their connection closed */
 	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
 	TALLIES,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Framing of replies: finds where each reply ends and how many bytes it had. The n-th reply that is no push answers the
- * n-th command.
+ * n-th command; what that does to the connection is in talk.h.
  *
  * Nesting needs no stack. owed counts the elements that complete the reply: it starts at 1, each element takes one
  * away, an aggregate of n adds n (2n for a map; an attribute, which is no element itself, adds 2n).
@@ -9,79 +9,11 @@
 #ifndef REPLYLOG_REPLY_H
 #define REPLYLOG_REPLY_H
 
-#include "argv_log.h"
-
-enum reply_verdict {
-	REPLY_OK = 0,
-	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
-	REPLY_UNASKED,    /* a reply although no command is outstanding */
-	REPLY_UNREADABLE, /* the server's memory could not be read */
-};
-
-/* What is known of a reply whose last byte is there, or that will not get any further. */
-struct reply_end {
-	__u64 bytes;
-	__u64 first_ns;
-	__u64 last_ns;
-	__u32 writes;
-	__u8 state; /* enum reply_state */
-};
-
-/* --threshold */
-static __u64 reply_threshold(void);
-/* Sends the record of a reply at or over the threshold on its way. */
-static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
-
-static __always_inline __u64 reply_now(struct work *work)
-{
-	if (!work->now)
-		work->now = env_now();
-	return work->now;
-}
-
-static __always_inline long reply_verdict(struct work *work, __u32 verdict)
-{
-	work->verdict = verdict;
-	return 1;
-}
-
-static __always_inline __u64 reply_position(struct connection *conn, struct work *work)
-{
-	return conn->written_bytes - cursor_unparsed(&work->cur);
-}
-
-env_noinline void reply_is_large(struct connection *conn, struct work *work, __u64 bytes)
-{
-	struct reply_framing *r = &conn->reply;
-	struct reply_end end = {
-		.bytes = bytes,
-		.last_ns = reply_now(work),
-		.writes = r->writes + 1,
-		.state = STATE_COMPLETE,
-	};
-
-	end.first_ns = r->first_ns ? r->first_ns : end.last_ns;
-	reply_emit(conn, work, &end);
-}
-
-/* The reply's last byte is parsed. */
-static __always_inline long reply_complete(struct connection *conn, struct work *work)
-{
-	__u64 position = reply_position(conn, work), bytes = position - conn->reply.start;
-
-	if (bytes >= reply_threshold())
-		reply_is_large(conn, work, bytes);
-	conn->reply.start = position;
-	conn->reply.first_ns = 0;
-	conn->reply.writes = 0;
-	if (!conn->reply.push)
-		conn->reply_seq++;
-	return 0;
-}
+#include "talk.h"
 
 static __always_inline long reply_element_done(struct connection *conn, struct work *work)
 {
-	return conn->reply.owed ? 0 : reply_complete(conn, work);
+	return conn->reply.owed ? 0 : talk_frame_ends(conn, work);
 }
 
 /* More bytes at pos, or the end of this write. */
@@ -132,14 +64,6 @@ static __always_inline long reply_line(struct connection *conn, struct work *wor
 	return reply_element_done(conn, work);
 }
 
-/* The first byte of a reply. */
-static __always_inline int reply_begin(struct connection *conn, __u8 type)
-{
-	conn->reply.owed = 1;
-	conn->reply.push = type == '>';
-	return !conn->reply.push && !outstanding(conn) ? -1 : 0;
-}
-
 static __always_inline bool reply_is_line(__u8 type)
 {
 	return type == '+' || type == '-' || type == ':' || type == '_' || type == '#' || type == ',' || type == '(';
@@ -155,6 +79,22 @@ static __always_inline __s64 reply_owes(__u8 type, __u64 n)
 	return -1;
 }
 
+/* The last element of a confirmation: to how much the client is subscribed now. */
+static __always_inline long reply_confirmed_number(struct connection *conn, struct work *work, const __u8 *header,
+						   __u32 avail)
+{
+	__u64 n = 0;
+	int size = resp_number((const struct resp_header *)header, avail, &n);
+
+	if (size == RESP_SHORT)
+		return reply_more(conn, work);
+	if (size < 0 || conn->reply.owed != 1 || talk_subscribed_now(conn, n))
+		return reply_verdict(work, REPLY_MALFORMED);
+	work->cur.pos += size;
+	conn->reply.owed = 0;
+	return talk_frame_ends(conn, work);
+}
+
 static __always_inline long reply_header(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
 {
 	struct reply_framing *r = &conn->reply;
@@ -164,6 +104,8 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 	int size;
 
 	if (reply_is_line(type)) {
+		if (r->frame == FRAME_CONFIRMATION && type == ':')
+			return reply_confirmed_number(conn, work, header, avail);
 		r->owed--;
 		return reply_line(conn, work, header, avail);
 	}
@@ -183,6 +125,8 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		r->skip = n + 2;
 		return reply_payload(conn, work);
 	}
+	if (r->exec_header && talk_exec_begins(conn, work, n))
+		return 0;
 	owes = reply_owes(type, n);
 	if (owes < 0)
 		return reply_verdict(work, REPLY_MALFORMED);
@@ -212,15 +156,25 @@ static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
 	return (__u32)size <= avail ? size : 0;
 }
 
+/* How many replies, or elements of the reply at hand, need nothing but to be counted. */
+static __always_inline __u64 reply_countable(const struct connection *conn)
+{
+	__u64 commands = outstanding(conn), plain = conn->plain_until - conn->reply_seq;
+
+	if (conn->reply.owed)
+		return conn->reply.frame == FRAME_CONFIRMATION ? 0 : conn->reply.owed;
+	return commands < plain ? commands : plain;
+}
+
 /*
  * The short cut for small replies, or for small elements of the reply at hand, that lie in the window: a few of them at
- * once, with nothing stored in between. Stops at what is large, cut, nested or unasked. False: nothing was passed.
+ * once, with nothing stored in between. Stops at what is large, cut, nested, unasked or looked at. False: nothing was
+ * passed.
  */
 static __always_inline bool reply_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
 {
 	bool inside = conn->reply.owed;
-	__u64 most = inside ? conn->reply.owed : outstanding(conn);
-	__u64 small = inside ? ~0ULL : reply_threshold(), size;
+	__u64 most = reply_countable(conn), small = inside ? ~0ULL : reply_threshold(), size;
 	__u32 at, i;
 
 	work->at = 0;
@@ -243,10 +197,30 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 		conn->reply.owed -= i;
 		reply_element_done(conn, work);
 	} else {
-		conn->reply.start += at;
+		conn->reply.reply.start += at;
 		conn->reply_seq += i;
 	}
 	return true;
+}
+
+/* A frame begins at pos, or a push between two elements of a reply. STEP_ON: its header is to be parsed. */
+static __always_inline int reply_begin(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
+{
+	__u8 type = *bytes;
+	__u64 elements;
+	__u32 kind;
+	int begun;
+
+	if (type != '>' && (type != '*' || !conn->subscriber))
+		return talk_reply_begins(conn, work, type);
+	/* A push begins only when its whole header is there: what begins like one inside another frame is refused. */
+	kind = pubsub_peek(bytes, avail);
+	if (kind == PUBSUB_SHORT || resp_number((const struct resp_header *)bytes, avail, &elements) == RESP_SHORT)
+		return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
+	if (type != '>' && kind == PUBSUB_OTHER)
+		return talk_reply_begins(conn, work, type);
+	begun = talk_pubsub_begins(conn, work, bytes, avail, kind);
+	return begun == STEP_AGAIN ? talk_reply_begins(conn, work, type) : begun;
 }
 
 static long reply_step(__u32 i, void *data)
@@ -255,6 +229,7 @@ static long reply_step(__u32 i, void *data)
 	struct work *work = ((struct frame *)data)->work;
 	__u32 pos = work->cur.pos, avail = work->cur.end - pos;
 	const __u8 *bytes;
+	int begun;
 
 	if (conn->reply.skip)
 		return reply_payload(conn, work);
@@ -268,21 +243,12 @@ static long reply_step(__u32 i, void *data)
 		return reply_line(conn, work, bytes, avail);
 	if (reply_whole(conn, work, bytes, avail))
 		return work->cur.pos == work->cur.end ? reply_more(conn, work) : 0;
-	if (!conn->reply.owed && reply_begin(conn, *bytes))
-		return reply_verdict(work, REPLY_UNASKED);
+	if (!conn->reply.owed || *bytes == '>') {
+		begun = reply_begin(conn, work, bytes, avail);
+		if (begun)
+			return begun == STEP_STOP;
+	}
 	return reply_header(conn, work, bytes, avail);
-}
-
-/* At the end of a write: a reply that is not complete remembers when it began. */
-static __always_inline void reply_pause(struct connection *conn, struct work *work)
-{
-	struct reply_framing *r = &conn->reply;
-
-	if (r->start == conn->written_bytes)
-		return;
-	if (!r->first_ns)
-		r->first_ns = reply_now(work);
-	r->writes++;
 }
 
 static __always_inline enum reply_verdict reply_frame(struct connection *conn, struct work *work, __u64 len)
@@ -303,7 +269,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
 		return REPLY_MALFORMED;
 	if (work->verdict == REPLY_OK)
-		reply_pause(conn, work);
+		talk_pauses(conn, work);
 	return work->verdict;
 }
 
@@ -323,21 +289,6 @@ static __always_inline enum reply_verdict reply_frame_iovec(struct connection *c
 	conn->written_bytes += len;
 	cursor_on_iovec(&work->cur, addr, iovcnt, len, conn->reply.carried);
 	return reply_frame(conn, work, len);
-}
-
-/* The connection closes: what is known of the reply it cuts off. False when none was under way. */
-static __always_inline bool reply_cut_off(const struct connection *conn, __u64 now, struct reply_end *end)
-{
-	const struct reply_framing *r = &conn->reply;
-
-	if (r->start == conn->written_bytes || !r->first_ns)
-		return false;
-	end->bytes = conn->written_bytes - r->start;
-	end->first_ns = r->first_ns;
-	end->last_ns = now;
-	end->writes = r->writes;
-	end->state = STATE_ABORTED;
-	return true;
 }
 
 #endif

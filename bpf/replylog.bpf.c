@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "accept.bpf.h"
 #include "connection_tap.bpf.h"
+#include "socket_tap.bpf.h"
+#include "sweep.bpf.h"
 
 /* Helpers such as bpf_probe_read_user are for GPL-compatible programs only. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

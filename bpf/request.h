@@ -7,19 +7,14 @@
 #define REPLYLOG_REQUEST_H
 
 #include "argv_log.h"
-#include "command.h"
+#include "turn.h"
 
 enum request_verdict {
 	REQUEST_OK = 0,
-	REQUEST_LEAVES,     /* the command at hand ends the one-reply-per-command conversation */
+	REQUEST_LEAVES,     /* the command at hand ends the conversation: see its class */
+	REQUEST_TOO_MANY_TURNS, /* more than TURNS of them are outstanding */
 	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
 	REQUEST_UNREADABLE, /* the server's memory could not be read */
-};
-
-/* Results of the parts of a step. */
-enum {
-	STEP_ON = 0,   /* go on */
-	STEP_STOP = 1, /* the input is used up, or there is a verdict */
 };
 
 static __always_inline int request_verdict(struct work *work, __u32 verdict)
@@ -98,7 +93,8 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
-	q->container = COMMAND_PLAIN;
+	q->db = TURN_NUMBER_MAX;
+	q->class = COMMAND_PLAIN;
 	q->inline_words = 0;
 	q->state = state;
 }
@@ -114,28 +110,41 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 	}
 }
 
+/* What the reply of the command at hand will be looked at with; see struct turn. */
+static __always_inline __u32 request_number(const struct request_framing *q)
+{
+	return q->class == COMMAND_SELECT ? q->db : q->arg - 1;
+}
+
 /* The command ends at pos; the last line_end bytes before it are not part of its head. */
-static __always_inline void request_complete(struct connection *conn, struct work *work, __u32 line_end)
+static __always_inline int request_complete(struct connection *conn, struct work *work, __u32 line_end)
 {
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
+	if (command_turns(conn->request.class)) {
+		if (turns_full(conn))
+			return request_verdict(work, REQUEST_TOO_MANY_TURNS);
+		turn_add(conn, conn->request.class, request_number(&conn->request));
+	}
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
 	request_boundary(conn, work);
+	return STEP_ON;
 }
 
-static __always_inline void request_argument_done(struct connection *conn, struct work *work)
+static __always_inline int request_argument_done(struct connection *conn, struct work *work)
 {
 	struct request_framing *q = &conn->request;
 
 	q->arg++;
 	q->args_left--;
 	if (!q->args_left)
-		request_complete(conn, work, 0);
-	else if (q->arg == ARGV_MAX_ARGS)
+		return request_complete(conn, work, 0);
+	if (q->arg == ARGV_MAX_ARGS)
 		request_head_ends(conn, work);
+	return STEP_ON;
 }
 
 /* Passes payload: first what the head keeps of it, then the rest without looking at it. */
@@ -161,8 +170,7 @@ static __always_inline int request_payload(struct connection *conn, struct work 
 		if (q->skip)
 			return STEP_STOP;
 	}
-	request_argument_done(conn, work);
-	return STEP_ON;
+	return request_argument_done(conn, work);
 }
 
 /* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
@@ -209,32 +217,49 @@ static __always_inline __u32 request_keep(struct connection *conn, struct work *
 	return ARGV_MAX_ARG_BYTES;
 }
 
-/* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, RESP_SHORT if cut. */
+static __always_inline int request_classify(struct connection *conn, struct work *work, __u8 class)
+{
+	conn->request.class = class;
+	return command_leaves(class) ? request_verdict(work, REQUEST_LEAVES) : STEP_ON;
+}
+
+/* The database that a SELECT names, when it is a short number and all there. */
+static __always_inline __u32 request_db(const __u8 *arg, __u64 len)
+{
+	__s64 db = -1;
+
+	if (len >= 1 && len <= 7)
+		db = digits_parse(env_load64(arg), (1ULL << 8 * len) - 1, len);
+	return db < 0 ? TURN_NUMBER_MAX : db;
+}
+
+/* What the first two arguments may say: more than their length is looked at. */
+static __always_inline bool request_name_matters(const struct request_framing *q, const __u8 *name, __u32 avail,
+						 __u64 len)
+{
+	if (q->arg)
+		return q->class == COMMAND_SELECT ? len <= 7 : subcommand_suspect(q->class, len);
+	return len >= NAME_MIN && len <= NAME_MAX && (avail < 2 || command_suspect(len, name));
+}
+
+/* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
 static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail,
 					__u64 len)
 {
 	struct request_framing *q = &conn->request;
-	enum command_class class;
 
-	if (q->container) {
-		if (len != subcommand_len(q->container))
-			return STEP_ON;
-		if (avail < len)
-			return request_more(conn, work) ? STEP_STOP : -1;
-		if (subcommand_leaves(q->container, name))
-			return request_verdict(work, REQUEST_LEAVES);
+	if (!request_name_matters(q, name, avail, len)) {
+		if (command_is_container(q->class))
+			q->class = COMMAND_PLAIN;
 		return STEP_ON;
 	}
-	if (len < NAME_MIN || len > NAME_MAX)
-		return STEP_ON;
-	if (avail && !command_suspect(len, *name))
-		return STEP_ON;
 	if (avail < len)
 		return request_more(conn, work) ? STEP_STOP : -1;
-	class = command_class(name, len);
-	if (class == COMMAND_LEAVES)
-		return request_verdict(work, REQUEST_LEAVES);
-	q->container = class;
+	if (!q->arg)
+		return request_classify(conn, work, command_class(name, len));
+	if (q->class != COMMAND_SELECT)
+		return request_classify(conn, work, subcommand_class(q->class, name, len));
+	q->db = request_db(name, len);
 	return STEP_ON;
 }
 
@@ -252,7 +277,7 @@ static __always_inline int request_argument(struct connection *conn, struct work
 		return request_more(conn, work);
 	if (size < 0)
 		return request_verdict(work, REQUEST_MALFORMED);
-	if (q->arg == 0 || (q->arg == 1 && q->container)) {
+	if (q->arg == 0 || (q->arg == 1 && (command_is_container(q->class) || q->class == COMMAND_SELECT))) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);
 		if (step)
 			return step < 0 ? STEP_ON : STEP_STOP;
@@ -286,9 +311,8 @@ static __always_inline __u64 blanks_and_controls(__u64 word)
 static __always_inline int request_inline_end(struct connection *conn, struct work *work)
 {
 	if (conn->request.inline_words)
-		request_complete(conn, work, 1);
-	else
-		request_boundary(conn, work);
+		return request_complete(conn, work, 1);
+	request_boundary(conn, work);
 	return STEP_ON;
 }
 
@@ -340,8 +364,7 @@ static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
  * A container command typed by hand: is its subcommand certainly not the one that leaves? So it is when there is none,
  * or when one or two blanks are followed by another letter. Behind a line's end there may be anything.
  */
-static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, enum command_class class,
-						      __u32 avail)
+static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, __u8 class, __u32 avail)
 {
 	const __u8 *rest = line + (len & 15);
 	__u32 end = inline_find(line, '\n');
@@ -353,32 +376,43 @@ static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 le
 }
 
 /*
- * Up to a line's first word. One that is quoted in part may be any command, and so may be what follows CLIENT
- * and its like: such lines are left out, nobody but a person at a terminal sends them.
+ * What an inline command is, by its first word. One that is quoted in part may be any command, and so may be what
+ * follows CLIENT and its like; how many channels a line subscribes to is not counted. Such lines are left out, nobody
+ * but a person at a terminal sends them.
  */
+static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
+{
+	__u32 len = inline_name_len(line);
+	__u8 class;
+
+	if (inline_quoted_name(line, &len))
+		line++;
+	else if (inline_name_has_quote(line, len))
+		return COMMAND_OPAQUE;
+	if (len < NAME_MIN || len > NAME_MAX)
+		return COMMAND_PLAIN;
+	class = command_class(line, len);
+	if (command_subscribes(class))
+		return COMMAND_OPAQUE;
+	if (!command_is_container(class))
+		return class;
+	if (!inline_container_is_plain(line, len, class, avail))
+		return COMMAND_OPAQUE;
+	return class == COMMAND_CLIENT ? COMMAND_IDENTITY : COMMAND_PLAIN;
+}
+
+/* Up to a line's first word, and what that is. */
 static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
 						__u32 avail)
 {
-	enum command_class class = COMMAND_PLAIN;
-	__u32 len;
-
 	if (*line == ' ' || (*line >= '\t' && *line <= '\r')) {
 		work->cur.pos++;
 		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
 	}
 	if (avail < INLINE_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
-	len = inline_name_len(line);
-	if (inline_quoted_name(line, &len))
-		line++;
-	else if (inline_name_has_quote(line, len))
-		return request_verdict(work, REQUEST_LEAVES);
-	if (len >= NAME_MIN && len <= NAME_MAX)
-		class = command_class(line, len);
-	if (class == COMMAND_LEAVES || (class && !inline_container_is_plain(line, len, class, avail)))
-		return request_verdict(work, REQUEST_LEAVES);
 	conn->request.inline_words = 1;
-	return STEP_ON;
+	return request_classify(conn, work, inline_class(line, avail));
 }
 
 /* The rest of a line, a word at a time. */
@@ -437,7 +471,7 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 		if (size <= 0 || len > ARGV_MAX_ARG_BYTES)
 			return false;
 		at += size;
-		if (!i && (at >= avail || at >= WINDOW || command_suspect(len, start[at])))
+		if (!i && (at >= avail || at >= WINDOW || command_suspect(len, start + at)))
 			return false;
 		at += len + 2;
 		if (at > avail)

@@ -30,6 +30,12 @@ struct engine_state {
 	__u64 tallies[TALLIES];
 };
 
+/* What the last look at all connections is told. */
+struct sweep {
+	__u32 max_clients;
+	__u32 server_exited; /* 0: it goes on without us */
+};
+
 /* One place a thread. Written by that thread only; a cache line of its own. */
 struct thread_stats {
 	__u32 tid; /* whose place this is; 0: nobody's */

@@ -65,6 +65,13 @@ struct work {
 	__u64 number;
 };
 
+/* Results of the parts of a step. */
+enum {
+	STEP_ON = 0,    /* go on */
+	STEP_STOP = 1,  /* the input is used up, or there is a verdict */
+	STEP_AGAIN = 2, /* look again at where we are */
+};
+
 /* What a loop's steps are given. */
 struct frame {
 	struct connection *conn;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 /* The server reads counts and lengths into a long long (string2ll): 19 digits hold the largest. */
 #define DIGITS_MAX 19
@@ -237,4 +238,18 @@ int argv_decode(struct argv *a, const void *head, size_t len, bool cut)
 	if (err)
 		a->n = 0;
 	return err;
+}
+
+bool argv_arg_is(const struct argv_arg *arg, const char *word)
+{
+	size_t len = strlen(word);
+
+	return arg->true_len == len && arg->len == len && !memcmp(arg->bytes, word, len);
+}
+
+bool argv_arg_reads(const struct argv_arg *arg, const char *word)
+{
+	size_t len = strlen(word);
+
+	return arg->true_len == len && arg->len == len && !strncasecmp(arg->bytes, word, len);
 }

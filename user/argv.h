@@ -34,4 +34,8 @@ struct argv {
  */
 int argv_decode(struct argv *a, const void *head, size_t len, bool cut);
 
+/* Whether an argument is word to its last byte; and whether it is but for the case of letters. */
+bool argv_arg_is(const struct argv_arg *arg, const char *word);
+bool argv_arg_reads(const struct argv_arg *arg, const char *word);
+
 #endif

@@ -12,9 +12,15 @@ static void one_line(char *text)
 			*text = ' ';
 }
 
+static char text[1024];
+
+const char *complain_last(void)
+{
+	return text;
+}
+
 int complain(const char *format, ...)
 {
-	char text[1024];
 	va_list args;
 
 	va_start(args, format);

@@ -5,4 +5,7 @@
 /* Writes "replylog: <message>" to stderr, always as one line. Returns -1, for `return complain(...)`. */
 __attribute__((format(printf, 1, 2))) int complain(const char *format, ...);
 
+/* The last message, "" before the first. */
+const char *complain_last(void);
+
 #endif

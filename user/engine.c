@@ -33,10 +33,8 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->target_tgid = target->pid;
 	skel->rodata->threshold = options->threshold;
 	skel->rodata->max_pipeline = options->max_pipeline;
-	skel->rodata->probe_address[IO_READ] = target->probe_address[SITE_READ];
-	skel->rodata->probe_address[IO_WRITE] = target->probe_address[SITE_WRITE];
-	skel->rodata->probe_address[IO_WRITEV] = target->probe_address[SITE_WRITEV];
-	skel->rodata->fd_offset = target->sites.fd_offset;
+	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
+	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.free_connections, options->max_clients);
@@ -121,4 +119,17 @@ void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
 			hits->other_threads += stats.hits;
 		hits->unattributed_bytes += stats.unattributed_bytes;
 	}
+}
+
+int engine_sweep(struct engine *engine, bool server_exited)
+{
+	struct sweep sweep = {
+		.max_clients = bpf_map__max_entries(engine->skel->maps.connections),
+		.server_exited = server_exited,
+	};
+	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &sweep, .ctx_size_in = sizeof(sweep));
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(engine->skel->progs.sweep_connections), &run))
+		return complain("looking at all connections at the end: %s", strerror(errno));
+	return 0;
 }

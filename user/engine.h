@@ -9,6 +9,7 @@
 
 #include <linux/types.h>
 
+#include "layout.h"
 #include "shared.h"
 
 struct replylog_bpf;
@@ -43,5 +44,11 @@ struct engine_hits {
 };
 
 void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
+
+/*
+ * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server ended) or
+ * is counted as unfinished. 0, or -1 with the reason on stderr.
+ */
+int engine_sweep(struct engine *engine, bool server_exited);
 
 #endif

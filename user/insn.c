@@ -492,6 +492,26 @@ int insn_decode(const uint8_t *code, size_t len, struct insn *out)
 	return 0;
 }
 
+bool insn_branch32(const uint8_t *p, uint64_t len, uint64_t vaddr, uint64_t *target, bool *indirect)
+{
+	struct cursor c = { .code = p, .len = len, .pos = 2 };
+	int32_t rel;
+
+	if (len < 5)
+		return false;
+	*indirect = false;
+	if (p[0] == 0xe8 || p[0] == 0xe9)
+		c.pos = 1;
+	else if (p[0] == 0xff && (p[1] == 0x15 || p[1] == 0x25))
+		*indirect = true;
+	else if (p[0] != 0x0f || (p[1] & 0xf0) != 0x80)
+		return false;
+	if (!take_signed(&c, 4, &rel))
+		return false;
+	*target = vaddr + c.pos + (uint64_t)(int64_t)rel;
+	return true;
+}
+
 bool insn_is_endbr64(const uint8_t *code, size_t len)
 {
 	static const uint8_t endbr64[] = { 0xf3, 0x0f, 0x1e, 0xfa };

@@ -54,6 +54,13 @@ struct insn_probe {
  */
 int insn_decode(const uint8_t *code, size_t len, struct insn *out);
 
+/*
+ * Do the bytes at p, len of them, begin a call, jmp or jcc rel32, or (-fno-plt) a call
+ * or jmp *[rip + disp]? Then *target is where to, or the GOT word (*indirect). vaddr:
+ * of p. For looking at every byte of a section without decoding what lies between.
+ */
+bool insn_branch32(const uint8_t *p, uint64_t len, uint64_t vaddr, uint64_t *target, bool *indirect);
+
 /* True when code[0..len) begins with endbr64. */
 bool insn_is_endbr64(const uint8_t *code, size_t len);
 

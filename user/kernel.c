@@ -131,6 +131,37 @@ int kernel_check(enum attach_choice *how)
 	return check_features();
 }
 
+static bool has_helper(int helper)
+{
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 1;
+}
+
+void kernel_features(struct kernel_feature features[KERNEL_FEATURES])
+{
+	const struct kernel_feature asked[KERNEL_FEATURES] = {
+		{ "btf", "CONFIG_DEBUG_INFO_BTF", !access("/sys/kernel/btf/vmlinux", R_OK), true },
+		{ "bpf_probe_read_kernel", "5.5", has_helper(BPF_FUNC_probe_read_kernel), true },
+		{ "bpf_ringbuf_output", "5.8", has_helper(BPF_FUNC_ringbuf_output), true },
+		{ "bpf_loop", "5.17", has_helper(BPF_FUNC_loop), true },
+		{ "uprobe_multi", "6.6", has_attach(ATTACH_MULTI), false },
+		{ "uprobe_session", "6.13", has_attach(ATTACH_SESSION), false },
+	};
+
+	memcpy(features, asked, sizeof(asked));
+}
+
+void kernel_capabilities(struct kernel_capability capabilities[KERNEL_CAPABILITIES])
+{
+	const struct kernel_capability asked[KERNEL_CAPABILITIES] = {
+		{ "CAP_BPF", "loading programs", has_capability(CAP_BPF) },
+		{ "CAP_PERFMON", "probing", has_capability(CAP_PERFMON) },
+		{ "CAP_SYS_PTRACE", "other users' servers", has_capability(CAP_SYS_PTRACE) },
+		{ "CAP_SYS_ADMIN", "perf uprobes", has_capability(CAP_SYS_ADMIN) },
+	};
+
+	memcpy(capabilities, asked, sizeof(asked));
+}
+
 bool kernel_uretprobe_kills_seccomp(const char *release)
 {
 	unsigned int major, minor, patch = 0;

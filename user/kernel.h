@@ -20,6 +20,29 @@ const char *attach_name(enum attach_choice how);
  */
 int kernel_check(enum attach_choice *how);
 
+/* What was asked, in the order in which it is needed. */
+struct kernel_feature {
+	const char *name;
+	const char *since; /* Linux release that brought it, for people */
+	bool present;
+	bool needed;       /* without it nothing goes; the others are chosen from */
+};
+
+#define KERNEL_FEATURES 6
+
+void kernel_features(struct kernel_feature features[KERNEL_FEATURES]);
+
+struct kernel_capability {
+	const char *name;
+	const char *use;
+	bool present;
+};
+
+#define KERNEL_CAPABILITIES 4
+
+/* What this process may do. CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON. */
+void kernel_capabilities(struct kernel_capability capabilities[KERNEL_CAPABILITIES]);
+
 /*
  * True for the releases on which a return probe kills a process that runs under a seccomp filter: the uretprobe
  * system call (Linux 6.11, ff474a78cef5) was not exempt from filters until cf6cb56ef244.

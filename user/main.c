@@ -1,60 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "check.h"
 #include "complain.h"
 #include "engine.h"
-#include "kernel.h"
+#include "find.h"
+#include "observe.h"
 #include "options.h"
-#include "probes.h"
-#include "run.h"
 #include "signals.h"
-#include "stream.h"
-#include "target.h"
+#include "supervise.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
-
-static int check_return_probes(const struct target *target)
-{
-	struct utsname kernel;
-
-	uname(&kernel);
-	if (!target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
-		return 0;
-	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
-			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
-			target->pid, kernel.release);
-}
-
-static int announce(struct stream *stream, const struct options *options, const struct target *target,
-		    enum attach_choice how)
-{
-	char text[PROBES_MAX][PROBE_TEXT];
-	const char *probes[PROBES_MAX];
-	struct stream_start start = {
-		.version = REPLYLOG_VERSION,
-		.server_pid = target->pid,
-		.server_exe = target->exe,
-		.server_build_id = target->build_id[0] ? target->build_id : NULL,
-		.server_version = target->version,
-		.threshold = options->threshold,
-		.probes = probes,
-		.n_probes = probes_describe(how, &target->sites, text),
-	};
-	size_t i;
-
-	for (i = 0; i < start.n_probes; i++)
-		probes[i] = text[i];
-	return stream_start(stream, &start);
-}
-
-static int stream_failed(int err)
-{
-	if (err == -EBADMSG)
-		return complain("a record of the BPF programs is not understood: this is a bug, please report it");
-	return complain("stdout: %s", strerror(-err));
-}
 
 /* What we open must not land on stdout or stderr when the caller has closed them. */
 static int check_standard_fds(void)
@@ -68,67 +25,30 @@ static int check_standard_fds(void)
 	return 0;
 }
 
-/* Attached from first to last line of this function. */
-static int log_replies(struct engine *engine, const struct options *options, const struct target *target,
-		       struct stream *stream)
+/* One server needs no process but this one. With --all --follow there may always be more. */
+static bool is_single(const struct options *options, const struct servers *servers)
 {
-	struct probe_links links = {};
-	struct run run;
-	enum stop_reason reason = STOP_REASONS; /* none yet */
-	int err = -1;
-
-	if (run_init(&run, engine, target, stream))
-		goto cleanup;
-	if (probes_attach(&links, engine, target))
-		goto cleanup;
-	err = announce(stream, options, target, engine->how);
-	if (!err) {
-		engine_ready(engine);
-		reason = run_until_stopped(&run);
-		err = run.error;
-	}
-	probes_detach(&links);
-	if (reason != STOP_REASONS && run_finish(&run, reason) && !err)
-		err = run.error;
-	if (err)
-		stream_failed(err);
-cleanup:
-	run_close(&run);
-	return err;
+	return servers->n == 1 && !(options->follow && options->selectors[0].kind == SELECT_ALL);
 }
 
 int main(int argc, char **argv)
 {
+	static struct servers servers;
 	struct options options;
-	struct target target;
-	struct engine engine = {};
-	struct stream stream;
-	struct sink sink;
-	enum attach_choice how;
 	enum options_result parsed;
-	int ret = 1;
+	int err;
 
 	parsed = options_parse(argc, argv, &options);
 	if (parsed != OPTIONS_RUN)
 		return parsed;
-	how = options.attach;
 	engine_catch_warnings();
-	if (check_standard_fds() || signals_catch())
-		return ret;
-	if (target_open(&target, options.pid) || kernel_check(&how) || check_return_probes(&target))
-		goto cleanup;
-	if (engine_load(&engine, &options, &target, how))
-		goto cleanup;
-	sink_init(&sink, STDOUT_FILENO);
-	if (stream_init(&stream, &sink)) {
-		complain("no random bytes or no clock: %s", strerror(errno));
-		goto cleanup;
-	}
-	if (log_replies(&engine, &options, &target, &stream))
-		goto cleanup;
-	ret = 0;
-cleanup:
-	engine_unload(&engine);
-	target_close(&target);
-	return ret;
+	if (check_standard_fds() || (!options.check && signals_catch()) || find_selected(&options, &servers))
+		return 1;
+	if (options.check)
+		err = check(&options, &servers);
+	else if (is_single(&options, &servers))
+		err = observe(&options, &servers.server[0]);
+	else
+		err = supervise(&options, &servers);
+	return err ? 1 : 0;
 }

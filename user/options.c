@@ -15,7 +15,8 @@
 #define KB (UINT64_C(1) << 10)
 #define GB (UINT64_C(1) << 30)
 
-enum value { VALUE_NONE, VALUE_NUMBER, VALUE_SIZE, VALUE_ATTACH };
+/* What follows an option, or what one without a value does. */
+enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_ATTACH, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
 
 struct option_row {
 	const char *name;
@@ -23,7 +24,7 @@ struct option_row {
 	const char *argument;
 	const char *initial; /* the default, as on the command line; NULL: must be given (or is a flag) */
 	enum value value;
-	size_t offset, width; /* of its field in struct options */
+	size_t offset, width; /* of its field in struct options; a selector's offset is its kind */
 	uint64_t min, max;
 	const char *help;
 };
@@ -35,8 +36,20 @@ struct option_row {
  * buffer's size is a power of two of whole pages and must hold several records of up to 8 KiB.
  */
 static const struct option_row rows[] = {
-	{ "pid", 'p', "PID", NULL, VALUE_NUMBER, FIELD(pid), 1, 4194304,
-	  "the Valkey or Redis server to observe (required)" },
+	{ "pid", 'p', "PID", NULL, VALUE_SELECTOR, SELECT_PID, 0, 1, 4194304,
+	  "observe this Valkey or Redis server; may be repeated" },
+	{ "port", 0, "N", NULL, VALUE_SELECTOR, SELECT_PORT, 0, 1, 65535,
+	  "the server that listens on this TCP port; may be repeated" },
+	{ "unixsocket", 0, "PATH", NULL, VALUE_SELECTOR, SELECT_UNIXSOCKET, 0, 0, 0,
+	  "the server that listens on this Unix socket; may be repeated" },
+	{ "all", 0, NULL, NULL, VALUE_SELECTOR, SELECT_ALL, 0, 0, 0,
+	  "every server that listens, in containers, too" },
+	{ "follow", 'f', NULL, NULL, VALUE_FLAG, FIELD(follow), 0, 0,
+	  "when a server has ended, wait for the one that takes its place" },
+	{ "check", 0, NULL, NULL, VALUE_FLAG, FIELD(check), 0, 0,
+	  "attach nothing, tell what would be done; exit 0 if it would work" },
+	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0,
+	  "with --check: one JSON object for each server" },
 	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(threshold), 0, UINT64_MAX,
 	  "log replies of at least this size; 0 logs every reply" },
 	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
@@ -50,8 +63,8 @@ static const struct option_row rows[] = {
 	  "buffer for records that wait to be written" },
 	{ "attach", 0, "HOW", "auto", VALUE_ATTACH, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
 	  "session, multi or perf; auto: the first that the kernel has" },
-	{ "help", 'h', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show this help" },
-	{ "version", 'V', NULL, NULL, VALUE_NONE, 0, 0, 0, 0, "show the version" },
+	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },
+	{ "version", 'V', NULL, NULL, VALUE_VERSION, 0, 0, 0, 0, "show the version" },
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -96,7 +109,6 @@ static void store(struct options *o, const struct option_row *row, uint64_t valu
 	uint32_t narrow = (uint32_t)value;
 	char *field = (char *)o + row->offset;
 
-	_Static_assert(sizeof(pid_t) == sizeof(uint32_t), "pid_t is stored as 32 bits");
 	if (row->width == sizeof(narrow))
 		memcpy(field, &narrow, sizeof(narrow));
 	else
@@ -136,13 +148,13 @@ static int value_parse(enum value kind, const char *word, uint64_t *value)
 	}
 }
 
-static enum options_result set(struct options *o, const struct option_row *row, const char *word)
+/* A row's value out of a word, checked. */
+static enum options_result read_value(const struct option_row *row, const char *word, uint64_t *value)
 {
-	uint64_t value;
 	char buf[64];
 	int err;
 
-	err = value_parse(row->value, word, &value);
+	err = value_parse(row->value, word, value);
 	if (err == -EINVAL && row->value == VALUE_ATTACH)
 		return bad("--%s: '%s' is no way to attach: use auto, session, multi or perf", row->name,
 			   shown(word, buf));
@@ -152,9 +164,40 @@ static enum options_result set(struct options *o, const struct option_row *row, 
 	if (err == -EINVAL)
 		return bad("--%s: '%s' is not a number: use %" PRIu64 " to %" PRIu64, row->name,
 			   shown(word, buf), row->min, row->max);
-	if (err || value < row->min || value > row->max)
+	if (err || *value < row->min || *value > row->max)
 		return out_of_range(row, word);
-	store(o, row, value);
+	return OPTIONS_RUN;
+}
+
+static enum options_result set(struct options *o, const struct option_row *row, const char *word)
+{
+	enum options_result result;
+	uint64_t value;
+
+	result = read_value(row, word, &value);
+	if (result == OPTIONS_RUN)
+		store(o, row, value);
+	return result;
+}
+
+static enum options_result select_server(struct options *o, const struct option_row *row, const char *word)
+{
+	struct selector selector = { .kind = (enum selector_kind)row->offset, .path = word };
+	enum options_result result;
+	uint64_t value = 0;
+
+	if (row->max) {
+		result = read_value(row, word, &value);
+		if (result != OPTIONS_RUN)
+			return result;
+	}
+	if (selector.kind == SELECT_UNIXSOCKET && !*word)
+		return bad("--unixsocket: '' is no path: use that of the socket");
+	if (o->n_selectors == SELECTORS_MAX)
+		return bad("--%s: more than %d servers: use --all", row->name, SELECTORS_MAX);
+	selector.pid = selector.kind == SELECT_PID ? (pid_t)value : 0;
+	selector.port = selector.kind == SELECT_PORT ? (uint16_t)value : 0;
+	o->selectors[o->n_selectors++] = selector;
 	return OPTIONS_RUN;
 }
 
@@ -169,8 +212,9 @@ static enum options_result help(void)
 {
 	char left[64];
 
-	printf("usage: replylog -p PID [OPTION ...]\n"
-	       "Log the large replies of a running Valkey or Redis server as JSON lines on stdout.\n\n");
+	printf("usage: replylog {-p PID | --port N | --unixsocket PATH}... [OPTION ...]\n"
+	       "       replylog --all [OPTION ...]\n"
+	       "Log the large replies of running Valkey or Redis servers as JSON lines on stdout.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", rows[i].letter ? '-' : ' ',
 			 rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ", " : "  ", rows[i].name,
@@ -234,13 +278,19 @@ static enum options_result refused(int code, const char *word)
 
 static enum options_result apply(struct options *o, const struct option_row *row)
 {
-	if (row->letter == 'h')
+	switch (row->value) {
+	case VALUE_HELP:
 		return help();
-	if (row->letter == 'V')
+	case VALUE_VERSION:
 		return version();
-	if (row->letter == 'p' && o->pid)
-		return bad("--pid: given twice: one replylog observes one server");
-	return set(o, row, optarg);
+	case VALUE_SELECTOR:
+		return select_server(o, row, optarg);
+	case VALUE_FLAG:
+		memcpy((char *)o + row->offset, &(bool){ true }, sizeof(bool));
+		return OPTIONS_RUN;
+	default:
+		return set(o, row, optarg);
+	}
 }
 
 static void set_defaults(struct options *o)
@@ -251,6 +301,14 @@ static void set_defaults(struct options *o)
 			set(o, &rows[i], rows[i].initial);
 }
 
+static bool selects_all(const struct options *o)
+{
+	for (uint32_t i = 0; i < o->n_selectors; i++)
+		if (o->selectors[i].kind == SELECT_ALL)
+			return true;
+	return false;
+}
+
 static enum options_result finish(struct options *o, int argc, char **argv)
 {
 	char buf[64];
@@ -259,8 +317,15 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 	if (optind < argc)
 		return bad("'%s': replylog takes options only: see replylog --help",
 			   shown(argv[optind], buf));
-	if (!o->pid)
-		return bad("--pid: not given: name the server, as in replylog -p $(pidof valkey-server)");
+	if (!o->n_selectors)
+		return bad("--pid: not given: name the server, as in replylog -p $(pidof valkey-server), "
+			   "with --port or --unixsocket, or use --all");
+	if (o->n_selectors > 1 && selects_all(o))
+		return bad("--all: takes every server: leave out --pid, --port and --unixsocket");
+	if (o->json && !o->check)
+		return bad("--json: goes with --check: without it the output is always JSON");
+	if (o->follow && o->check)
+		return bad("--follow: --check looks once: leave out one of them");
 	o->argv_memory = (o->argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
 	for (size = 1; size < o->ring_size;)
 		size *= 2;

@@ -3,6 +3,7 @@
 #define REPLYLOG_OPTIONS_H
 
 #include <linux/types.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -13,8 +14,22 @@
 /* How uprobes are attached; auto takes the first of the others that the kernel has. */
 enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 
-struct options {
+/* How the command line names a server, or servers. */
+enum selector_kind { SELECT_PID, SELECT_PORT, SELECT_UNIXSOCKET, SELECT_ALL };
+
+struct selector {
+	enum selector_kind kind;
 	pid_t pid;
+	uint16_t port;    /* of TCP, that the server itself listens on */
+	const char *path; /* of a Unix socket; from argv */
+};
+
+#define SELECTORS_MAX 64
+
+struct options {
+	struct selector selectors[SELECTORS_MAX];
+	uint32_t n_selectors;  /* at least 1 */
+	bool follow, check, json;
 	uint64_t threshold;    /* bytes; 0 logs every reply */
 	uint32_t max_clients;
 	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */

@@ -12,11 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
+_Static_assert(CONN_TYPES <= UPROBE_PLACES_MAX, "a link has room for the places of each connection type");
+
 static const struct probe session_probes[] = {
 	{ "conn_read_session", SITE_READ, false, ATTACH_TYPE_SESSION },
 	{ "conn_write_session", SITE_WRITE, false, ATTACH_TYPE_SESSION },
 	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_TYPE_SESSION },
 	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
+	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI },
 	{},
 };
 
@@ -29,6 +32,7 @@ static const struct probe pair_probes[] = {
 	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_TYPE_MULTI },
 	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_TYPE_MULTI },
 	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
+	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI },
 	{},
 };
 
@@ -37,17 +41,37 @@ const struct probe *probes_of(enum attach_choice how)
 	return how == ATTACH_SESSION ? session_probes : pair_probes;
 }
 
+/* The places of a probe in one file of the server's. Their cookies are their addresses in the server's memory. */
+static void places_in(const struct target *target, enum target_file_kind file, enum site_kind kind,
+		      struct uprobe_places *places)
+{
+	places->count = 0;
+	for (int type = 0; type < CONN_TYPES; type++) {
+		const struct target_layer *layer = &target->layer[type];
+
+		if (layer->file != file || !layer->sites.site[kind].present)
+			continue;
+		places->offset[places->count] = layer->sites.site[kind].probe_offset;
+		places->cookie[places->count++] = layer->probe_address[kind];
+	}
+}
+
 static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			struct bpf_program *program, const struct target *target, uint64_t offset)
+			struct bpf_program *program, const struct target *target, enum target_file_kind file)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
 	pid_t filter = how == ATTACH_SESSION ? target->pid : 0;
-	int fd = uprobe_link_create(bpf_program__fd(program), probe->attach_type, target->path, offset,
-				    probe->at_return, filter);
+	struct uprobe_places places;
+	int fd;
 
+	places_in(target, file, probe->site, &places);
+	if (!places.count)
+		return 0;
+	fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, target->file[file].path, &places,
+				probe->at_return, filter);
 	if (fd < 0)
 		return fd;
 	links->fd[links->fds++] = fd;
@@ -55,34 +79,38 @@ static int attach_multi(struct probe_links *links, enum attach_choice how, const
 }
 
 static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program,
-		       const struct target *target, uint64_t offset)
+		       const struct target *target, enum target_file_kind file)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = probe->at_return);
-	struct bpf_link *link = bpf_program__attach_uprobe_opts(program, target_idle_thread(target), target->path,
-								offset, &opts);
+	pid_t thread = target_idle_thread(target);
+	struct uprobe_places places;
+	struct bpf_link *link;
 
-	if (!link)
-		return -errno;
-	links->perf[links->perfs++] = link;
+	places_in(target, file, probe->site, &places);
+	for (__u32 i = 0; i < places.count; i++) {
+		link = bpf_program__attach_uprobe_opts(program, thread, target->file[file].path, places.offset[i], &opts);
+		if (!link)
+			return -errno;
+		links->perf[links->perfs++] = link;
+	}
 	return 0;
 }
 
 static int attach_one(struct probe_links *links, struct engine *engine, const struct probe *probe,
-		      const struct target *target)
+		      const struct target *target, enum target_file_kind file)
 {
 	struct bpf_program *program = bpf_object__find_program_by_name(engine->skel->obj, probe->program);
-	uint64_t offset = target->sites.site[probe->site].probe_offset;
 	int err;
 
 	if (engine->how == ATTACH_PERF)
-		err = attach_perf(links, probe, program, target, offset);
+		err = attach_perf(links, probe, program, target, file);
 	else
-		err = attach_multi(links, engine->how, probe, program, target, offset);
+		err = attach_multi(links, engine->how, probe, program, target, file);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
-		return complain("attaching %s at 0x%" PRIx64 " of %s: %s%s", probe->program, offset, target->exe,
-				strerror(-err), err == -EPERM || err == -EACCES ? ": run as root" : "");
+		return complain("attaching %s to %s: %s%s", probe->program, target->file[file].name, strerror(-err),
+				err == -EPERM || err == -EACCES ? ": run as root" : "");
 	return 0;
 }
 
@@ -92,11 +120,11 @@ int probes_attach(struct probe_links *links, struct engine *engine, const struct
 
 	memset(links, 0, sizeof(*links));
 	for (probe = probes_of(engine->how); probe->program; probe++) {
-		if (!target->sites.site[probe->site].present)
-			continue;
-		if (attach_one(links, engine, probe, target)) {
-			probes_detach(links);
-			return -1;
+		for (int file = 0; file < TARGET_FILES; file++) {
+			if (attach_one(links, engine, probe, target, file)) {
+				probes_detach(links);
+				return -1;
+			}
 		}
 	}
 	return 0;
@@ -110,17 +138,28 @@ void probes_detach(struct probe_links *links)
 		bpf_link__destroy(links->perf[--links->perfs]);
 }
 
-size_t probes_describe(enum attach_choice how, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT])
+static size_t describe_layer(enum attach_choice how, const struct target *target, enum conn_type type,
+			     char (*text)[PROBE_TEXT])
 {
 	const struct probe *probe;
 	size_t n = 0;
 
 	for (probe = probes_of(how); probe->program; probe++) {
-		const struct site *site = &sites->site[probe->site];
+		const struct site *site = &target->layer[type].sites.site[probe->site];
 
 		if (site->present)
-			snprintf(text[n++], PROBE_TEXT, "%s 0x%" PRIx64 " %s %s", probe->program, site->probe_offset,
-				 attach_name(how), site->emulated ? "emulated" : "single-stepped");
+			snprintf(text[n++], PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program,
+				 site_name(type, probe->site), site->probe_offset, attach_name(how),
+				 site->emulated ? "emulated" : "single-stepped");
 	}
+	return n;
+}
+
+size_t probes_describe(enum attach_choice how, const struct target *target, char text[PROBES_MAX][PROBE_TEXT])
+{
+	size_t n = 0;
+
+	for (int type = 0; type < CONN_TYPES; type++)
+		n += describe_layer(how, target, type, text + n);
 	return n;
 }

@@ -20,7 +20,8 @@ struct probe {
 /* The probes of the connection tap for this way of attaching, ended by one without a program. */
 const struct probe *probes_of(enum attach_choice how);
 
-#define PROBES_MAX 8
+/* The functions of two connection types, entry and return each. */
+#define PROBES_MAX 16
 
 /* Links of one attach. All or none. */
 struct probe_links {
@@ -38,9 +39,9 @@ void probes_detach(struct probe_links *links);
 #define PROBE_TEXT 96
 
 /*
- * What probes_attach() did, for the start record: "conn_read 0x1b96c4 uprobe_session emulated", one text a probe.
- * Returns how many.
+ * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
+ * one text a probe. Returns how many.
  */
-size_t probes_describe(enum attach_choice how, const struct conn_sites *sites, char text[PROBES_MAX][PROBE_TEXT]);
+size_t probes_describe(enum attach_choice how, const struct target *target, char text[PROBES_MAX][PROBE_TEXT]);
 
 #endif

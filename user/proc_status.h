@@ -2,9 +2,22 @@
 #ifndef REPLYLOG_PROC_STATUS_H
 #define REPLYLOG_PROC_STATUS_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* The decimal number of a line "<key>:\t<number>" in /proc/<pid>/status. 0 or -errno (-ENODATA: no such line). */
 int proc_status_number(pid_t pid, const char *key, long *number);
+
+/* What /proc/<pid>/stat tells, of a process as it stands now. */
+struct proc_stat {
+	pid_t parent;
+	bool forked;      /* since its birth by fork it has not called execve */
+	long threads;
+	uint64_t started; /* clock ticks after boot */
+};
+
+/* 0 or -errno (-ENODATA: not of that form). */
+int proc_stat(pid_t pid, struct proc_stat *stat);
 
 #endif

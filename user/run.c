@@ -40,6 +40,13 @@ static int on_doorbell(void *ctx, void *data, size_t size)
 	return 0;
 }
 
+static int take_record(struct run *run, const struct reply_record *rec, size_t size)
+{
+	if (size >= sizeof(*rec) && rec->event != EVENT_REPLY)
+		return identities_learn(&run->identities, rec, size);
+	return stream_reply(run->stream, rec, size);
+}
+
 /* Under a load that never ends, neither does ring_buffer__consume(): now and then we look for signals, too. */
 static int on_record(void *ctx, void *data, size_t size)
 {
@@ -48,7 +55,7 @@ static int on_record(void *ctx, void *data, size_t size)
 
 	err = report_losses(run);
 	if (!err)
-		err = stream_reply(run->stream, data, size);
+		err = take_record(run, data, size);
 	if (err)
 		run->error = err;
 	if (!err && ++run->drained % DRAIN_MAX == 0)
@@ -62,6 +69,10 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	run->engine = engine;
 	run->target = target;
 	run->stream = stream;
+	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
+		return complain("no memory for who %u clients say they are: lower --max-clients",
+				bpf_map__max_entries(engine->skel->maps.connections));
+	stream->identities = &run->identities;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
 		return complain("the ring buffer: %s", strerror(errno));
@@ -72,6 +83,8 @@ void run_close(struct run *run)
 {
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
+	identities_free(&run->identities);
+	run->stream->identities = NULL;
 }
 
 /* What is in the ring, or the next records of it. How many, or negative errno. */
@@ -151,6 +164,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int tally;
 
+	engine_sweep(run->engine, reason == STOP_SERVER_EXITED);
 	run->error = 0; /* of stdout, it is still known to the sink */
 	while (drain(run) > 0)
 		;

@@ -15,6 +15,7 @@ struct run {
 	const struct target *target;
 	struct stream *stream;
 	struct ring_buffer *ring;
+	struct identities identities;
 	__u64 drained;               /* records taken from the ring */
 	int error;                   /* negative errno of the stream, once it has failed */
 	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */

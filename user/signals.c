@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
 #define SAME_SIGNAL_MS 200
 
 static int pipe_fds[2] = { -1, -1 };
+static volatile int64_t first; /* when it came, in ms; 0: it has not */
+static bool patient;           /* further signals do nothing */
 
 static int64_t now_ms(void)
 {
@@ -34,10 +37,9 @@ static int64_t now_ms(void)
  */
 static void on_signal(int signal)
 {
-	static volatile int64_t first;
 	int saved = errno;
 
-	if (first && now_ms() - first >= SAME_SIGNAL_MS)
+	if (first && !patient && now_ms() - first >= SAME_SIGNAL_MS)
 		_exit(EXIT_FAILURE);
 	if (!first) {
 		first = now_ms();
@@ -55,6 +57,15 @@ int signals_catch(void)
 	if (pipe2(pipe_fds, O_CLOEXEC) || sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL))
 		return complain("signals: %s", strerror(errno));
 	return 0;
+}
+
+int signals_catch_in_worker(void)
+{
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	first = 0;
+	patient = true;
+	return signals_catch();
 }
 
 int signals_fd(void)

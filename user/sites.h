@@ -12,8 +12,16 @@ enum site_kind {
 	SITE_READ,
 	SITE_WRITE,
 	SITE_WRITEV,	/* absent before Redis 7.0 */
-	SITE_CLOSE,
+	SITE_CLOSE,	/* of sockets only: the others' ends in it (connTLSClose, connUnixClose in all versions) */
+	SITE_ACCEPT,	/* absent where the table's slot holds something else */
 	SITE_KINDS
+};
+
+/* The connection types whose functions do I/O; a Unix socket's functions call the socket's. */
+enum conn_type {
+	CONN_SOCKET,
+	CONN_TLS,
+	CONN_TYPES
 };
 
 /* A function to probe. */
@@ -32,15 +40,22 @@ struct conn_sites {
 	const char *found_by;	/* "symbol" or "table"; static */
 };
 
+/* "connSocketRead", the name the server's source gives a function; NULL when it is not probed. */
+const char *site_name(enum conn_type type, enum site_kind kind);
+
 /*
- * Finds the functions that plain TCP (and Unix) sockets go through in a Valkey or
- * Redis server, read, write and close always, writev where the version has it.
- * Everything found is verified; two answers count as none.
+ * Finds the functions that connections of a type go through in a Valkey or Redis
+ * server, or for TLS in the module that it came in: read and write always, of sockets
+ * close, too, writev and accept where they are. Everything found is verified; two
+ * answers count as none. fd_offset is found with the socket's only.
  * Returns 0; -ENOENT when a function is not found, -ENOTUNIQ when the answer is
  * ambiguous, -EILSEQ when a function's code is not understood, -ENOTSUP for the
  * machine, -ENOMEM. On failure why says in one line what was looked for and where,
  * and *out is not to be used.
  */
-int sites_find_socket(struct elf_image *img, struct conn_sites *out, char *why, size_t why_size);
+int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *out, char *why, size_t why_size);
+
+/* Does this file use TLS itself, so that a failure to find its functions means something? */
+bool sites_has_tls(const struct elf_image *img);
 
 #endif

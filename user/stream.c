@@ -12,6 +12,7 @@
 
 #include "argv.h"
 #include "json.h"
+#include "push.h"
 #include "redact.h"
 
 #define NS_PER_S 1000000000
@@ -29,25 +30,30 @@
  * takes less than the rest of the line.
  */
 #define ARG_CUT_STEP 16
-#define ARG_CUT_MIN 64
+#define ARG_CUT_MIN 48
 #define OTHER_KEYS_MAX 2048
 
-_Static_assert(JSON_EXPANSION_MAX * (ARGV_MAX_ARGS * ARG_CUT_MIN + ARGV_MAX_ARG_BYTES) + 3 * ARGV_MAX_ARGS +
-	       OTHER_KEYS_MAX <= STREAM_LINE_MAX, "a reply fits in a line once its arguments are cut");
+_Static_assert(JSON_EXPANSION_MAX * (ARGV_MAX_ARGS * ARG_CUT_MIN + ARGV_MAX_ARG_BYTES +
+	       IDENTITY_WORDS * IDENTITY_WORD_MAX) + 3 * ARGV_MAX_ARGS + OTHER_KEYS_MAX <= STREAM_LINE_MAX, "a reply fits in a line once its arguments are cut");
 
-static const char *const kind_names[] = { "simple", "pipelined", "push" };
+static const char *const kind_names[] = { "simple", "pipelined", "push", "multi" };
 static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
-	"ring_full", "clients_full", "framing", "unreadable", "no_scratch",
+	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "turns", "unfinished",
+};
+static const char *const tally_names[] = {
+	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
+	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes",
 };
 static const char *const stop_names[] = { "signal", "server_exited", "error" };
 
 #define NAMES(names) (sizeof(names) / sizeof((names)[0]))
 
 _Static_assert(NAMES(loss_names) == LOSS_KINDS, "every loss has a name");
+_Static_assert(NAMES(tally_names) == TALLIES, "every tally has a name");
 _Static_assert(NAMES(stop_names) == STOP_REASONS, "every stop has a name");
-_Static_assert(KIND_PUSH == NAMES(kind_names) - 1, "every kind has a name");
+_Static_assert(KIND_MULTI == NAMES(kind_names) - 1, "every kind has a name");
 _Static_assert(ATTRIBUTION_AMBIGUOUS == NAMES(attribution_names) - 1, "every attribution has a name");
 _Static_assert(STATE_ABORTED == NAMES(state_names) - 1, "every state has a name");
 
@@ -141,6 +147,7 @@ static void line_begin(struct stream *s, struct json *j, const char *event)
 {
 	json_begin(j, s->line, sizeof(s->line) - 1);
 	put_word(j, "event", event);
+	json_u64(j, "server_pid", s->server_pid);
 }
 
 /* -ENOBUFS when the line did not fit: then nothing is written. */
@@ -166,12 +173,13 @@ static int random_hex(char out[static 33])
 	return 0;
 }
 
-int stream_init(struct stream *s, struct sink *sink)
+int stream_init(struct stream *s, struct sink *sink, uint32_t server_pid)
 {
 	int err;
 
 	memset(s, 0, sizeof(*s));
 	s->sink = sink;
+	s->server_pid = server_pid;
 	err = random_hex(s->run_id);
 	return err ? err : clock_map_refresh(&s->clock);
 }
@@ -185,8 +193,8 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	json_u64(&j, "schema", STREAM_SCHEMA);
 	put_foreign(&j, "version", start->version);
 	put_word(&j, "run_id", s->run_id);
+	put_word(&j, "follows", start->follows);
 	put_time(s, &j, "ts", (uint64_t)now_ns(CLOCK_MONOTONIC));
-	json_u64(&j, "server_pid", start->server_pid);
 	put_foreign(&j, "server_exe", start->server_exe);
 	put_foreign(&j, "server_build_id", start->server_build_id);
 	put_foreign(&j, "server_version", start->server_version);
@@ -306,12 +314,57 @@ static void put_duration(struct json *j, const char *key, uint64_t from_ns, uint
 		json_u64(j, key, (to_ns - from_ns) / NS_PER_US);
 }
 
-static void put_reply(const struct stream *s, struct json *j, const struct reply_record *rec)
+static void put_identity_word(struct json *j, const char *key, const struct identity_word *word)
 {
-	json_u64(j, rec->state == STATE_ABORTED ? "bytes_sent" : "reply_bytes", rec->reply_bytes);
+	if (word->len)
+		json_text(j, key, word->bytes, word->len);
+}
+
+/* Who is at the other end: what the kernel and the server know, and what the client said of itself. */
+static void put_client(const struct stream *s, struct json *j, const struct reply_record *rec)
+{
+	const struct identity *who = s->identities ? identities_find(s->identities, rec) : NULL;
+
 	if (rec->client_id)
 		json_u64(j, "client_id", rec->client_id);
 	put_addr(j, rec);
+	if (rec->db >= 0)
+		json_u64(j, "db", (uint64_t)rec->db);
+	if (!who)
+		return;
+	json_u64(j, "resp", who->resp);
+	put_identity_word(j, "client_name", &who->client_name);
+	put_identity_word(j, "user", &who->user);
+	put_identity_word(j, "lib_name", &who->lib_name);
+	put_identity_word(j, "lib_ver", &who->lib_ver);
+}
+
+static void put_size(struct json *j, const struct reply_record *rec)
+{
+	if (rec->state == STATE_COMPLETE) {
+		json_u64(j, "reply_bytes", rec->reply_bytes);
+		return;
+	}
+	json_u64(j, "bytes_sent", rec->reply_bytes);
+	json_u64(j, "bytes_expected", rec->bytes_expected);
+}
+
+/* A script's reply is that of the command that runs it. */
+static const char *kind_name(const struct reply_record *rec, const struct argv *a)
+{
+	static const char *const scripts[] = { "eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro" };
+
+	if (a->n && (rec->kind == KIND_SIMPLE || rec->kind == KIND_PIPELINED))
+		for (size_t i = 0; i < NAMES(scripts); i++)
+			if (argv_arg_reads(&a->arg[0], scripts[i]))
+				return "script";
+	return kind_names[rec->kind];
+}
+
+static void put_reply(const struct stream *s, struct json *j, const struct reply_record *rec, const struct argv *a)
+{
+	put_size(j, rec);
+	put_client(s, j, rec);
 	if (rec->request_ns)
 		put_time(s, j, "request_ts", rec->request_ns);
 	if (rec->request_bytes)
@@ -319,7 +372,7 @@ static void put_reply(const struct stream *s, struct json *j, const struct reply
 	put_duration(j, "first_byte_us", rec->request_ns, rec->first_byte_ns);
 	put_duration(j, "drain_us", rec->first_byte_ns, rec->last_byte_ns);
 	json_u64(j, "writes", rec->writes);
-	put_word(j, "kind", kind_names[rec->kind]);
+	put_word(j, "kind", kind_name(rec, a));
 	put_word(j, "attribution", attribution_names[rec->attribution]);
 	put_word(j, "state", state_names[rec->state]);
 }
@@ -336,32 +389,80 @@ static int write_reply(struct stream *s, const struct reply_record *rec, const s
 	if (a->n)
 		put_argv(&j, a, shape);
 	put_word(&j, "argv_lost", lost);
-	put_reply(s, &j, rec);
+	put_reply(s, &j, rec, a);
 	return line_end(s, &j);
 }
 
-static bool is_ours(const struct reply_record *rec, size_t size)
-{
-	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) &&
-	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
-	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
-	       rec->client_family <= FAMILY_UNIX;
-}
-
-int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
+static int stream_command(struct stream *s, const struct reply_record *rec)
 {
 	struct shape shape = { .arg_max = ARGV_MAX_ARG_BYTES };
 	struct argv a;
 	int err;
 
-	if (!is_ours(rec, size))
-		return -EBADMSG;
 	a.n = 0;
 	if (rec->argv_status == ARGV_KEPT && !argv_decode(&a, rec + 1, rec->argv_len, rec->argv_cut))
 		redact(&a);
 	shape.escaped = !is_text(&a, &shape);
 	while ((err = write_reply(s, rec, &a, &shape)) == -ENOBUFS && shape.arg_max > ARG_CUT_MIN)
 		shape.arg_max -= ARG_CUT_STEP;
+	return err;
+}
+
+/* Text that is cut ends where a character does, as in argv. */
+static bool word_is_text(const struct argv_arg *word, const struct shape *shape)
+{
+	return !word->bytes || utf8_valid(word->bytes, shown_len(word, shape));
+}
+
+static void put_push_word(struct json *j, const char *key, const struct argv_arg *word, const struct shape *shape)
+{
+	if (!word->bytes)
+		return;
+	if (shape->escaped)
+		json_escaped(j, key, word->bytes, shown_len(word, shape));
+	else
+		json_text(j, key, word->bytes, shown_len(word, shape));
+}
+
+static int stream_push(struct stream *s, const struct reply_record *rec)
+{
+	struct shape shape = { .arg_max = PUSH_HEAD };
+	const struct argv none = { .n = 0 };
+	struct push push;
+	struct json j;
+
+	push_decode(&push, rec + 1, rec->argv_len);
+	shape.escaped = !word_is_text(&push.kind, &shape) || !word_is_text(&push.pattern, &shape) ||
+			!word_is_text(&push.channel, &shape);
+	line_begin(s, &j, "reply");
+	json_u64(&j, "seq", s->replies + 1);
+	put_time(s, &j, "ts", rec->last_byte_ns);
+	put_push_word(&j, "push", &push.kind, &shape);
+	put_push_word(&j, "pattern", &push.pattern, &shape);
+	put_push_word(&j, "channel", &push.channel, &shape);
+	if (push.truncated)
+		json_bool(&j, "channel_truncated", true);
+	if (shape.escaped)
+		put_word(&j, "channel_encoding", "escaped");
+	put_reply(s, &j, rec, &none);
+	return line_end(s, &j);
+}
+
+static bool is_ours(const struct reply_record *rec, size_t size)
+{
+	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) && rec->event == EVENT_REPLY &&
+	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
+	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
+	       rec->client_family <= FAMILY_UNIX && (rec->kind == KIND_PUSH) == (rec->argv_status == ARGV_PUSH);
+}
+
+int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
+{
+	int err;
+
+	if (!is_ours(rec, size))
+		return -EBADMSG;
+	err = rec->kind == KIND_PUSH ? stream_push(s, rec) : stream_command(s, rec);
 	if (!err)
 		s->replies++;
 	return err;
@@ -394,8 +495,7 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	put_word(&j, "reason", stop_names[stop->reason]);
 	json_u64(&j, "hits_main", stop->hits_main);
 	json_u64(&j, "hits_io", stop->hits_io);
-	json_u64(&j, "joined", stop->tally[TALLY_JOINED]);
-	json_u64(&j, "not_clients", stop->tally[TALLY_NOT_CLIENTS]);
-	json_u64(&j, "unattributed_bytes", stop->tally[TALLY_UNATTRIBUTED_BYTES]);
+	for (int tally = 0; tally < TALLIES; tally++)
+		json_u64(&j, tally_names[tally], stop->tally[tally]);
 	return line_end(s, &j);
 }

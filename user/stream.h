@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "../bpf/record.h"
+#include "identity.h"
 #include "sink.h"
 
 #define STREAM_SCHEMA 1
@@ -31,9 +32,11 @@ int clock_map_refresh(struct clock_map *m);
 
 struct stream {
 	struct sink *sink;
+	const struct identities *identities; /* the caller's; NULL: who clients say they are is not known */
 	struct clock_map clock;
 	uint64_t replies; /* written so far; also the last seq */
 	uint64_t dropped;
+	uint32_t server_pid; /* on every line */
 	char run_id[33];
 	size_t line_len;
 	char line[STREAM_LINE_MAX]; /* the last line, its newline included; not NUL-terminated */
@@ -42,7 +45,7 @@ struct stream {
 /* Strings are NUL-terminated and the caller's; NULL where unknown. */
 struct stream_start {
 	const char *version;
-	uint32_t server_pid;
+	const char *follows; /* run_id of the run before, of the same server before its restart */
 	const char *server_exe;
 	const char *server_build_id;
 	const char *server_version;
@@ -66,10 +69,10 @@ struct stream_stop {
 };
 
 /*
- * Prepare s: a run id of its own, the clock map, lines to sink, which stays the caller's and must outlive s.
- * 0, or -errno when the kernel gives no random bytes or no time.
+ * Prepare s for one run on one server: a run id of its own, the clock map, lines to sink, which stays the caller's
+ * and must outlive s. 0, or -errno when the kernel gives no random bytes or no time.
  */
-int stream_init(struct stream *s, struct sink *sink);
+int stream_init(struct stream *s, struct sink *sink, uint32_t server_pid);
 
 /*
  * Each of these writes one line. 0; the negative errno of the sink, after which the stream is over; or

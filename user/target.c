@@ -3,6 +3,7 @@
 
 #include "complain.h"
 #include "identify.h"
+#include "module.h"
 #include "proc_status.h"
 
 #include <dirent.h>
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,22 +63,30 @@ static int open_process(struct target *target)
 	return 0;
 }
 
+static void hold_file(struct target_file *file, int fd, const char *name)
+{
+	file->fd = fd;
+	snprintf(file->path, sizeof(file->path), "/proc/self/fd/%d", fd);
+	snprintf(file->name, sizeof(file->name), "%s", name);
+}
+
 static int open_executable(struct target *target)
 {
-	char link[32];
+	char link[32], name[PATH_MAX];
 	ssize_t len;
+	int fd;
 
 	snprintf(link, sizeof(link), "/proc/%d/exe", target->pid);
-	len = readlink(link, target->exe, sizeof(target->exe) - 1);
+	len = readlink(link, name, sizeof(name) - 1);
 	if (len < 0 && errno == ENOENT)
 		return complain("-p %d: a kernel thread or a zombie, not a server", target->pid);
-	target->exe_fd = len < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
-	if (target->exe_fd < 0)
+	fd = len < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
 		return complain("%s: %s%s", link, strerror(errno),
 				errno == EACCES || errno == EPERM ?
 				": CAP_SYS_PTRACE is needed for a process of another user: run as root" : "");
-	target->exe[len] = '\0';
-	snprintf(target->path, sizeof(target->path), "/proc/self/fd/%d", target->exe_fd);
+	name[len] = '\0';
+	hold_file(&target->file[FILE_EXECUTABLE], fd, name);
 	return 0;
 }
 
@@ -104,48 +114,95 @@ static int load_bias(const struct target *target, const struct elf_image *image,
 	return 0;
 }
 
-static int locate_probes(struct target *target, const struct elf_image *image)
+static int locate_probes(struct target_layer *layer, const struct target_file *file, const struct elf_image *image,
+			 uint64_t bias)
 {
-	uint64_t bias = 0, vaddr;
+	uint64_t vaddr;
 	int kind;
 
-	if (load_bias(target, image, &bias))
-		return -1;
 	for (kind = 0; kind < SITE_KINDS; kind++) {
-		const struct site *site = &target->sites.site[kind];
+		const struct site *site = &layer->sites.site[kind];
 
 		if (!site->present)
 			continue;
 		if (elf_image_vaddr(image, site->probe_offset, &vaddr))
-			return complain("%s: offset 0x%" PRIx64 " is not loaded", target->exe, site->probe_offset);
-		target->probe_address[kind] = bias + vaddr;
+			return complain("%s: offset 0x%" PRIx64 " is not loaded", file->name, site->probe_offset);
+		layer->probe_address[kind] = bias + vaddr;
 	}
 	return 0;
 }
 
-/* Reads the file only: what it is, and where its connection layer does I/O. */
+/* Without them the server's other connections are still followed: said, and gone on. */
+static int no_tls(struct target *target, const char *why)
+{
+	memset(&target->layer[CONN_TLS], 0, sizeof(target->layer[CONN_TLS]));
+	complain("-p %d: TLS connections, if there are any, will not be seen: %s", target->pid, why);
+	return 0;
+}
+
+static int find_built_in_tls(struct target *target, struct elf_image *image, uint64_t bias)
+{
+	struct target_layer *tls = &target->layer[CONN_TLS];
+	char why[512];
+
+	if (sites_find(image, CONN_TLS, &tls->sites, why, sizeof(why)))
+		return no_tls(target, why);
+	return locate_probes(tls, &target->file[FILE_EXECUTABLE], image, bias);
+}
+
+/* A module is loaded when the server starts and never later (valkey 9.1.2 src/tls.c, ValkeyModule_OnLoad). */
+static int find_tls_module(struct target *target)
+{
+	struct target_layer *tls = &target->layer[CONN_TLS];
+	struct target_file *file = &target->file[FILE_TLS_MODULE];
+	struct elf_image *image;
+	struct module module;
+	char why[PATH_MAX + 256];
+	int ret;
+
+	ret = module_find_tls(target->pid, &module, &image, why, sizeof(why));
+	if (ret <= 0)
+		return ret ? no_tls(target, why) : 0;
+	hold_file(file, module.fd, module.name);
+	tls->file = FILE_TLS_MODULE;
+	ret = 0;
+	if (sites_find(image, CONN_TLS, &tls->sites, why, sizeof(why)))
+		ret = no_tls(target, why);
+	for (int kind = 0; kind < SITE_KINDS; kind++)
+		if (tls->sites.site[kind].present)
+			tls->probe_address[kind] = module_address(&module, tls->sites.site[kind].probe_offset);
+	elf_image_close(image);
+	return ret;
+}
+
+/* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
+	struct target_layer *socket = &target->layer[CONN_SOCKET];
+	const struct target_file *exe = &target->file[FILE_EXECUTABLE];
 	struct elf_image *image = NULL;
+	uint64_t bias = 0;
 	char why[512];
 	int ret = -1;
 
-	if (elf_image_open(target->path, &image, why, sizeof(why))) {
-		complain("-p %d: %s: %s", target->pid, target->exe, why);
+	if (elf_image_open(exe->path, &image, why, sizeof(why))) {
+		complain("-p %d: %s: %s", target->pid, exe->name, why);
 		goto cleanup;
 	}
 	if (identify_server(image, target->version, sizeof(target->version))) {
-		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, target->exe);
+		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe->name);
 		goto cleanup;
 	}
-	if (sites_find_socket(image, &target->sites, why, sizeof(why))) {
-		complain("-p %d: %s (%s): nowhere to probe: %s", target->pid, target->exe, target->version, why);
+	if (sites_find(image, CONN_SOCKET, &socket->sites, why, sizeof(why))) {
+		complain("-p %d: %s (%s): nowhere to probe: %s", target->pid, exe->name, target->version, why);
 		goto cleanup;
 	}
-	if (locate_probes(target, image))
+	if (load_bias(target, image, &bias) || locate_probes(socket, exe, image, bias))
 		goto cleanup;
 	elf_image_build_id(image, target->build_id);
-	ret = 0;
+	layout_find(image, exe->fd, target->pid, target->version, &target->layout, target->no_layout,
+		    sizeof(target->no_layout));
+	ret = sites_has_tls(image) ? find_built_in_tls(target, image, bias) : find_tls_module(target);
 cleanup:
 	elf_image_close(image);
 	return ret;
@@ -158,7 +215,8 @@ int target_open(struct target *target, pid_t pid)
 	memset(target, 0, sizeof(*target));
 	target->pid = pid;
 	target->pidfd = -1;
-	target->exe_fd = -1;
+	for (int file = 0; file < TARGET_FILES; file++)
+		target->file[file].fd = -1;
 	if (check_pid_namespace() || open_process(target) || open_executable(target) || read_executable(target))
 		return -1;
 	/* Absent on kernels without seccomp. SECCOMP_MODE_FILTER is 2 (include/uapi/linux/seccomp.h). */
@@ -171,9 +229,12 @@ void target_close(struct target *target)
 {
 	if (target->pidfd >= 0)
 		close(target->pidfd);
-	if (target->exe_fd >= 0)
-		close(target->exe_fd);
-	target->pidfd = target->exe_fd = -1;
+	target->pidfd = -1;
+	for (int file = 0; file < TARGET_FILES; file++) {
+		if (target->file[file].fd >= 0)
+			close(target->file[file].fd);
+		target->file[file].fd = -1;
+	}
 }
 
 static bool thread_is_idle(pid_t pid, const char *tid)

@@ -3,28 +3,47 @@
 #define REPLYLOG_TARGET_H
 
 #include "elf_image.h"
+#include "layouts.h"
 #include "sites.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define TARGET_PATH 1024
-
 /*
- * The server process. Its executable is held open and named by path, so that it is the process's own file even in
- * another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
+ * A file of the server's with functions to probe. Held open and named by path, so that it is the process's own file even
+ * in another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
  */
+struct target_file {
+	int fd;                 /* -1: not there */
+	char path[32];          /* "/proc/self/fd/<fd>": what probes are attached to */
+	char name[PATH_MAX];  /* for people: where the file is, as the server's own mount namespace names it */
+};
+
+enum target_file_kind {
+	FILE_EXECUTABLE,
+	FILE_TLS_MODULE, /* valkey-tls.so, redis-tls.so: where TLS is not built in */
+	TARGET_FILES
+};
+
+/* The functions of one connection type: where they are in their file, and in the process. */
+struct target_layer {
+	struct conn_sites sites;
+	enum target_file_kind file;
+	uint64_t probe_address[SITE_KINDS]; /* 0 for sites that are not there */
+};
+
+/* The server process. */
 struct target {
 	pid_t pid;
 	int pidfd;                       /* becomes readable when the server is gone */
-	int exe_fd;
-	char path[32];                   /* "/proc/self/fd/<exe_fd>": what probes are attached to */
-	char exe[TARGET_PATH];           /* for people: where the file is, as its own mount namespace names it */
+	struct target_file file[TARGET_FILES];
 	char version[32];                /* "valkey 9.1.2" */
 	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
-	struct conn_sites sites;
-	uint64_t probe_address[SITE_KINDS]; /* in the process's memory; 0 for sites that are not there */
+	struct target_layer layer[CONN_TYPES]; /* CONN_TLS has no sites where the server has no TLS */
+	struct client_layout layout;     /* valid is LAYOUT_NONE when this server's is not known, and then */
+	char no_layout[256];             /* why not */
 };
 
 /*

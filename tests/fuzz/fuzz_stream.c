@@ -291,7 +291,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 
 	if (sink.fd < 0) {
 		sink_init(&sink, open("/dev/null", O_WRONLY));
-		CHECK(!stream_init(&stream, &sink));
+		CHECK(!stream_init(&stream, &sink, 1));
 	}
 	if (size <= CONTROL_BYTES || memmem(data, size, SECRET, strlen(SECRET)))
 		return 0;

@@ -240,7 +240,7 @@ static bool is_name(const struct command *c, const char *name)
  * Whether what is answered from here on depends on more than the number of commands: no "+OK" per command is right then,
  * and a framer may leave. An inline name with quotes in it may be any of them to a framer that doesn't undo quotes.
  */
-static bool command_leaves(const struct requests_read *r, const struct command *c)
+static bool ends_plain_talk(const struct requests_read *r, const struct command *c)
 {
 	static const char *const names[] = {
 		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC",
@@ -319,7 +319,7 @@ static void read_requests(struct requests_read *r, const uint8_t *bytes, size_t 
 		if (!c->argc)
 			continue;
 		c->end = at;
-		if (command_leaves(r, c)) {
+		if (ends_plain_talk(r, c)) {
 			r->end = REQUESTS_LEAVE;
 			return;
 		}

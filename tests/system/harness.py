@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from resp import Client
+from transport import Tcp, Tls, Unix
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("REPLYLOG", ROOT / "replylog"))
@@ -67,42 +68,59 @@ class Server:
 
     AVOID_COPY = ("--min-io-threads-avoid-copy-reply", "2")     # hidden; 7 unless told otherwise
     ALWAYS_ACTIVE = ("--io-threads-always-active", "yes")       # hidden; else IO threads sleep on a quiet server
+    BUILT = ("symbols", "stripped")                             # what tests/support/build_server makes, TLS as a module
 
-    def __init__(self, name, *options, io_threads=1):
+    def __init__(self, name, *options, io_threads=1, transport="tcp4"):
         self.name = name
-        self.kind, self.version = name.split("-")
+        self.kind, self.version, *build = name.split("-")
+        self.built = build and build[0] in self.BUILT
         self.dir = SERVERS / name
         if not (self.dir / ".complete").exists():
-            raise Skip(f"no {name} in {SERVERS}: run scripts/servers {name}")
+            raise Skip(f"no {name} in {SERVERS}: run {'tests/support/build_server' if self.built else f'scripts/servers {name}'}")
         self.options = self.io_options(io_threads) + list(options)
         if self.version >= "7":
             self.options += ["--enable-debug-command", "yes"]
         self.port = free_port()
+        self.work = f"/tmp/replylog-{os.getpid()}-{self.port}"
+        self.transport = self.transport_of(transport)
         self.process = None
+
+    def transport_of(self, name):
+        """How clients of a test connect. The TCP port is there whatever the transport is."""
+        if name == "tcp6":
+            return Tcp(self.port, "::1")
+        if name == "unix":
+            return Unix(str(self.dir), f"{self.work}/socket")
+        if name == "tls":
+            module = "/usr/lib/valkey-tls.so" if self.built else ""
+            return Tls(free_port(), files=self.work, root=str(self.dir), module=module)
+        return Tcp(self.port)
 
     def io_options(self, io_threads):
         """IO threads in the server's own words, doing all they can do."""
         if io_threads == 1:
             return []
         options = ["--io-threads", str(io_threads)]
-        if self.kind == "valkey" and self.version.startswith("9"):
-            return options + [*self.AVOID_COPY, *self.ALWAYS_ACTIVE]
-        return options + (["--io-threads-do-reads", "yes"] if self.kind == "redis" else [])
+        if self.kind == "valkey":
+            return options + ([*self.AVOID_COPY, *self.ALWAYS_ACTIVE] if self.version.startswith("9") else
+                              ["--events-per-io-thread", "0"])  # hidden; all threads active all the time
+        # Redis 8 has an event loop for each thread, and reads and writes in it without being asked to.
+        return options + (["--io-threads-do-reads", "yes"] if self.version < "8" else [])
 
     @property
     def pid(self):
         return self.process.pid
 
+    def command(self, binary=None):
+        return ["chroot", self.dir, binary or f"/usr/bin/{self.kind}-server", *self.arguments()]
+
     def __enter__(self):
-        self.work = f"/tmp/replylog-{os.getpid()}-{self.port}"
         os.makedirs(f"{self.dir}{self.work}")
         # chroot execs the server: the process we start is the server. A session of its own keeps the terminal's
         # Ctrl-C away from it; --daemonize stays off, so it can't outlive us unseen.
         self.process = subprocess.Popen(
-            ["chroot", self.dir, f"/usr/bin/{self.kind}-server", "--bind", "127.0.0.1", "--port", str(self.port),
-             "--save", "", "--appendonly", "no", "--dir", self.work, "--logfile", f"{self.work}/log",
-             *self.options],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True)
         try:
             wait_until(self.answers, f"answer from {self.name}")
         except BaseException:
@@ -126,8 +144,18 @@ class Server:
         except OSError:
             return False
 
+    def arguments(self):
+        return [*self.listeners(), "--save", "", "--appendonly", "no", "--dir", self.work, "--logfile",
+                f"{self.work}/log", *self.options]
+
+    def listeners(self):
+        plain = Tcp(self.port)
+        if isinstance(self.transport, Tcp) and not isinstance(self.transport, Tls):
+            return self.transport.options()
+        return plain.options() + self.transport.options()
+
     def client(self, timeout=30):
-        return Client(self.port, timeout)
+        return Client(Tcp(self.port), timeout)
 
     def stop(self):
         # Killed, not asked: there is nothing to save, and a server full of big values takes its time.
@@ -157,10 +185,11 @@ class Server:
 
 
 class Replylog:
-    """A running replylog whose stdout is read all the time. Enter waits for its start record."""
+    """A running replylog whose stdout is read all the time. Enter waits for its start record. Without a pid, flags say
+    which server."""
 
     def __init__(self, pid, threshold=0, *flags, wait=True):
-        self.argv = [str(BINARY), "-p", str(pid), *flags]
+        self.argv = [str(BINARY), *(["-p", str(pid)] if pid else []), *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait

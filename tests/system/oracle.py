@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import socket
 import time
 import traceback
 from collections import deque
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from resp import PUSH, STAR, ReplyCounter, encode
+from transport import UNIX, at
 from workload import Workload
 
 MAX_ARGS = 32           # what COMMANDLOG keeps of a command
@@ -175,13 +175,15 @@ def check_stream(records):
 
 
 def compare(expected, records):
-    """expected: {address: [Expected]}; records: all of the stream. Raises Difference at the first one."""
+    """expected: {address (of a client on a Unix socket its id): [Expected]}; records: all of the stream. Raises Difference at
+    the first one."""
     by_addr = {addr: [] for addr in expected}
     strangers = []
     # Attribution first: a stream that also broke a counter is better understood by the record that is wrong.
     for record in records:
         if record["event"] == "reply":
-            by_addr.get(record.get("client_addr"), strangers).append(record)
+            addr = record.get("client_addr")
+            by_addr.get(record.get("client_id") if addr == UNIX else addr, strangers).append(record)
     for addr, wanted in expected.items():
         compare_connection(addr, wanted, by_addr[addr])
     if strangers:
@@ -194,7 +196,7 @@ def compare(expected, records):
 @dataclass
 class Plan:
     """What one connection does. Everything random in it comes from (seed, name)."""
-    port: int
+    transport: object           # see transport.py
     seed: int
     name: str
     commands: int
@@ -226,15 +228,23 @@ class Connection:
         self.counter = ReplyCounter()
         self.expected = []
         self.unanswered = deque()
-        self.sock = socket.socket()
-        if plan.slow:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
-        self.sock.settimeout(plan.timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.connect(("127.0.0.1", plan.port))
-        self.addr = "%s:%d" % self.sock.getsockname()
+        self.sock = plan.transport.connect(plan.timeout, 32 * 1024 if plan.slow else None)
+        self.addr = plan.transport.own_address(self.sock)
+
+    def ask_id(self):
+        """Unix sockets have no address of their own: there it is the id that tells connections apart."""
+        argv = [b"CLIENT", b"ID"]
+        want = Expected.of(argv, encode(argv))
+        self.sock.sendall(encode(argv))
+        with self.sock.makefile("rb", buffering=0) as file:
+            reply = file.readline()
+        want.reply_bytes = len(reply)
+        self.expected.append(want)
+        self.addr = int(reply[1:])
 
     def play(self):
+        if self.addr == UNIX:
+            self.ask_id()
         if self.plan.resp3:
             argv = [b"HELLO", b"3"]
             self.exchange([(argv, encode(argv))], 0)
@@ -331,19 +341,19 @@ def play_all(todo, timeout):
     return dict(played[plan.name] for plan in todo)
 
 
-def plans(port, seed, commands, connections, **workload):
-    """Half of the connections speak RESP3; one of each protocol is slow."""
+def plans(transport, seed, commands, connections, slow=True, **workload):
+    """Half of the connections speak RESP3; one of each protocol is slow, if any may be."""
     share = [commands // connections + (i < commands % connections) for i in range(connections)]
-    return [Plan(port, seed, f"c{i}", share[i], resp3=i % 2 == 1, slow=i in (2, 3), **workload)
+    return [Plan(transport, seed, f"c{i}", share[i], resp3=i % 2 == 1, slow=slow and i in (2, 3), **workload)
             for i in range(connections)]
 
 
-def run(port, commands, connections=8, seed=None, timeout=600, **workload):
-    """Plays commands over the connections."""
+def run(where, commands, connections=8, seed=None, timeout=600, **workload):
+    """Plays commands over the connections. where: a transport, or a port on 127.0.0.1."""
     seed = int(os.environ.get("REPLYLOG_SEED", seed or random.SystemRandom().randrange(1 << 32)))
     print(f"seed {seed} (REPLYLOG_SEED={seed} repeats it)")
     began = time.monotonic()
-    outcome = Outcome(play_all(plans(port, seed, commands, connections, **workload), timeout))
+    outcome = Outcome(play_all(plans(at(where), seed, commands, connections, **workload), timeout))
     outcome.seconds = time.monotonic() - began
     outcome.commands = sum(map(len, outcome.expected.values()))
     outcome.bytes = sum(want.reply_bytes for wanted in outcome.expected.values() for want in wanted)

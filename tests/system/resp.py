@@ -3,7 +3,7 @@
 ReplyCounter counts the bytes of each reply and materialises nothing; Client is a plain blocking client for setting
 servers up and asking them things.
 """
-import socket
+from transport import at
 
 PLUS, MINUS, COLON, DOLLAR, STAR, PUSH = b"+-:$*>"
 BULKS = frozenset(b"$=!")             # header with a length, then that many bytes and CRLF
@@ -91,12 +91,11 @@ class ServerError(Exception):
 class Client:
     """One blocking connection. call() returns the reply as Python values and raises ServerError for an error reply."""
 
-    def __init__(self, port, timeout=20):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, where, timeout=20):
+        transport = at(where)
+        self.sock = transport.connect(timeout)
         self.file = self.sock.makefile("rb", buffering=1 << 16)
-        host, own_port = self.sock.getsockname()
-        self.addr = f"{host}:{own_port}"
+        self.addr = transport.own_address(self.sock)
 
     def __enter__(self):
         return self

@@ -33,54 +33,18 @@ def test_closed_before_it_is_read(name):
 
 
 @cases
-def test_older_connection_is_ambiguous(name):
-    """It was there before replylog: what it is told about it is right here, but not proven."""
-    with Server(name) as server, server.client() as older:
-        older.call("PING")
-        with Replylog(server.pid, 0) as replylog:
-            older.call("ECHO", "x" * 100)
-            replylog.wait_replies(1)
-            stop = replylog.stop()[-1]
-    record, = replylog.replies()
-    assert (record["cmd"], record["reply_bytes"], record["attribution"]) == ("ECHO", 108, "ambiguous"), record
-    assert stop["joined"] == 1, stop
-
-
-@cases
-def test_not_joined_inside_a_reply(name):
-    """Attached while a reply of 50 MB is half written: its rest is charged to nobody, and nothing wrong is said."""
-    with Server(name) as server, server.client() as older:
-        older.call("SETRANGE", "huge", 50_000_000, "x")
-        older.send("GET", "huge")
-        older.sock.recv(1000)
-        with Replylog(server.pid, 0) as replylog:
-            older.send("ECHO", "behind it")
-            rest = 50_000_001 + len("$50000001\r\n") + 2 + len("$9\r\nbehind it\r\n") - 1000
-            while rest:
-                rest -= len(older.sock.recv(min(rest, 1 << 20)))
-            assert older.call("ECHO", "x" * 100) == b"x" * 100
-            replylog.wait_replies(1)
-            stop = replylog.stop()[-1]
-    records = replylog.replies()
-    assert all(record["attribution"] == "ambiguous" for record in records), records
-    assert records[-1]["reply_bytes"] == 108 and records[-1]["cmd"] == "ECHO", records
-    assert stop["unattributed_bytes"] > 40_000_000, stop
-
-
-@cases
 def test_left_out(name):
     """Connections that stop being one reply per command are left out from that command on, and counted."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         with server.client() as subscriber, server.client() as monitor, server.client() as publisher:
             assert subscriber.call("ECHO", "before") == b"before"
-            subscriber.call("SUBSCRIBE", "channel")
             monitor.call("MONITOR")
             publisher.call("PUBLISH", "channel", "x" * 10_000)
-            subscriber.read()
+            monitor.read()
             replylog.wait_replies(2)
             stop = replylog.stop()[-1]
-    assert [record["cmd"] for record in replylog.replies()] == ["ECHO", "PUBLISH"]
-    assert stop["not_clients"] == 2 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
+    assert [record.get("cmd") for record in replylog.replies()] == ["ECHO", "PUBLISH"], replylog.replies()
+    assert stop["left_out_monitor"] == 1 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
 
 
 def test_server_as_a_client():
@@ -96,4 +60,4 @@ def test_server_as_a_client():
             stops = [replylog.stop()[-1] for replylog in (on_primary, on_replica)]
     assert {record["cmd"] for record in on_replica.replies()} <= {"REPLICAOF", "GET"}, on_replica.replies()
     assert {record["cmd"] for record in on_primary.replies()} <= {"SET", "PING", "AUTH"}, on_primary.replies()
-    assert stops[0]["not_clients"] >= 1 and not stops[0]["dropped"] and not stops[1]["dropped"], stops
+    assert stops[0]["left_out_replication"] >= 1 and not stops[0]["dropped"] and not stops[1]["dropped"], stops

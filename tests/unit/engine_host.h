@@ -31,14 +31,19 @@ struct host_record {
 	__u64 bytes;
 	__u64 first_ns, last_ns, request_ns;
 	__u64 request_bytes;
+	__u64 expected;
 	__u32 writes;
 	__u32 head_len;
-	__u8 state, push, status;
+	__s32 db;
+	__u8 state, push, status, kind;
 	__u8 head[ARGV_HEAD_MAX + 64];
 };
 
 static struct host_record *host_records;
 static size_t host_count, host_room;
+/* Commands that said who the client is, by number; and how often that was lost. */
+static __u64 host_identities[64];
+static size_t host_identity_count, host_identity_losses;
 
 static void host_reset(__u64 threshold, __u32 blocks)
 {
@@ -50,7 +55,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
 		host.free[host.free_count++] = i;
-	host_count = 0;
+	host_count = host_identity_count = host_identity_losses = 0;
 }
 
 __u64 env_now(void)
@@ -103,11 +108,17 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	rec->last_ns = end->last_ns;
 	rec->writes = end->writes;
 	rec->state = end->state;
-	rec->push = conn->reply.push;
-	if (rec->push)
+	rec->expected = end->bytes_expected;
+	rec->kind = end->kind;
+	rec->db = conn->talk.db;
+	rec->push = end->kind == KIND_PUSH;
+	if (rec->push) {
+		rec->head_len = conn->talk.push_len;
+		memcpy(rec->head, conn->push_head, rec->head_len);
 		return;
-	rec->seq = conn->reply_seq;
-	argv_find(conn, conn->reply_seq, &found);
+	}
+	rec->seq = end->seq;
+	argv_find(conn, end->seq, &found);
 	rec->status = found.status;
 	if (found.status != ARGV_KEPT)
 		return;
@@ -115,6 +126,20 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	rec->request_bytes = found.entry.request_bytes;
 	rec->head_len = found.entry.len;
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
+}
+
+static void identity_emit(struct connection *conn, struct work *work)
+{
+	(void)work;
+	if (host_identity_count < 64)
+		host_identities[host_identity_count++] = conn->reply_seq;
+}
+
+static void identity_lost(struct connection *conn, struct work *work)
+{
+	(void)conn;
+	(void)work;
+	host_identity_losses++;
 }
 
 /* One connection of the tests. Its buffers are copied to fresh heap memory, so that a sanitizer sees every overrun. */
@@ -129,6 +154,7 @@ static struct host_conn *host_connect(void)
 
 	memset(&c->work, 0xa5, sizeof(c->work));
 	c->conn.mode = MODE_FOLLOWED;
+	turns_forget(&c->conn);
 	return c;
 }
 
@@ -156,7 +182,8 @@ static enum reply_verdict host_write(struct host_conn *c, const void *bytes, siz
 	return verdict;
 }
 
-/* The first len bytes of n pieces. */
+/* The first len bytes of n pieces. Not every test writes so. */
+__attribute__((unused))
 static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n, size_t len)
 {
 	enum reply_verdict verdict = reply_frame_iovec(&c->conn, &c->work, (unsigned long)iov, n, len);

@@ -13,7 +13,7 @@
 
 #include "../../user/options.h"
 
-#define ARGS_MAX 16
+#define ARGS_MAX 80
 
 /* What options_parse wrote to a standard stream, whose descriptor is lent to a file for the while. */
 struct capture {
@@ -97,7 +97,10 @@ static void test_defaults(void **state)
 	struct options o = accepts("-p 1234");
 
 	(void)state;
-	assert_int_equal(o.pid, 1234);
+	assert_int_equal(o.n_selectors, 1);
+	assert_int_equal(o.selectors[0].kind, SELECT_PID);
+	assert_int_equal(o.selectors[0].pid, 1234);
+	assert_false(o.follow || o.check || o.json);
 	assert_int_equal(o.threshold, 1048576);
 	assert_int_equal(o.max_clients, 10000);
 	assert_int_equal(o.max_pipeline, 4096);
@@ -123,7 +126,7 @@ static void test_all(void **state)
 				   "--ring-size 1gb --pid 4194304");
 
 	(void)state;
-	assert_int_equal(o.pid, 4194304);
+	assert_int_equal(o.selectors[0].pid, 4194304);
 	assert_int_equal(o.threshold, 0);
 	assert_int_equal(o.max_clients, 5);
 	assert_int_equal(o.max_pipeline, 16384);
@@ -143,13 +146,56 @@ static void test_rounding(void **state)
 	assert_int_equal(accepts("-p 1 --argv-memory 16385").argv_memory, 32768);
 }
 
+#define NO_SERVER "--pid: not given: name the server, as in replylog -p $(pidof valkey-server), with --port or " \
+		  "--unixsocket, or use --all"
+
+static void test_selectors(void **state)
+{
+	struct options o = accepts("-p 7 --port 6379 --unixsocket=/run/a.sock --pid=8 --port 65535 --follow");
+	char many[512] = "-p 1";
+
+	(void)state;
+	assert_int_equal(o.n_selectors, 5);
+	assert_int_equal(o.selectors[0].pid, 7);
+	assert_int_equal(o.selectors[1].kind, SELECT_PORT);
+	assert_int_equal(o.selectors[1].port, 6379);
+	assert_int_equal(o.selectors[1].pid, 0);
+	assert_int_equal(o.selectors[2].kind, SELECT_UNIXSOCKET);
+	assert_int_equal(o.selectors[3].pid, 8);
+	assert_int_equal(o.selectors[4].port, 65535);
+	assert_true(o.follow);
+	o = accepts("--all -f");
+	assert_int_equal(o.n_selectors, 1);
+	assert_int_equal(o.selectors[0].kind, SELECT_ALL);
+	assert_true(o.follow);
+	refuses("--all -p 1", "--all: takes every server: leave out --pid, --port and --unixsocket");
+	refuses("--port 1 --all", "--all: takes every server: leave out --pid, --port and --unixsocket");
+	refuses("--port 0", "--port: '0' is out of range: use 1 to 65535");
+	refuses("--port 65536", "--port: '65536' is out of range: use 1 to 65535");
+	refuses("--port http", "--port: 'http' is not a number: use 1 to 65535");
+	refuses("--unixsocket=", "--unixsocket: '' is no path: use that of the socket");
+	refuses("--unixsocket", "--unixsocket: needs a value: see replylog --help");
+	refuses("--all=1", "--all: takes no value: see replylog --help");
+	for (int i = 1; i < SELECTORS_MAX; i++)
+		strcat(many, " -p1");
+	assert_int_equal(accepts(many).n_selectors, SELECTORS_MAX);
+	refuses(strcat(many, " -p1"), "--pid: more than 64 servers: use --all");
+}
+
+static void test_check(void **state)
+{
+	(void)state;
+	assert_true(accepts("-p 1 --check").check);
+	assert_true(accepts("--all --check --json").json);
+	refuses("-p 1 --json", "--json: goes with --check: without it the output is always JSON");
+	refuses("-p 1 --check --follow", "--follow: --check looks once: leave out one of them");
+}
+
 static void test_pid(void **state)
 {
 	(void)state;
-	refuses("", "--pid: not given: name the server, as in replylog -p $(pidof valkey-server)");
-	refuses("-t 1mb", "--pid: not given: name the server, as in replylog -p $(pidof valkey-server)");
-	refuses("-p 1 -p 2", "--pid: given twice: one replylog observes one server");
-	refuses("-p 1 --pid=1", "--pid: given twice: one replylog observes one server");
+	refuses("", NO_SERVER);
+	refuses("-t 1mb", NO_SERVER);
 	refuses("-p 0", "--pid: '0' is out of range: use 1 to 4194304");
 	refuses("-p 4194305", "--pid: '4194305' is out of range: use 1 to 4194304");
 	refuses("-p 99999999999999999999", "--pid: '99999999999999999999' is out of range: use 1 to 4194304");
@@ -215,7 +261,7 @@ static void test_help(void **state)
 	assert_int_equal(parse("--help", &o, &out, &err), OPTIONS_DONE);
 	assert_int_equal(OPTIONS_DONE, 0);
 	assert_string_equal(err.text, "");
-	assert_non_null(strstr(out.text, "usage: replylog -p PID"));
+	assert_non_null(strstr(out.text, "usage: replylog {-p PID | --port N"));
 	assert_non_null(strstr(out.text, "  -t, --threshold SIZE "));
 	assert_non_null(strstr(out.text, "(default 1mb)"));
 	assert_non_null(strstr(out.text, "      --max-pipeline N "));
@@ -263,6 +309,7 @@ static void test_stdout_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_selectors), cmocka_unit_test(test_check),
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_attach),
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
 		cmocka_unit_test(test_rounding), cmocka_unit_test(test_pid),

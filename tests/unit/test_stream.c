@@ -33,7 +33,7 @@ static int setup(void **state)
 	(void)state;
 	assert_int_equal(pipe(out), 0);
 	sink_init(&sink, out[1]);
-	assert_int_equal(stream_init(&stream, &sink), 0);
+	assert_int_equal(stream_init(&stream, &sink, 4242), 0);
 	stream.clock.offset_ns = WALL_NS - 5000000000000;
 	return 0;
 }
@@ -73,6 +73,7 @@ static void record(const char *head, size_t len)
 		.request_bytes = 40,
 		.reply_bytes = 10485782,
 		.client_id = 7,
+		.db = -1,
 		.writes = 641,
 		.client_port = 51324,
 		.client_addr = { 10, 0, 0, 5 },
@@ -101,9 +102,10 @@ static const char *reply_has(const char *part)
 }
 
 #define LRANGE "*4\r\n$6\r\nlrange\r\n$3\r\nbig\r\n$1\r\n0\r\n$2\r\n-1\r\n"
-#define HEAD "{\"event\":\"reply\",\"seq\":1,\"ts\":\"2025-11-22T20:30:40.012003999Z\","
-#define TAIL(bytes) \
-	bytes ":10485782,\"client_id\":7,\"client_addr\":\"10.0.0.5:51324\"," \
+#define HEAD "{\"event\":\"reply\",\"server_pid\":4242,\"seq\":1,\"ts\":\"2025-11-22T20:30:40.012003999Z\","
+#define TAIL(bytes) TAIL2(bytes, "")
+#define TAIL2(bytes, more) \
+	bytes ":10485782" more ",\"client_id\":7,\"client_addr\":\"10.0.0.5:51324\"," \
 	      "\"request_ts\":\"2025-11-22T20:30:40.000001000Z\",\"request_bytes\":40,\"first_byte_us\":1," \
 	      "\"drain_us\":12001,\"writes\":641,"
 
@@ -123,8 +125,9 @@ static void test_aborted(void **state)
 	sample.rec.state = STATE_ABORTED;
 	sample.rec.kind = KIND_PIPELINED;
 	sample.rec.attribution = ATTRIBUTION_AMBIGUOUS;
-	replies(HEAD "\"cmd\":\"LRANGE\",\"argv\":[\"lrange\",\"big\",\"0\",\"-1\"],\"argc\":4," TAIL(
-		"\"bytes_sent\"")
+	sample.rec.bytes_expected = 99999999;
+	replies(HEAD "\"cmd\":\"LRANGE\",\"argv\":[\"lrange\",\"big\",\"0\",\"-1\"],\"argc\":4," TAIL2(
+		"\"bytes_sent\"", ",\"bytes_expected\":99999999")
 		"\"kind\":\"pipelined\",\"attribution\":\"ambiguous\",\"state\":\"aborted\"}\n");
 }
 
@@ -145,14 +148,84 @@ static void test_unknown_values(void **state)
 	assert_null(reply_has("first_byte_us"));
 }
 
+static void push(const char *bytes, size_t len)
+{
+	record(bytes, len);
+	sample.rec.kind = KIND_PUSH;
+	sample.rec.argv_status = ARGV_PUSH;
+}
+
+#define PUSHED(keys) \
+	HEAD keys TAIL("\"reply_bytes\"") "\"kind\":\"push\",\"attribution\":\"exact\",\"state\":\"complete\"}\n"
+
 static void test_push(void **state)
 {
 	(void)state;
-	record("", 0);
-	sample.rec.kind = KIND_PUSH;
-	sample.rec.argv_status = ARGV_NONE;
-	replies(HEAD TAIL(
-		"\"reply_bytes\"") "\"kind\":\"push\",\"attribution\":\"exact\",\"state\":\"complete\"}\n");
+	push("", 0);
+	replies(PUSHED(""));
+	stream.replies = 0;
+	push(BYTES(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"));
+	replies(PUSHED("\"push\":\"invalidate\","));
+	stream.replies = 0;
+	push(BYTES("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$9999\r\nxxxxxxxxxxxx"));
+	replies(PUSHED("\"push\":\"message\",\"channel\":\"news\","));
+	stream.replies = 0;
+	push(BYTES(">4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nne\377s\r\n$1\r\nx\r\n"));
+	replies(PUSHED("\"push\":\"pmessage\",\"pattern\":\"n*\",\"channel\":\"ne\\\\xffs\",\"channel_encoding\":\"escaped\","));
+	stream.replies = 0;
+	push(BYTES("*3\r\n$7\r\nmessage\r\n$400\r\nnews"));
+	replies(PUSHED("\"push\":\"message\",\"channel\":\"news\",\"channel_truncated\":true,"));
+	/* What is no push is not shown, and neither is what a channel's length claims. */
+	stream.replies = 0;
+	push(BYTES("*3\r\n$99999999999999999999\r\nmessage"));
+	replies(PUSHED(""));
+}
+
+static void test_kinds(void **state)
+{
+	static const char *const scripts[] = {
+		"*1\r\n$4\r\neVal\r\n", "*1\r\n$7\r\nEVALSHA\r\n", "*1\r\n$7\r\nEVAL_RO\r\n", "*1\r\n$5\r\nFCALL\r\n",
+		"*1\r\n$10\r\nevalsha_ro\r\n", "*1\r\n$8\r\nFCALL_RO\r\n",
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		record(scripts[i], strlen(scripts[i]));
+		sample.rec.kind = i % 2 ? KIND_SIMPLE : KIND_PIPELINED;
+		assert_non_null(reply_has("\"kind\":\"script\""));
+	}
+	sample.rec.kind = KIND_MULTI;
+	assert_non_null(reply_has("\"kind\":\"multi\""));
+	record(BYTES("*1\r\n$5\r\nEVALX\r\n"));
+	assert_non_null(reply_has("\"kind\":\"simple\""));
+}
+
+static void test_who_asked(void **state)
+{
+	static struct identity of[2] = { { 0 }, { .generation = 3, .resp = 3, .client_name = { 4, "pool" }, .user = { 3, "bob" },
+						   .lib_name = { 5, "redis" }, .lib_ver = { 3, "5.0" } } };
+	static const struct identities all = { of, 2 };
+
+	(void)state;
+	stream.identities = &all;
+	record(BYTES(LRANGE));
+	sample.rec.connection = 1;
+	sample.rec.generation = 3;
+	sample.rec.from_start = 1;
+	sample.rec.db = 5;
+	assert_non_null(reply_has("\"db\":5,\"resp\":3,\"client_name\":\"pool\",\"user\":\"bob\",\"lib_name\":\"redis\","
+				  "\"lib_ver\":\"5.0\","));
+	sample.rec.generation = 4; /* another connection by the same number, that has said nothing */
+	assert_null(reply_has("client_name"));
+	assert_non_null(reply_has("\"resp\":2"));
+	sample.rec.generation = 3;
+	sample.rec.from_start = 0; /* older than we are */
+	assert_null(reply_has("resp"));
+	sample.rec.from_start = 1;
+	sample.rec.connection = 2; /* no such number */
+	assert_null(reply_has("resp"));
+	stream.identities = NULL;
 }
 
 static void test_argv_lost(void **state)
@@ -326,7 +399,7 @@ static void test_not_ours(void **state)
 		record(BYTES(LRANGE));
 		*(uint8_t *[]){ &sample.rec.kind, &sample.rec.attribution, &sample.rec.state,
 				&sample.rec.argv_status,
-				&sample.rec.client_family }[i] = (uint8_t[]){ 3, 2, 2, ARGV_STATUSES, 4 }[i];
+				&sample.rec.client_family }[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, 4 }[i];
 		assert_int_equal(reply(), -EBADMSG);
 	}
 	assert_string_equal(arrived(), "");
@@ -338,7 +411,7 @@ static void test_not_ours(void **state)
 static void test_start(void **state)
 {
 	static const char *const probes[] = { "connSocketRead+4", "a\"b" };
-	struct stream_start start = { "0.1.0", 4242, "/usr/bin/valkey-server", "c0ffee", "9.1.2", 1048576,
+	struct stream_start start = { "0.1.0", NULL, "/usr/bin/valkey-server", "c0ffee", "9.1.2", 1048576,
 				      probes,  2 };
 	char expected[512];
 	const char *line;
@@ -347,8 +420,8 @@ static void test_start(void **state)
 	assert_int_equal(stream_start(&stream, &start), 0);
 	line = arrived();
 	snprintf(expected, sizeof(expected),
-		 "{\"event\":\"start\",\"schema\":1,\"version\":\"0.1.0\",\"run_id\":\"%s\","
-		 "\"ts\":\"%.30s\",\"server_pid\":4242,\"server_exe\":\"/usr/bin/valkey-server\","
+		 "{\"event\":\"start\",\"server_pid\":4242,\"schema\":1,\"version\":\"0.1.0\",\"run_id\":\"%s\","
+		 "\"ts\":\"%.30s\",\"server_exe\":\"/usr/bin/valkey-server\","
 		 "\"server_build_id\":\"c0ffee\",\"server_version\":\"9.1.2\",\"threshold\":1048576,"
 		 "\"tap\":\"connection\",\"probes\":[\"connSocketRead+4\",\"a\\\"b\"]}\n",
 		 stream.run_id, strstr(line, "\"ts\":\"") + 6);
@@ -388,39 +461,40 @@ static void test_run_ids_differ(void **state)
 	struct stream other;
 
 	(void)state;
-	assert_int_equal(stream_init(&other, &sink), 0);
+	assert_int_equal(stream_init(&other, &sink, 1), 0);
 	assert_string_not_equal(other.run_id, stream.run_id);
 }
 
 static void test_dropped(void **state)
 {
 	static const char *const names[] = { "ring_full", "clients_full", "framing", "unreadable",
-					     "no_scratch" };
+					     "no_scratch", "turns", "unfinished" };
 	char expected[128];
 
 	(void)state;
 	for (int i = 0; i < LOSS_KINDS; i++) {
 		assert_int_equal(stream_dropped(&stream, (enum loss)i, (uint64_t)i + 1), 0);
 		snprintf(expected, sizeof(expected),
-			 "{\"event\":\"dropped\",\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
+			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
-	assert_int_equal(stream.dropped, 15);
+	assert_int_equal(stream.dropped, 28);
 	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, 0), 0);
 	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, 1), -EINVAL);
 	assert_string_equal(arrived(), "");
-	assert_int_equal(stream.dropped, 15);
+	assert_int_equal(stream.dropped, 28);
 }
 
 static void test_stop(void **state)
 {
 	static const char *const names[] = { "signal", "server_exited", "error" };
 	struct stream_stop stop = { .hits_main = 1, .hits_io = 2 };
-	char expected[256];
+	char expected[512];
 
 	(void)state;
 	stop.tally[TALLY_JOINED] = 3;
-	stop.tally[TALLY_NOT_CLIENTS] = 4;
+	stop.tally[TALLY_MONITORS] = 4;
+	stop.tally[TALLY_UNANSWERED] = 6;
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
@@ -432,9 +506,10 @@ static void test_stop(void **state)
 		assert_int_equal(stream_stop(&stream, &stop), 0);
 		snprintf(
 			expected, sizeof(expected),
-			"{\"event\":\"stop\",\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
-			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"not_clients\":4,"
-			 "\"unattributed_bytes\":5}\n",
+			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
+			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
+			"\"left_out_cluster\":0,\"left_out_outgoing\":0,\"left_out_silenced\":0,\"left_out_other\":0,"
+			"\"unanswered\":6,\"unattributed_bytes\":5}\n",
 			names[i]);
 		assert_string_equal(arrived(), expected);
 	}
@@ -574,7 +649,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_reply),          TEST(test_aborted),   TEST(test_unknown_values),
-		TEST(test_push),           TEST(test_argv_lost), TEST(test_addresses),
+		TEST(test_push),           TEST(test_kinds),     TEST(test_who_asked),
+		TEST(test_argv_lost),      TEST(test_addresses),
 		TEST(test_text),           TEST(test_escaped),   TEST(test_cut_text),
 		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_start_long),

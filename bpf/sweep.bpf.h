@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The last look at all connections, when no probe is hit any more: what the server took with it when it ended is logged
+ * as at any other close, and what goes on without us is counted.
+ */
+#ifndef REPLYLOG_SWEEP_BPF_H
+#define REPLYLOG_SWEEP_BPF_H
+
+#include "engine.bpf.h"
+
+static __always_inline void sweep_connection(struct connection *conn, struct work *work, bool server_exited)
+{
+	if (!conn->key || !connection_followed(conn))
+		return;
+	if (server_exited)
+		connection_abort(conn, work);
+	else if (talk_is_large(conn))
+		count_loss(LOSS_UNFINISHED);
+}
+
+static long sweep_step(__u32 number, void *data)
+{
+	struct sweep *sweep = data;
+	struct connection *conn = bpf_map_lookup_elem(&connections, &number);
+	__u32 any_thread = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &any_thread);
+
+	if (!conn || !scratch)
+		return 1;
+	sweep_connection(conn, &scratch->work, sweep->server_exited);
+	return 0;
+}
+
+/* Run by user space (BPF_PROG_RUN) when the probes are detached. */
+SEC("syscall") int sweep_connections(struct sweep *sweep)
+{
+	struct sweep local = *sweep;
+
+	bpf_loop(local.max_clients, sweep_step, &local, 0);
+	return 0;
+}
+
+#endif

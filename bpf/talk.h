@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What replies mean: which command each answers, and what the command then makes of the connection. The server writes
+ * in the order in which it executed, so this side, and not that of the requests, knows when a transaction or a
+ * subscription begins and ends, and whether the command succeeded at all.
+ *
+ *   MULTI .. EXEC     each element of EXEC's array is the reply to a queued command, and is logged as that
+ *   [P|S][UN]SUBSCRIBE  the confirmations together are the reply, in RESP3 too, where they are push frames
+ *   pushes, messages  answer no command, wherever they come; between the elements of a reply they are none of its bytes
+ */
+#ifndef REPLYLOG_TALK_H
+#define REPLYLOG_TALK_H
+
+#include "argv_log.h"
+#include "pubsub.h"
+#include "turn.h"
+
+enum reply_verdict {
+	REPLY_OK = 0,
+	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
+	REPLY_UNASKED,    /* a reply although no command is outstanding */
+	REPLY_UNREADABLE, /* the server's memory could not be read */
+	REPLY_LEAVES,     /* from here on it can't be known which command a reply answers */
+};
+
+/* What is known of a reply whose last byte is there, or that will not get any further. */
+struct reply_end {
+	__u64 seq; /* of the command it answers */
+	__u64 bytes;
+	__u64 bytes_expected; /* aborted: at least this many it would have had */
+	__u64 first_ns;
+	__u64 last_ns;
+	__u32 writes;
+	__u8 kind;  /* enum reply_kind; what is simple may turn out pipelined */
+	__u8 state; /* enum reply_state */
+};
+
+/* --threshold */
+static __u64 reply_threshold(void);
+/* Sends the record of a reply at or over the threshold on its way. */
+static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
+/* The command at hand has succeeded, and its argv says who the client is. */
+static void identity_emit(struct connection *conn, struct work *work);
+/* What the client said of itself before is not to be relied on any more. */
+static void identity_lost(struct connection *conn, struct work *work);
+
+static __always_inline __u64 reply_now(struct work *work)
+{
+	if (!work->now)
+		work->now = env_now();
+	return work->now;
+}
+
+static __always_inline long reply_verdict(struct work *work, __u32 verdict)
+{
+	work->verdict = verdict;
+	return 1;
+}
+
+static __always_inline __u64 reply_position(struct connection *conn, struct work *work)
+{
+	return conn->written_bytes - cursor_unparsed(&work->cur);
+}
+
+static __always_inline void piece_begin(struct piece *piece, __u64 position)
+{
+	piece->start = position;
+	piece->first_ns = 0;
+	piece->writes = 0;
+}
+
+/* At the end of a write with bytes of it. */
+static __always_inline void piece_pause(struct piece *piece, struct work *work)
+{
+	if (!piece->first_ns)
+		piece->first_ns = reply_now(work);
+	piece->writes++;
+}
+
+static __always_inline void piece_end(const struct piece *piece, __u64 position, __u64 now, struct reply_end *end)
+{
+	end->bytes = position - piece->start;
+	end->first_ns = piece->first_ns ? piece->first_ns : now;
+	end->last_ns = now;
+	end->writes = piece->writes;
+}
+
+/* A piece ends in this write, complete. */
+env_noinline void talk_emit(struct connection *conn, struct work *work, struct piece *piece, __u64 seq, __u32 kind)
+{
+	struct reply_end end = { .seq = seq, .kind = kind, .state = STATE_COMPLETE };
+
+	piece_end(piece, reply_position(conn, work), reply_now(work), &end);
+	end.writes++;
+	reply_emit(conn, work, &end);
+}
+
+/* The number of the command that the reply at hand answers. */
+static __always_inline __u64 talk_command(const struct connection *conn)
+{
+	const struct conversation *talk = &conn->talk;
+
+	return talk->exec_left ? talk->first_queued + talk->queued - talk->exec_left : conn->reply_seq;
+}
+
+/* ---- a frame begins ---- */
+
+static __always_inline void talk_begin(struct connection *conn, __u8 frame, __u8 type)
+{
+	conn->reply.frame = frame;
+	conn->reply.type = type;
+	conn->reply.owed = 1;
+}
+
+/* How many confirmations a subscribing command gets: one per channel; when it names none, one per subscription. */
+static __always_inline __u32 talk_confirmations(const struct connection *conn, const struct turn *turn)
+{
+	__u32 all = conn->talk.subscribed[subscription_kind(turn->class)];
+
+	return turn->number ? turn->number : all ? all : 1;
+}
+
+static __always_inline int talk_confirmation_begins(struct connection *conn, const struct turn *turn, __u8 type)
+{
+	if (!conn->talk.confirming)
+		conn->talk.unconfirmed = talk_confirmations(conn, turn);
+	conn->talk.confirming = 1;
+	talk_begin(conn, FRAME_CONFIRMATION, type);
+	return STEP_ON;
+}
+
+/* Keeps how the push begins: its kind and channel. */
+static __always_inline void talk_keep_push(struct connection *conn, const __u8 *bytes, __u32 avail)
+{
+	__u32 i;
+
+	for (i = 0; i < PUSH_HEAD; i += 8)
+		env_store64(conn->push_head + i, env_load64(bytes + i));
+	conn->talk.push_len = avail < PUSH_HEAD ? avail : PUSH_HEAD;
+}
+
+/* A push, or a message of RESP2. Between the elements of a reply (redis 6.0 does that) it is a frame of its own. */
+static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
+{
+	struct reply_framing *r = &conn->reply;
+
+	if (r->owed) {
+		conn->talk.outer = r->reply;
+		conn->talk.outer_owed = r->owed;
+		r->interrupts = 1;
+		piece_begin(&r->reply, reply_position(conn, work));
+	}
+	talk_begin(conn, FRAME_PUSH, *bytes);
+	talk_keep_push(conn, bytes, avail);
+	return STEP_ON;
+}
+
+/* Without any subscription an array in RESP2 is no message, whatever it says. */
+static __always_inline bool talk_is_subscribed(const struct connection *conn)
+{
+	const __u32 *n = conn->talk.subscribed;
+
+	return n[SUBSCRIBED_CHANNELS] || n[SUBSCRIBED_PATTERNS] || n[SUBSCRIBED_SHARDS];
+}
+
+/* A frame that begins like a push or a message. kind: see pubsub_peek(). */
+env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
+				    __u32 kind)
+{
+	struct turn *turn = turn_at_hand(conn);
+
+	if (conn->reply.owed && conn->reply.frame != FRAME_REPLY)
+		return reply_verdict(work, REPLY_MALFORMED);
+	if (!conn->reply.owed && turn && kind == (__u32)PUBSUB_CONFIRMATIONS + turn->class && !conn->talk.multi)
+		return talk_confirmation_begins(conn, turn, *bytes);
+	if (conn->talk.confirming)
+		return reply_verdict(work, REPLY_MALFORMED);
+	if (*bytes == '>' || talk_is_subscribed(conn))
+		return talk_push_begins(conn, work, bytes, avail);
+	return STEP_AGAIN;
+}
+
+static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
+{
+	struct turn *turn;
+
+	if (!outstanding(conn))
+		return reply_verdict(work, REPLY_UNASKED);
+	talk_begin(conn, FRAME_REPLY, type);
+	if (conn->reply_seq < conn->plain_until || conn->talk.exec_left)
+		return STEP_ON;
+	if (conn->talk.confirming)
+		return reply_verdict(work, REPLY_MALFORMED);
+	turn = turn_at_hand(conn);
+	conn->reply.exec_header = type == '*' && conn->talk.multi && turn && turn->class == COMMAND_EXEC;
+	return STEP_ON;
+}
+
+/*
+ * The header of EXEC's array. When each command since MULTI was queued, the n-th element answers the n-th of them.
+ * Otherwise (a nested MULTI, or WATCH: they are refused, but the transaction goes on) EXEC is logged as a whole.
+ */
+static __always_inline bool talk_exec_begins(struct connection *conn, struct work *work, __u64 n)
+{
+	struct conversation *talk = &conn->talk;
+
+	conn->reply.exec_header = 0;
+	if (!n || n != talk->queued || n != conn->reply_seq - talk->first_queued)
+		return false;
+	talk->exec = conn->reply.reply;
+	talk->exec_left = n;
+	talk->exec_logged = 0;
+	piece_begin(&conn->reply.reply, reply_position(conn, work));
+	conn->reply.owed = 0;
+	return true;
+}
+
+/* ---- a frame ends ---- */
+
+/* Whether a command takes effect at once inside a transaction (processCommand() in redis 7.0 src/server.c). */
+static __always_inline bool command_ends_queueing(__u8 class)
+{
+	return class == COMMAND_MULTI || class == COMMAND_EXEC || class == COMMAND_DISCARD || class == COMMAND_RESET;
+}
+
+/* The command at hand was queued. What it does when EXEC runs it is not followed: that makes the connection vaguer. */
+static __always_inline long talk_queued(struct connection *conn, struct work *work, __u8 class)
+{
+	conn->talk.queued++;
+	if (class == COMMAND_SELECT)
+		conn->talk.db = -1;
+	if (class == COMMAND_IDENTITY)
+		identity_lost(conn, work);
+	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
+}
+
+/* Are messages to be expected? A later command than the one at hand may subscribe, so that is not ruled out. */
+static __always_inline void talk_note_subscriber(struct connection *conn)
+{
+	conn->subscriber = talk_is_subscribed(conn) || turns_outstanding(conn) > 1;
+}
+
+/* The command at hand has its reply, which was no error when ok. */
+static __always_inline void talk_turn(struct connection *conn, struct work *work, const struct turn *turn, bool ok)
+{
+	struct conversation *talk = &conn->talk;
+
+	switch (turn->class) {
+	case COMMAND_MULTI:
+		if (!ok)
+			break;
+		talk->multi = 1;
+		talk->queued = 0;
+		talk->first_queued = conn->reply_seq + 1;
+		break;
+	case COMMAND_EXEC:
+		talk->multi = 0;
+		break;
+	case COMMAND_DISCARD:
+		talk->multi &= !ok;
+		break;
+	case COMMAND_RESET:
+		if (!ok)
+			break;
+		__builtin_memset(talk, 0, sizeof(*talk));
+		talk_note_subscriber(conn);
+		identity_emit(conn, work);
+		break;
+	case COMMAND_SELECT:
+		if (ok)
+			talk->db = turn->number < TURN_NUMBER_MAX ? (__s32)turn->number : -1;
+		break;
+	case COMMAND_IDENTITY:
+		if (ok)
+			identity_emit(conn, work);
+		break;
+	default:
+		talk_note_subscriber(conn);
+	}
+}
+
+/* The reply to a command that is looked at is complete, and logged when it is large. */
+static __always_inline long talk_command_ends(struct connection *conn, struct work *work)
+{
+	struct turn *turn = turn_at_hand(conn);
+	__u8 class = turn ? turn->class : COMMAND_PLAIN, type = conn->reply.type;
+	long ends = 0;
+
+	if (turn && (!conn->talk.multi || command_ends_queueing(class)))
+		talk_turn(conn, work, turn, type != '-' && type != '!');
+	else if (type == '+')
+		ends = talk_queued(conn, work, class);
+	if (turn)
+		conn->turns_from++;
+	conn->reply_seq++;
+	turns_arm(conn);
+	return ends;
+}
+
+static __always_inline long talk_inner_ends(struct connection *conn, struct work *work, __u64 position, __u64 bytes)
+{
+	struct conversation *talk = &conn->talk;
+
+	if (bytes >= reply_threshold()) {
+		talk_emit(conn, work, &conn->reply.reply, talk_command(conn), KIND_MULTI);
+		talk->exec_logged = 1;
+	}
+	piece_begin(&conn->reply.reply, position);
+	if (--talk->exec_left)
+		return 0;
+	conn->reply.type = '*';
+	if (!talk->exec_logged && position - talk->exec.start >= reply_threshold())
+		talk_emit(conn, work, &talk->exec, conn->reply_seq, KIND_MULTI);
+	return talk_command_ends(conn, work);
+}
+
+static __always_inline long talk_push_ends(struct connection *conn, struct work *work, __u64 position, __u64 bytes)
+{
+	struct reply_framing *r = &conn->reply;
+	struct conversation *talk = &conn->talk;
+
+	if (bytes >= reply_threshold())
+		talk_emit(conn, work, &r->reply, 0, KIND_PUSH);
+	if (talk->exec_left)
+		talk->exec.start += bytes;
+	r->frame = FRAME_REPLY;
+	if (!r->interrupts) {
+		piece_begin(&r->reply, position);
+		return 0;
+	}
+	r->interrupts = 0;
+	r->reply = talk->outer;
+	r->reply.start += bytes;
+	r->owed = talk->outer_owed;
+	return 0;
+}
+
+/* What is not the plain reply to a plain command. */
+env_noinline long talk_special_ends(struct connection *conn, struct work *work)
+{
+	struct conversation *talk = &conn->talk;
+	__u64 position = reply_position(conn, work), bytes = position - conn->reply.reply.start;
+
+	if (conn->reply.frame == FRAME_PUSH)
+		return talk_push_ends(conn, work, position, bytes);
+	if (talk->exec_left)
+		return talk_inner_ends(conn, work, position, bytes);
+	if (conn->reply.frame == FRAME_CONFIRMATION) {
+		conn->reply.frame = FRAME_REPLY;
+		if (--talk->unconfirmed)
+			return 0;
+		talk->confirming = 0;
+	}
+	if (bytes >= reply_threshold())
+		talk_emit(conn, work, &conn->reply.reply, conn->reply_seq, talk->multi ? KIND_MULTI : KIND_SIMPLE);
+	piece_begin(&conn->reply.reply, position);
+	return talk_command_ends(conn, work);
+}
+
+/* The last byte of a frame is parsed. */
+static __always_inline long talk_frame_ends(struct connection *conn, struct work *work)
+{
+	__u64 position, bytes;
+
+	if (conn->reply_seq >= conn->plain_until || conn->reply.frame)
+		return talk_special_ends(conn, work);
+	position = reply_position(conn, work);
+	bytes = position - conn->reply.reply.start;
+	if (bytes >= reply_threshold())
+		talk_emit(conn, work, &conn->reply.reply, conn->reply_seq, KIND_SIMPLE);
+	piece_begin(&conn->reply.reply, position);
+	conn->reply_seq++;
+	return 0;
+}
+
+/* A confirmation says how many subscriptions there are now: of shards, or of channels and patterns together. */
+static __always_inline int talk_subscribed_now(struct connection *conn, __u64 n)
+{
+	struct turn *turn = turn_at_hand(conn);
+	__u32 *subscribed = conn->talk.subscribed, kind, others;
+
+	if (!turn)
+		return -1;
+	kind = subscription_kind(turn->class);
+	others = kind == SUBSCRIBED_SHARDS ? 0 :
+		 subscribed[kind == SUBSCRIBED_CHANNELS ? SUBSCRIBED_PATTERNS : SUBSCRIBED_CHANNELS];
+	if (n < others)
+		return -1;
+	subscribed[kind] = n - others;
+	return 0;
+}
+
+/* ---- a write ends, the connection closes ---- */
+
+/* At the end of a write: what is not complete remembers when it began. */
+static __always_inline void talk_pauses(struct connection *conn, struct work *work)
+{
+	struct conversation *talk = &conn->talk;
+
+	if (conn->reply.reply.start != conn->written_bytes)
+		piece_pause(&conn->reply.reply, work);
+	if (talk->exec_left)
+		piece_pause(&talk->exec, work);
+	if (conn->reply.interrupts)
+		piece_pause(&talk->outer, work);
+}
+
+/* Logs a piece that is cut off at the output's position, if it is large or was going to be. */
+static __always_inline bool talk_cut(struct connection *conn, struct work *work, const struct piece *piece,
+				     __u64 position, __u64 seq, __u8 kind)
+{
+	struct reply_end end = { .seq = seq, .kind = kind, .state = STATE_ABORTED };
+
+	if (piece->start == position)
+		return false;
+	piece_end(piece, position, reply_now(work), &end);
+	end.bytes_expected = end.bytes + conn->reply.skip;
+	if (end.bytes_expected < reply_threshold())
+		return false;
+	reply_emit(conn, work, &end);
+	return true;
+}
+
+/* Is a large reply, or one that is going to be large, under way? */
+static __always_inline bool talk_is_large(const struct connection *conn)
+{
+	const struct piece *piece = conn->reply.interrupts ? &conn->talk.outer : &conn->reply.reply;
+	__u64 bytes = conn->written_bytes - piece->start;
+
+	return bytes && bytes + conn->reply.skip >= reply_threshold();
+}
+
+/* The connection closes: logs the reply, or the push, that it cuts off. True when a reply had begun, large or not. */
+env_noinline bool talk_closes(struct connection *conn, struct work *work)
+{
+	const struct reply_framing *r = &conn->reply;
+	const struct conversation *talk = &conn->talk;
+	__u8 kind = talk->exec_left ? KIND_MULTI : KIND_SIMPLE;
+	const struct piece *piece = &r->reply;
+	__u64 position = conn->written_bytes;
+
+	work->now = 0;
+	if (r->frame == FRAME_PUSH && !r->interrupts) {
+		talk_cut(conn, work, piece, position, 0, KIND_PUSH);
+		return false;
+	}
+	if (r->interrupts) {
+		piece = &talk->outer;
+		position = r->reply.start;
+	}
+	if (!talk_cut(conn, work, piece, position, talk_command(conn), kind) && talk->exec_left && !talk->exec_logged)
+		talk_cut(conn, work, &talk->exec, position, conn->reply_seq, kind);
+	return talk->exec_left || piece->start != position;
+}
+
+#endif

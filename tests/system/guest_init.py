@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""PID 1 of a guest of scripts/kernels: makes an empty kernel a place where system tests run, runs those named on the
+kernel's command line after "--", and says in one line how it went:
+
+    kernels: <release>: <n> passed, <n> failed, <n> skipped
+"""
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import traceback
+from pathlib import Path
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1      # linux/sockios.h, linux/if.h
+RB_POWER_OFF = 0x4321FEDC                                    # linux/reboot.h
+SYSLOG_ACTION_READ_ALL = 3                                   # linux/syslog.h
+# Documentation/admin-guide/tainted-kernels.rst: the kernel died in some place, or has issued a warning.
+TAINT_DIE, TAINT_WARN = 1 << 7, 1 << 9
+MOUNTS = (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"))
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount_all():
+    for kind, target in MOUNTS:
+        os.makedirs(target, exist_ok=True)
+        if libc.mount(kind.encode(), target.encode(), kind.encode(), 0, None):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
+
+
+def bring_up_loopback():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
+        flags = struct.unpack("16sh14x", request)[1] | IFF_UP
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags))
+
+
+def run_tests(names):
+    """What run.py counted, its last line."""
+    runner = [sys.executable, str(Path(__file__).resolve().with_name("run.py")), *names]
+    last = ""
+    with subprocess.Popen(runner, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            last = line.strip()
+            print(line, end="", flush=True)
+    return last
+
+
+def complained():
+    """Has the kernel, in an oops or a warning, which a test need not have noticed? Then its messages are shown."""
+    if not int(Path("/proc/sys/kernel/tainted").read_text()) & (TAINT_DIE | TAINT_WARN):
+        return False
+    messages = ctypes.create_string_buffer(1 << 18)
+    length = libc.klogctl(SYSLOG_ACTION_READ_ALL, messages, len(messages))
+    print(messages.raw[:length].decode("utf-8", "replace"))
+    return True
+
+
+def main():
+    os.environ["PATH"] = "/usr/sbin:/usr/bin"
+    mount_all()
+    bring_up_loopback()
+    counted = run_tests(sys.argv[1:])
+    outcome = "the kernel complained" if complained() else counted
+    print(f"kernels: {os.uname().release}: {outcome}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # Without this the end of PID 1 would be a panic. The last words leave the serial port first.
+        termios.tcdrain(sys.stdout)
+        libc.reboot(RB_POWER_OFF)

@@ -1,0 +1,119 @@
+"""--check: tells what would be done, and does nothing."""
+import json
+import os
+import subprocess
+
+from harness import BINARY, Server, run_replylog
+from test_attach import WAYS
+from test_errors import binary_for_everyone, process
+from test_schema import check_record, parse_line, read_schema
+
+SITES = ("read", "write", "writev", "close")
+
+
+def check(*flags, expect=0):
+    """The objects of --check --json, each against docs/SCHEMA.md."""
+    run = subprocess.run([BINARY, "--check", "--json", *flags], stdin=subprocess.DEVNULL, capture_output=True,
+                         timeout=60)
+    print(run)
+    assert run.returncode == expect, run
+    assert bool(run.stderr) == bool(expect), run
+    records = [parse_line(line) for line in run.stdout.splitlines(keepends=True)]
+    for record in records:
+        check_record(read_schema(), record)
+        assert record["event"] == "check" and record["would_attach"] == ("reason" not in record), record
+    return records
+
+
+def test_server(name, io_threads):
+    with Server(name, io_threads=io_threads) as server:
+        (record,) = check("-p", str(server.pid))
+        assert server.patched() == 0
+        assert record["server_pid"] == server.pid
+        assert record["server_exe"] == os.readlink(f"/proc/{server.pid}/exe")
+        with server.client() as client:
+            info = client.call("INFO", "server").decode()
+        assert record["server_version"].startswith(server.kind)
+        assert record["server_version"].split()[1] in info, record
+        assert len(record["server_build_id"]) == 40
+        assert record["listens"] == [f"tcp {server.port}"] and record["transports"] == ["tcp"], record
+        assert record["io_threads"] == io_threads - 1, record
+        assert record["cost_threads"] == ("io" if io_threads > 1 else "main")
+        assert [site.split()[0] for site in record["sites"]] == list(SITES), record["sites"]
+        assert record["cost_per_io_ns"] > 0 and "README" in record["cost_source"]
+        assert set(record["features"]) >= {"btf", "bpf_loop"}
+        assert "CAP_BPF" in record["capabilities"]
+
+
+test_server.cases = {
+    "valkey-9.1": ("valkey-9.1", 1), "valkey-9.1,4 io threads": ("valkey-9.1", 4),
+    "redis-7.0": ("redis-7.0", 1), "redis-7.0,2 io threads": ("redis-7.0", 2),
+}
+
+
+def test_unixsocket():
+    with Server("valkey-9.1", "--unixsocket", "/tmp/check.sock") as server:
+        try:
+            (record,) = check("-p", str(server.pid))
+        finally:
+            os.unlink(f"{server.dir}/tmp/check.sock")
+        assert record["listens"] == [f"tcp {server.port}", "unix /tmp/check.sock"], record
+        assert record["transports"] == ["tcp", "unix"]
+
+
+def test_words():
+    """For people: the same, a line or more for each thing."""
+    with Server("valkey-9.1") as server:
+        run = run_replylog("--check", "--port", str(server.port))
+        assert run.returncode == 0 and run.stderr == "", run
+        (record,) = check("-p", str(server.pid))
+        for key in ("server_version", "server_exe", "server_build_id", "kernel", "attach", "cost_source"):
+            assert record[key] in run.stdout, f"{key} is not in {run.stdout}"
+        for item in record["sites"] + record["listens"] + record["features"] + record["capabilities"]:
+            assert item in run.stdout, f"{item} is not in {run.stdout}"
+        assert "would attach  yes\n" in run.stdout
+        assert server.patched() == 0
+
+
+def test_several():
+    with Server("valkey-9.1") as first, Server("redis-7.0") as second:
+        records = check("-p", str(first.pid), "--port", str(second.port))
+        assert [record["server_pid"] for record in records] == [first.pid, second.pid]
+
+
+def test_not_a_server():
+    """Of several, the others are still told about; the exit status says that not all is well."""
+    with Server("valkey-9.1") as server, process("sleep", "1000") as sleep:
+        records = check("-p", str(sleep.pid), "-p", str(server.pid), expect=1)
+        assert [record["would_attach"] for record in records] == [False, True]
+        assert str(sleep.pid) in records[0]["reason"] and records[0]["sites"] == []
+        run = run_replylog("--check", "-p", str(sleep.pid))
+        assert run.returncode == 1 and "would attach  no\n" in run.stdout and run.stderr.count("\n") == 1, run
+
+
+def test_missing_capability():
+    """Named as the reason and in the list; all that can be found out is."""
+    with Server("valkey-9.1") as server, binary_for_everyone() as binary:
+        dropped = "-perfmon,-sys_admin"
+        run = run_replylog(argv=["setpriv", f"--inh-caps={dropped}", f"--bounding-set={dropped}", binary, "-p",
+                                 str(server.pid), "--check", "--json"])
+        record = json.loads(run.stdout)
+        assert run.returncode == 1 and not record["would_attach"], run
+        assert "CAP_PERFMON" in record["reason"] and "CAP_PERFMON" in record["capabilities_missing"], record
+        assert len(record["sites"]) == len(SITES) and "attach" not in record
+
+
+def test_options_count():
+    """It is about what would be done with these options."""
+    with Server("valkey-9.1") as server:
+        for way, name in WAYS.items():
+            (record,) = check("-p", str(server.pid), "--attach", way)
+            assert record["attach"] == name, record
+
+
+def test_stdout_full():
+    with Server("valkey-9.1") as server, open("/dev/full", "wb") as full:
+        for flags in ([], ["--json"]):
+            run = subprocess.run([BINARY, "--check", "-p", str(server.pid), *flags], stdout=full,
+                                 stderr=subprocess.PIPE, text=True, timeout=60)
+            assert run.returncode == 1 and run.stderr == "replylog: stdout: No space left on device\n", run

@@ -1,0 +1,214 @@
+"""--follow: the server that takes the place of one that has ended."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import BINARY, Replylog, Server, end, run_replylog, wait_until
+from test_errors import assert_refused
+from test_find import echo, saving_child, started, words
+from test_schema import check_record, parse_line, read_schema
+
+
+def restart(server, *options, binary=None):
+    """Kills the server and starts it anew, as a service manager would."""
+    server.process.kill()
+    server.process.wait()
+    server.options += options
+    server.process = subprocess.Popen(server.command(binary), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_until(server.answers, f"answer from {server.name}")
+
+
+def wait_started(replylog, pid):
+    wait_until(lambda: pid in started(replylog), f"start record of {pid}")
+
+
+def check_runs(replylog, pids, expected):
+    """One run after the other, each with its own words; each but the first names the one before."""
+    records = replylog.stop()
+    assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+    assert [record["server_pid"] for record in records if record["event"] == "start"] == pids, records
+    runs = [[record for record in records if record["server_pid"] == pid] for pid in pids]
+    assert sum(runs, []) == records, "lines of one run among those of another"
+    for run, word in zip(runs, expected):
+        assert [run[0]["event"], run[-1]["event"]] == ["start", "stop"], run
+        assert words(run, run[0]["server_pid"])[-1:] == [word], run
+        assert [record["seq"] for record in run[1:-1]] == list(range(1, len(run) - 1))
+    assert [run[-1]["reason"] for run in runs] == ["server_exited"] * (len(runs) - 1) + ["signal"]
+    assert "follows" not in runs[0][0]
+    assert [run[0]["follows"] for run in runs[1:]] == [run[0]["run_id"] for run in runs[:-1]]
+    schema = read_schema()
+    for line in replylog.lines:
+        check_record(schema, parse_line(line))
+
+
+def replied(replylog, word):
+    wait_until(lambda: any(record.get("argv", [])[1:] == [word] for record in replylog.records()), f"reply {word}")
+
+
+def observe_word(server, replylog, word):
+    wait_started(replylog, server.pid)
+    echo(server, word)
+    replied(replylog, word)
+
+
+def flags_for(server, by):
+    return {"pid": (server.pid, 0), "port": (None, 0, "--port", str(server.port)),
+            "unixsocket": (None, 0, "--unixsocket", f"{server.dir}{server.work}/sock")}[by]
+
+
+def test_restarts(by):
+    with Server("valkey-9.1") as server:
+        if by == "unixsocket":
+            restart(server, "--unixsocket", f"{server.work}/sock")
+        pids = [server.pid]
+        with Replylog(*flags_for(server, by), "--follow") as replylog:
+            observe_word(server, replylog, "first")
+            for word in ("second", "third"):
+                restart(server)
+                pids.append(server.pid)
+                observe_word(server, replylog, word)
+            check_runs(replylog, pids, ["first", "second", "third"])
+        server.assert_untouched()
+
+
+test_restarts.cases = {by: (by,) for by in ("pid", "port", "unixsocket")}
+
+
+@contextmanager
+def copied_binary(server):
+    path = f"/tmp/replylog-server-{os.getpid()}"
+    shutil.copy(f"{server.dir}/usr/bin/{server.kind}-server", f"{server.dir}{path}")
+    try:
+        yield path
+    finally:
+        os.unlink(f"{server.dir}{path}")
+
+
+def test_upgrade():
+    """The next one is another binary under the same name."""
+    with Server("valkey-9.1") as server, copied_binary(server) as path:
+        restart(server, binary=path)
+        pids = [server.pid]
+        with Replylog(server.pid, 0, "--follow") as replylog:
+            observe_word(server, replylog, "old")
+            new = f"{server.dir}{path}.new"
+            shutil.copy(f"{server.dir}{path}", new)
+            with open(new, "ab") as file:
+                file.write(b"another file")
+            os.rename(new, f"{server.dir}{path}")
+            restart(server, binary=path)
+            pids.append(server.pid)
+            observe_word(server, replylog, "new")
+            check_runs(replylog, pids, ["old", "new"])
+
+
+def test_other_servers_are_not_followed():
+    """Neither a server on another port nor the child of the dead one; nor when it is named by pid one that was there
+    before."""
+    with Server("valkey-9.1") as server, Server("valkey-9.1"):
+        pids = [server.pid]
+        with Replylog(server.pid, 0, "--follow") as replylog:
+            observe_word(server, replylog, "first")
+            with saving_child(server):
+                server.process.kill()
+                server.process.wait()
+                wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+                has_looked(replylog)
+                restart(server)
+                pids.append(server.pid)
+                observe_word(server, replylog, "second")
+            check_runs(replylog, pids, ["first", "second"])
+
+
+def has_looked(replylog, times=3):
+    """A waiting replylog sleeps between two looks: it has looked as often as it went to sleep."""
+    def sleeps():
+        status = Path(f"/proc/{replylog.pid}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
+    began = sleeps()
+    wait_until(lambda: sleeps() >= began + times, "look for the next server")
+
+
+def test_signal_while_waiting():
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
+        server.process.kill()
+        wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+        assert replylog.process.poll() is None
+        records = replylog.stop(signal.SIGTERM)
+        assert replylog.returncode == 0 and replylog.stderr == ""
+        assert [record["event"] for record in records] == ["start", "stop"], records
+
+
+def test_reader_gone_while_waiting():
+    ours, theirs = os.pipe()
+    with Server("valkey-9.1") as server:
+        process = subprocess.Popen([BINARY, "-p", str(server.pid), "-f"], stdout=theirs, stderr=subprocess.PIPE,
+                                   text=True)
+        os.close(theirs)
+        try:
+            with open(ours, "rb", 0) as reader:
+                assert b'"start"' in reader.readline()
+                server.process.kill()
+                assert b'"stop"' in reader.readline()
+            assert process.wait(20) == 1
+            assert process.stderr.read() == "replylog: stdout: Broken pipe\n"
+        finally:
+            end(process, signal.SIGKILL)
+            process.stderr.close()
+
+
+def test_waits_for_the_first_one():
+    """By port, it may be started before its server."""
+    server = Server("valkey-9.1")
+    with Replylog(None, 0, "--port", str(server.port), "--follow", wait=False) as replylog, server:
+        observe_word(server, replylog, "first")
+        check_runs(replylog, [server.pid], ["first"])
+
+
+def test_crash_loop():
+    """Servers that are gone again before, while or after replylog attaches to them."""
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
+        for pause in (0, 0.05, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3):
+            restart(server)
+            # Not to wait for something: to be killed at another point of the attach each time.
+            time.sleep(pause)
+        wait_until(lambda: server.pid in started(replylog) or replylog.process.poll() is not None, "last start record")
+        assert replylog.process.poll() is None, replylog.stderr
+        observe_word(server, replylog, "last")
+        records = replylog.stop()
+    assert replylog.returncode == 0, replylog.stderr
+    assert words(records, server.pid) == ["last"]
+    events = [record["event"] for record in records if record["event"] in ("start", "stop")]
+    assert events == ["start", "stop"] * (len(events) // 2), events
+    print(replylog.stderr)
+
+
+def test_several():
+    with Server("valkey-9.1") as first, Server("redis-7.0") as second:
+        with Replylog(first.pid, 0, "-p", str(second.pid), "--follow") as replylog:
+            observe_word(first, replylog, "a")
+            observe_word(second, replylog, "b")
+            restart(first)
+            observe_word(first, replylog, "c")
+            echo(second, "d")
+            replied(replylog, "d")
+            records = replylog.stop()
+        assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+        assert words(records, first.pid)[-1:] == ["c"] and words(records, second.pid) == ["b", "d"], records
+
+
+def test_does_not_follow_unasked():
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog:
+        restart(server)
+        assert replylog.finish()[-1]["reason"] == "server_exited"
+        assert replylog.returncode == 0
+
+
+def test_follow_of_nothing():
+    assert_refused(run_replylog("--follow", "-p", str(os.getpid())))

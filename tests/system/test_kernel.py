@@ -1,0 +1,29 @@
+"""What replylog makes of a kernel whose features are known beforehand: scripts/kernels says them."""
+import os
+
+from harness import Replylog, Server, Skip, run_replylog
+
+
+def known(what):
+    value = os.environ.get(f"KERNEL_{what}")
+    if value is None:
+        raise Skip(f"not in a guest of scripts/kernels that says KERNEL_{what}")
+    return value
+
+
+def test_takes_the_best_way():
+    way = known("ATTACH")
+    with Server("valkey-9.1") as server, Replylog(server.pid) as replylog:
+        probes = replylog.records()[0]["probes"]
+        assert probes and all(way in probe for probe in probes), probes
+
+
+def test_refused_with_the_feature_named():
+    """One line that names it, a failure, and nothing done to the server."""
+    feature = known("LACKS")
+    with Server("valkey-9.1") as server:
+        run = run_replylog("-p", str(server.pid))
+        print(f"exits {run.returncode}: {run.stderr!r}")
+        assert run.returncode == 1 and run.stdout == ""
+        assert run.stderr.count("\n") == 1 and f"no {feature} " in run.stderr
+        assert server.patched() == 0 and server.answers()

@@ -1,0 +1,217 @@
+"""Servers in places of their own: containers, chroots, binaries that are gone from disk. Each is observed exactly."""
+import ctypes
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import Replylog, Server, run_replylog, wait_until
+from resp import Client, encode
+from test_check import check
+from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
+from transport import Tcp
+
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+BIG = 3_000_000
+
+
+def in_network_of(pid, function):
+    """function() called by a thread that is in the network namespace of pid."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = []
+
+    def call():
+        with open(f"/proc/{pid}/ns/net", "rb") as namespace:
+            if libc.setns(namespace.fileno(), CLONE_NEWNET):
+                result.append(OSError(ctypes.get_errno(), "setns"))
+                return
+        try:
+            result.append(function())
+        except OSError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
+
+
+def loopback_up():
+    with socket.socket() as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+
+
+class ContainerServer(Server):
+    """In mount, pid and network namespaces of its own; its binary lies on a file system that nobody else sees."""
+
+    def command(self, binary=None):
+        self.inner = None
+        image = f"{self.dir}/opt"
+        original = f"{self.dir}/usr/bin/{self.kind}-server"
+        script = f"mount -t tmpfs none {image} && cp {original} {image}/server && exec \"$@\""
+        return ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", script, "sh",
+                *super().command("/opt/server")]
+
+    @property
+    def pid(self):
+        """The server's pid as the host sees it; in its container it is 1."""
+        if not self.inner:
+            parent = self.process.pid
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            if not children or not os.readlink(f"/proc/{children[0]}/exe").endswith("/opt/server"):
+                raise OSError("not started yet")
+            self.inner = int(children[0])
+            in_network_of(self.inner, loopback_up)
+        return self.inner
+
+    def client(self, timeout=30):
+        return in_network_of(self.pid, lambda: Client(self.port, timeout))
+
+
+def observed_exactly(server):
+    """What replylog says of a large reply, a pipeline and a small one, against the bytes that came."""
+    with server.client() as client:
+        client.call("SETRANGE", "big", BIG - 1, "x")
+    with Replylog(server.pid, 0) as replylog, server.client() as client:
+        lengths = client.drain(encode([b"GET", b"big"]), 1)
+        lengths += client.drain(encode([b"ECHO", b"y" * 1000]) * 50, 50)
+        replylog.wait_replies(len(lengths))
+        records = replylog.stop()
+    assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+    assert lengths[0] == BIG + len(f"${BIG}\r\n\r\n")
+    assert [record["reply_bytes"] for record in records[1:-1]] == lengths
+    assert {record["attribution"] for record in records[1:-1]} == {"exact"}
+    assert {record["server_pid"] for record in records} == {server.pid}
+    assert records[0]["server_version"].startswith(server.kind), records[0]
+    server.assert_untouched()
+    return records
+
+
+def test_container(name, io_threads):
+    with ContainerServer(name, io_threads=io_threads) as server:
+        assert f"\t{server.pid}\t1\n" in Path(f"/proc/{server.pid}/status").read_text(), "no pid namespace"
+        start = observed_exactly(server)[0]
+        assert start["server_exe"].endswith("/opt/server"), start
+        assert not os.path.exists(start["server_exe"]), "the file can be seen from here: the test shows nothing"
+
+
+test_container.cases = {"valkey-9.1": ("valkey-9.1", 1), "valkey-9.1,4 io threads": ("valkey-9.1", 4),
+                        "redis-7.0": ("redis-7.0", 1)}
+
+
+def listen_on(server, port):
+    server.port = port
+    server.transport = Tcp(port)
+    restart(server)
+
+
+def test_container_by_port():
+    """The port it listens on in its own network; a server elsewhere on the same port makes it ambiguous."""
+    with ContainerServer("valkey-9.1") as server:
+        (record,) = check("--port", str(server.port))
+        assert record["server_pid"] == server.pid and record["listens"] == [f"tcp {server.port}"], record
+        with Server("valkey-9.1") as other:
+            listen_on(other, server.port)
+            run = run_replylog("--check", "--port", str(server.port))
+            assert run.returncode == 1 and f"-p {server.pid}" in run.stderr and f"-p {other.pid}" in run.stderr, run
+
+
+def test_container_by_unixsocket():
+    """Its path in the container means another file there than here."""
+    name = f"replylog-{os.getpid()}.sock"
+    with ContainerServer("valkey-9.1", "--unixsocket", f"/tmp/{name}") as server:
+        path = f"{server.dir}/tmp/{name}"
+        try:
+            (record,) = check("--unixsocket", path)
+            assert record["server_pid"] == server.pid, record
+        finally:
+            os.unlink(path)
+
+
+def test_container_restarts():
+    """A new network namespace, the same cgroup: followed. A server on the same port elsewhere is not."""
+    with ContainerServer("valkey-9.1") as server, Server("valkey-9.1") as other:
+        listen_on(other, server.port)
+        pids = [server.pid]
+        with Replylog(server.pid, 0, "--follow") as replylog:
+            observe_word(server, replylog, "first")
+            server.process.kill()
+            server.process.wait()
+            wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+            restart(other)
+            has_looked(replylog)
+            restart(server)
+            pids.append(server.pid)
+            observe_word(server, replylog, "second")
+            check_runs(replylog, pids, ["first", "second"])
+
+
+def test_other_container_is_not_followed():
+    """One on the same port that was there all the time."""
+    with ContainerServer("valkey-9.1") as server, ContainerServer("valkey-9.1") as other:
+        listen_on(other, server.port)
+        pids = [server.pid]
+        with Replylog(server.pid, 0, "--follow") as replylog:
+            observe_word(server, replylog, "first")
+            # It counts as started after the other one's end from a second before that on.
+            wait_until(lambda: age(other.pid) > 2, "older container")
+            server.process.kill()
+            server.process.wait()
+            wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+            has_looked(replylog)
+            restart(server)
+            pids.append(server.pid)
+            observe_word(server, replylog, "second")
+            check_runs(replylog, pids, ["first", "second"])
+
+
+def age(pid):
+    """Seconds since it was started."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_chroot():
+    """As every server of these tests; here it is said what the path means."""
+    with Server("redis-7.0") as server:
+        start = observed_exactly(server)[0]
+        assert os.path.samefile(start["server_exe"], f"/proc/{server.pid}/exe"), start
+
+
+@contextmanager
+def server_from_copy(name):
+    with Server(name) as server, copied_binary(server) as path:
+        restart(server, binary=path)
+        yield server, f"{server.dir}{path}"
+
+
+def test_binary_deleted():
+    with server_from_copy("valkey-9.1") as (server, path):
+        Path(path).rename(f"{path}.away")
+        Path(f"{path}.away").unlink()
+        try:
+            assert observed_exactly(server)[0]["server_exe"].endswith("(deleted)")
+        finally:
+            Path(path).touch()
+
+
+def test_binary_replaced(by):
+    """An upgrade of the package, the old server still running: it is the old one that is probed."""
+    with server_from_copy("valkey-9.1") as (server, path):
+        build_id = check("-p", str(server.pid))[0]["server_build_id"]
+        with Server(by) as other:
+            shutil.copy(f"{other.dir}/usr/bin/{other.kind}-server", f"{path}.new")
+        os.rename(f"{path}.new", path)
+        start = observed_exactly(server)[0]
+        assert start["server_build_id"] == build_id and start["server_version"].startswith("valkey 9.1"), start
+
+
+test_binary_replaced.cases = {by: (by,) for by in ("redis-7.0", "valkey-9.1")}

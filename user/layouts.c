@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "elf_image.h"
+#include "layouts.h"
+
+struct table_entry {
+	const char *name_version;
+	struct client_layout layout;
+};
+
+static const struct table_entry table[] = {
+#include "layout_table.h"
+};
+
+int layout_from_table(const char *name_version, struct client_layout *out)
+{
+	size_t i;
+
+	memset(out, 0, sizeof(*out));
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (strcmp(table[i].name_version, name_version))
+			continue;
+		*out = table[i].layout;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/*
+ * Opens the regular file at path as a process with that root would: links in it lead nowhere else, and what is no file
+ * (a device, a pipe) is not opened. -1 when there is none.
+ */
+static int open_in_root(const char *root, const char *path)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), found = -1, fd = -1;
+	char reopen[32];
+	struct stat st;
+
+	if (root_fd >= 0)
+		found = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+	if (found >= 0 && !fstat(found, &st) && S_ISREG(st.st_mode)) {
+		snprintf(reopen, sizeof(reopen), "/proc/self/fd/%d", found);
+		fd = open(reopen, O_RDONLY | O_CLOEXEC);
+	}
+	if (found >= 0)
+		close(found);
+	if (root_fd >= 0)
+		close(root_fd);
+	return fd;
+}
+
+/* Where distributions' debug packages put a file, by build id: the first two digits are a folder. */
+static int from_separate_file(const char *root, const char *build_id, const char *name_version,
+			      struct client_layout *out)
+{
+	char path[sizeof("/usr/lib/debug/.build-id//.debug") + ELF_BUILD_ID_HEX];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", build_id, build_id + 2);
+	fd = open_in_root(root, path);
+	if (fd < 0)
+		return -ENOENT;
+	ret = layout_from_debug_info(fd, name_version, out);
+	close(fd);
+	return ret;
+}
+
+static int from_debug_info(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
+			   struct client_layout *out)
+{
+	char root[32], build_id[ELF_BUILD_ID_HEX];
+
+	if (!layout_from_debug_info(exe_fd, name_version, out))
+		return 0;
+	if (elf_image_build_id(img, build_id) || strlen(build_id) < 3)
+		return -ENOENT;
+	snprintf(root, sizeof(root), "/proc/%d/root", pid);
+	if (pid && !from_separate_file(root, build_id, name_version, out))
+		return 0;
+	return from_separate_file("/", build_id, name_version, out);
+}
+
+/* Both were compiled and compared: bit fields and alignment included, the layouts are the same. */
+static bool table_applies(const struct elf_image *img)
+{
+	return elf_image_machine(img) == EM_X86_64 || elf_image_machine(img) == EM_AARCH64;
+}
+
+int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
+		struct client_layout *out, char *why, size_t why_size)
+{
+	if (!from_debug_info(img, exe_fd, pid, name_version, out))
+		return 0;
+	if (table_applies(img) && !layout_from_table(name_version, out))
+		return 0;
+	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s",
+		 name_version, table_applies(img) ? "" : " for this machine");
+	return -ENOENT;
+}
