@@ -238,7 +238,7 @@ static bool is_name(const struct command *c, const char *name)
 
 /*
  * Whether what is answered from here on depends on more than the number of commands: no "+OK" per command is right then,
- * and a framer may leave. An inline name with quotes in it may be any of them to a framer that doesn't undo quotes.
+ * and a framer may leave. An inline name with quotes, \v or \f in it may be any of them to a framer that takes no words apart.
  */
 static bool ends_plain_talk(const struct requests_read *r, const struct command *c)
 {
@@ -246,18 +246,15 @@ static bool ends_plain_talk(const struct requests_read *r, const struct command 
 		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC",
 		"REPLCONF", "CLIENT", "CLUSTER", "SCRIPT", "MULTI", "EXEC", "DISCARD", "HELLO", "RESET", "QUIT", "AUTH", "SELECT",
 	};
-	size_t i, line_quotes = 0;
+	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (is_name(c, names[i]))
 			return true;
-	for (i = c->start; c->is_inline && i < c->end; i++)
-		line_quotes += r->bytes[i] == '"' || r->bytes[i] == '\'';
 	for (i = c->start; i < c->end && is_blank(r->bytes[i]); i++)
 		;
-	/* Quotes in the first word only, unless it is quoted as a whole. */
-	for (; line_quotes && i < c->end && !is_blank(r->bytes[i]); i++)
-		if (r->bytes[i] == '"' || r->bytes[i] == '\'')
+	for (; c->is_inline && i < c->end && !strchr(" \t\r\n", r->bytes[i]); i++)
+		if (strchr("\"'\v\f", r->bytes[i]))
 			return true;
 	return false;
 }
