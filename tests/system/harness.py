@@ -76,7 +76,8 @@ class Server:
         self.built = build and build[0] in self.BUILT
         self.dir = SERVERS / name
         if not (self.dir / ".complete").exists():
-            raise Skip(f"no {name} in {SERVERS}: run {'tests/support/build_server' if self.built else f'scripts/servers {name}'}")
+            maker = "tests/support/build_server" if self.built else f"scripts/servers {name}"
+            raise Skip(f"no {name} in {SERVERS}: run {maker}")
         self.options = self.io_options(io_threads) + list(options)
         if self.version >= "7":
             self.options += ["--enable-debug-command", "yes"]

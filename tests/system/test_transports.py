@@ -1,4 +1,4 @@
-"""What is particular to a transport: calls inside calls, modules, listeners that come later, clients without an address."""
+"""What is particular to a transport: calls inside calls, modules, listeners that come later, older clients."""
 import contextlib
 import os
 import shutil
@@ -14,8 +14,8 @@ TLS_BUILDS = ("valkey-9.1", "redis-7.0", "valkey-9.1-symbols")
 
 
 def test_nested_writes(way):
-    """connTLSWritev calls connTLSWrite: for each buffer when they are many bytes, once with a copy of all when they are few,
-    and by a jump when it is one. Every byte counts once, each way of attaching."""
+    """connTLSWritev calls connTLSWrite: for each buffer when they are many bytes, once with a copy of all when they are
+    few, and by a jump when it is one. Every byte counts once, each way of attaching."""
     with Server("valkey-9.1", transport="tls") as server:
         with server.client() as client:
             workload.fill(client)
