@@ -101,6 +101,7 @@ struct files_struct {
 };
 
 struct task_struct {
+	unsigned short migration_disabled;
 	struct files_struct *files;
 };
 

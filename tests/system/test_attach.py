@@ -42,7 +42,7 @@ def test_both_taps_say_the_same(name, io_threads):
         try:
             taps = [stack.enter_context(Replylog(server.pid, 0, "--tap", tap)) for tap in ("connection", "socket")]
         except AssertionError as error:
-            if "no sock_send_length tracepoint" in str(error):
+            if "tracepoint" in str(error):
                 raise Skip("this kernel has no socket tap") from None
             raise
         outcome = oracle.run(server.port, 10_000, connections=8)
