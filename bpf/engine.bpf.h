@@ -217,10 +217,8 @@ static __always_inline struct connection *connection_meet(__u64 key, const struc
 {
 	struct connection *conn = connection_new(key);
 
-	if (!conn) {
-		count_loss(LOSS_CLIENTS_FULL);
+	if (!conn)
 		return NULL;
-	}
 	connection_introduce(conn, ends);
 	conn->talk.db = -1;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
@@ -291,6 +289,8 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
 		return NULL;
 	conn = connection_meet(key, &ends);
+	if (!conn)
+		count_loss(LOSS_CLIENTS_FULL);
 	if (!conn || !first_read(ends.sk, len))
 		return conn;
 	connection_count(conn, len);
@@ -518,9 +518,10 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
 	if (conn)
 		connection_forget(conn);
+	/* Without room for it, its reads will be counted. */
 	conn = connection_new(key);
 	if (!conn)
-		return count_loss(LOSS_CLIENTS_FULL);
+		return;
 	conn->server_conn = server_conn;
 	conn->mode = MODE_ACCEPTED;
 }
