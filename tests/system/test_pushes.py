@@ -1,7 +1,7 @@
 """Pushes and messages answer no command, whatever comes between what."""
 from contextlib import contextmanager
 
-from conversation import Talker, compare, elements, finish, on_servers, push, records_of, reply, wait_records
+from conversation import EITHER, Talker, compare, elements, finish, on_servers, push, records_of, reply, wait_records
 from harness import Replylog, Server
 
 BIG = "m" * 100_000
@@ -74,6 +74,31 @@ def test_resp3_subscriber(name, io_threads):
         ask("UNSUBSCRIBE", frames=2)
         ask("PUNSUBSCRIBE")
         ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_pipeline_between_messages(name, io_threads):
+    """Deep pipelines of a client to which others publish all the time."""
+    commands = [("ECHO", "e" * (size * 37 % 3000)) for size in range(2000)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        expected = [reply(("HELLO", "3"), talker.ask("HELLO", "3"))]
+        expected.append(reply(("SUBSCRIBE", "a"), talker.ask("SUBSCRIBE", "a")))
+        for begin in range(0, len(commands), 100):
+            talker.send(*commands[begin:begin + 50])
+            other.sock.sendall(b"PUBLISH a message\r\n" * 30)
+            talker.send(*commands[begin + 50:begin + 100])
+            waiting = commands[begin:begin + 100]
+            messages = 30
+            while waiting or messages:
+                frame = talker.frame()
+                if frame.startswith(b">"):
+                    messages -= 1
+                    expected.append(push(frame, "message", "a"))
+                else:
+                    expected.append(reply(waiting.pop(0), frame, kind=EITHER))
+            for _ in range(30):
+                other.read()
         finish(replylog, (talker, expected))
 
 
