@@ -1,26 +1,7 @@
 """Pushes and messages answer no command, whatever comes between what."""
-from contextlib import contextmanager
-
-from conversation import EITHER, Talker, compare, elements, finish, on_servers, push, records_of, reply, wait_records
-from harness import Replylog, Server
+from conversation import EITHER, asker, compare, elements, finish, on_servers, push, records_of, reply, talks, wait_records
 
 BIG = "m" * 100_000
-
-
-def asker(talker, expected):
-    """Asks, and notes the record that is expected of it."""
-    def ask(*argv, frames=1):
-        talker.send(argv)
-        expected.append(reply(argv, *talker.frames(frames)))
-    return ask
-
-
-@contextmanager
-def talks(name, io_threads, threshold=0):
-    """(a talker, another client, replylog)"""
-    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, threshold) as replylog, \
-            Talker(server.port) as talker, server.client() as other:
-        yield talker, other, replylog
 
 
 def message(talker, other, channel, payload, command="PUBLISH"):
