@@ -142,6 +142,41 @@ def test_deeper_than_max_pipeline(name, io_threads):
 
 
 @on_servers
+def test_more_than_max_clients(name, io_threads):
+    """The first ones are followed, each read of the others is counted. Who comes when one has gone has its place."""
+    room, more, turns = 5, 15, 3
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", str(room)) as replylog:
+        talkers = [Talker(server.port) for _ in range(room + more)]
+        for turn in range(turns):
+            for number, talker in enumerate(talkers):
+                talker.ask(*echo(turn * len(talkers) + number)[0])
+        for talker in talkers[:room]:
+            assert len(wait_records(replylog, talker, turns)) == turns
+        talkers[0].sock.close()
+        addrs = {}
+
+        def has_a_place():
+            number = 1000 + len(addrs)
+            with Talker(server.port) as comes:
+                comes.ask(*echo(number)[0])
+                addrs[number] = comes.addr
+            return by_number(replylog).keys() & addrs.keys()
+
+        wait_until(has_a_place, "a connection in the place that is free")
+        records = replylog.stop()
+        for talker in talkers:
+            talker.sock.close()
+    losses = sum(record["count"] for record in records if record["event"] == "dropped")
+    assert {record["reason"] for record in records if record["event"] == "dropped"} == {"clients_full"}, records
+    # Each record or loss is one read, but for those that came when the first one went.
+    found = by_number(replylog)
+    assert all(number % (room + more) < room for number in found if number < 1000), sorted(found)
+    assert more * turns <= losses <= more * turns + len(addrs), (losses, len(addrs))
+    for number, (record,) in found.items():
+        check_echo(record, number, addrs[number] if number >= 1000 else talkers[number % (room + more)].addr)
+
+
+@on_servers
 def test_ring_too_small(name, io_threads):
     """replylog can't keep up: it is stopped for a while. What there is, is right; records and losses are the truth."""
     count = 20_000
