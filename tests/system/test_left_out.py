@@ -1,0 +1,90 @@
+"""What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before replylog
+did or after."""
+from conversation import Talker, asker, finish, on_servers
+from harness import Replylog, Server, wait_until
+
+PAYLOAD = "p" * 20_000
+
+
+def left_out(stop):
+    return {kind.removeprefix("left_out_"): count for kind, count in stop.items() if kind.startswith("left_out_") and count}
+
+
+@on_servers
+def test_monitor(name, io_threads):
+    """One that is older and one that is newer: what they are told is nobody's reply."""
+    with Server(name, io_threads=io_threads) as server, Talker(server.port) as older:
+        older.ask("MONITOR")
+        with Replylog(server.pid, 0) as replylog, Talker(server.port) as newer, Talker(server.port) as talker:
+            newer.ask("MONITOR")
+            ask = asker(talker, expected := [])
+            for turn in range(50):
+                ask("SET", f"key:{turn}", PAYLOAD)
+            for monitor in (older, newer):
+                while b'"key:49"' not in monitor.frame():
+                    pass
+            stop = finish(replylog, (talker, expected))
+    assert left_out(stop) == {"monitor": 2} and stop["unjoined"] == 0, stop
+    assert not [record for record in replylog.replies() if record["client_addr"] in (older.addr, newer.addr)]
+    assert stop["unattributed_bytes"] > 2 * 50 * len(PAYLOAD), stop
+
+
+@on_servers
+def test_monitor_ends(name, io_threads):
+    """RESET makes a client of it again, which replylog may leave out, but not mistake."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as monitor, \
+            Talker(server.port) as talker:
+        ask = asker(talker, expected := [])
+        monitor.send(("MONITOR",), ("RESET",), ("ECHO", "behind"))
+        while b"behind" not in monitor.frame():
+            pass
+        ask("SET", "key", PAYLOAD)
+        stop = finish(replylog, (talker, expected))
+    for record in replylog.replies():
+        if record["client_addr"] == monitor.addr:
+            assert (record["cmd"], record["reply_bytes"]) == ("ECHO", len("$6\r\nbehind\r\n")), record
+    assert left_out(stop) == {"monitor": 1}, stop
+
+
+def replicate(replica, primary, key):
+    """Makes it a replica, and waits until it is one that has what is written now."""
+    with replica.client() as client, primary.client() as writer:
+        client.call("REPLICAOF", "127.0.0.1", primary.port)
+        catch_up(client, writer, key)
+
+
+def catch_up(client, writer, key):
+    writer.call("SET", key, PAYLOAD)
+    wait_until(lambda: client.answer("GET", key) == PAYLOAD.encode(), f"{key} on the replica")
+
+
+def pair(name, io_threads):
+    options = ("--repl-diskless-sync-delay", "0")
+    return [Server(name, *options, io_threads=io_threads) for _ in range(2)]
+
+
+def check_pair(on_primary, on_replica, clients):
+    """Only clients' commands are logged, on either side."""
+    stops = [replylog.stop()[-1] for replylog in (on_primary, on_replica)]
+    for replylog in (on_primary, on_replica):
+        # PING and AUTH: what a replica asks first, before it says what it is.
+        known = {record["cmd"] for record in replylog.replies() if record["client_addr"] in clients}
+        others = {record["cmd"] for record in replylog.replies() if record["client_addr"] not in clients}
+        assert known <= {"SET", "GET", "REPLICAOF", "INFO"} and others <= {"PING", "AUTH"}, (known, others)
+        assert not [record for record in replylog.records() if record["event"] == "dropped"]
+    assert {record["cmd"] for record in on_primary.replies()} >= {"SET"}, on_primary.replies()
+    return stops
+
+
+@on_servers
+def test_replica_that_is_there(name, io_threads):
+    first, second = pair(name, io_threads)
+    with first as primary, second as replica:
+        replicate(replica, primary, "before")
+        with Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica, \
+                replica.client() as client, primary.client() as writer:
+            for turn in range(5):
+                catch_up(client, writer, f"key:{turn}")
+            stops = check_pair(on_primary, on_replica, {client.addr, writer.addr})
+    for stop in stops:
+        assert left_out(stop) == {"replication": 1} and stop["unjoined"] == 0, stop
