@@ -1,7 +1,9 @@
 """What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before replylog
 did or after."""
+from contextlib import ExitStack, contextmanager
+
 from conversation import Talker, asker, finish, on_servers
-from harness import Replylog, Server, wait_until
+from harness import Replylog, Server, free_port, wait_until
 
 PAYLOAD = "p" * 20_000
 
@@ -77,6 +79,19 @@ def check_pair(on_primary, on_replica, clients):
 
 
 @on_servers
+def test_replica_that_comes(name, io_threads):
+    first, second = pair(name, io_threads)
+    with first as primary, second as replica, Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
+        with replica.client() as client, primary.client() as writer:
+            client.call("REPLICAOF", "127.0.0.1", primary.port)
+            for turn in range(5):
+                catch_up(client, writer, f"key:{turn}")
+            stops = check_pair(on_primary, on_replica, {client.addr, writer.addr})
+    assert left_out(stops[0]) == {"replication": 1}, stops[0]
+    assert set(left_out(stops[1])) <= {"replication", "outgoing"} and left_out(stops[1]), stops[1]
+
+
+@on_servers
 def test_replica_that_is_there(name, io_threads):
     first, second = pair(name, io_threads)
     with first as primary, second as replica:
@@ -88,3 +103,49 @@ def test_replica_that_is_there(name, io_threads):
             stops = check_pair(on_primary, on_replica, {client.addr, writer.addr})
     for stop in stops:
         assert left_out(stop) == {"replication": 1} and stop["unjoined"] == 0, stop
+
+
+@contextmanager
+def cluster(name, io_threads, count=2):
+    """Nodes that are there, and have not met."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Server(name, "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+                                          "--cluster-node-timeout", "1000", io_threads=io_threads)) for _ in range(count)]
+
+
+def meet(nodes, talkers):
+    port = next(nodes[1].options[at + 1] for at, option in enumerate(nodes[1].options) if option == "--cluster-port")
+    talkers[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, port)
+    for talker in talkers:
+        wait_until(lambda: talker.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that know each other")
+
+
+@on_servers
+def test_cluster_links(name, io_threads):
+    """Made before and made after: the bus is binary, and goes on all the time."""
+    with cluster(name, io_threads) as nodes, ExitStack() as stack:
+        setup = [stack.enter_context(Talker(node.port)) for node in nodes]
+        replylogs = [stack.enter_context(Replylog(nodes[0].pid, 0))]
+        meet(nodes, setup)
+        replylogs.append(stack.enter_context(Replylog(nodes[1].pid, 0)))
+        talkers = [stack.enter_context(Talker(node.port)) for node in nodes]
+        asked = []
+        for talker in talkers:
+            ask = asker(talker, expected := [])
+            for turn in range(20):
+                ask("PING", "x" * turn)
+            asked.append(expected)
+
+        def pings_sent():
+            text = setup[1].ask("CLUSTER", "INFO")
+            return int(text.split(b"messages_sent:")[1].split(b"\r")[0])
+
+        now = pings_sent()
+        wait_until(lambda: pings_sent() >= now + 4, "messages on the bus")
+        stops = [finish(replylog, (talker, expected)) for replylog, talker, expected in zip(replylogs, talkers, asked)]
+    ours = {talker.addr for talker in (*setup, *talkers)}
+    for replylog, stop in zip(replylogs, stops):
+        assert {record["client_addr"] for record in replylog.replies()} <= ours, replylog.replies()
+        # Each node has one link of its own and one of the other's.
+        assert left_out(stop).get("cluster", 0) + left_out(stop).get("outgoing", 0) >= 2, stop
+        assert set(left_out(stop)) <= {"cluster", "outgoing"} and stop["unjoined"] == 0, stop
