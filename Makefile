@@ -39,7 +39,7 @@ TEST_CFLAGS := -Wno-error=deprecated-declarations
 # What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
-	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o observe.o probes.o run.o supervise.o),$(USER_OBJECTS)))
+	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o observe.o preemption.o probes.o run.o supervise.o),$(USER_OBJECTS)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -101,14 +101,38 @@ unit: unit-build
 
 # What the fuzzers link, built for them: the way from a record to a line.
 FUZZ_SOURCES := $(addprefix user/,argv.c identity.c json.c push.c redact.c sink.c stream.c)
+FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
 $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=undefined $< $(FUZZ_SOURCES) -o $@
+	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(FUZZ_SANITIZE) $< $(FUZZ_SOURCES) -o $@
+
+# The framer's fuzzer, beside a reader that is not ours. hiredis' own undefined behaviour is not looked for.
+HIREDIS := $(OUTPUT)/hiredis
+HIREDIS_OBJECTS := $(addprefix $(HIREDIS)/,read.o sds.o alloc.o)
+
+$(HIREDIS)/read.c: tests/fuzz/hiredis
+	$(call msg,FETCH,$@)
+	$(Q)tests/fuzz/hiredis $(HIREDIS)
+
+$(HIREDIS_OBJECTS): %.o: $(HIREDIS)/read.c
+	$(Q)$(CLANG) -O2 -g -w -fsanitize=fuzzer-no-link,address -c $*.c -o $@
+
+$(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c user/argv.c $(HIREDIS_OBJECTS) \
+		$(wildcard tests/fuzz/*.h tests/unit/engine_host.h user/*.h bpf/*.h) Makefile
+	$(call msg,FUZZ,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -Wno-unused-function -Itests/unit -isystem $(HIREDIS) $(FUZZ_SANITIZE) \
+		$< user/argv.c $(HIREDIS_OBJECTS) -o $@
 
 fuzz: $(FUZZERS)
+
+# Clients that system tests run, from libraries that not every machine has: built by those tests.
+$(OUTPUT)/clients/%: tests/system/clients/%.c Makefile
+	$(call msg,CLIENT,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) $< $(shell $(PKG_CONFIG) --cflags --libs hiredis libevent) -o $@
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))

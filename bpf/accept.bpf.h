@@ -30,16 +30,14 @@ static __always_inline bool accepts_client(__u64 server_conn)
 	       start.state == CONN_STATE_ACCEPTING && connection_client(server_conn, &client);
 }
 
+/* What is not known to be accepted here is taken for older than we are. */
 static __always_inline int tap_accept(struct pt_regs *ctx)
 {
 	__u64 server_conn = PT_REGS_PARM1(ctx);
 	struct worker worker = { .tap = TAP_CONNECTION };
 
-	if (!tap_wanted())
-		return 0;
-	/* Not seen from its start then, and taken for older than we are. */
-	if (tap_hit(&worker) && accepts_client(server_conn))
-		engine_accepted(&worker, server_conn);
+	if (tap_wanted() && tap_hit(&worker) && accepts_client(server_conn))
+		engine_accepted(&worker, server_conn, server_conn);
 	return 0;
 }
 

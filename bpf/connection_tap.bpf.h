@@ -63,7 +63,8 @@ static __always_inline bool tap_hit(struct worker *worker)
  */
 static __always_inline bool tap_nested(struct pt_regs *ctx, const struct call *call, enum io_op op)
 {
-	return call->op == IO_WRITEV && op == IO_WRITE && call->conn == PT_REGS_PARM1(ctx) && PT_REGS_SP(ctx) <= call->sp;
+	return call->op == IO_WRITEV && op == IO_WRITE && call->conn == PT_REGS_PARM1(ctx) &&
+	       PT_REGS_SP(ctx) <= call->sp;
 }
 
 /* 0, or 1 when the return is of no interest. */
@@ -136,9 +137,9 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 
 /*
  * A session (Linux 6.13, d920179b3d48) is entry and return in one, and leaves out the return when the entry says so. At
- * the entry the instruction pointer is the probed address, which the cookie says; at the return it is the caller's. The kfunc that tells them
- * apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it wrongly does not
- * load.
+ * the entry the instruction pointer is the probed address, which the cookie says; at the return it is the caller's. The
+ * kfunc that tells them apart, bpf_session_is_return(), changed its prototype in Linux 7.0, and an object that names it
+ * wrongly does not load.
  */
 static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 {

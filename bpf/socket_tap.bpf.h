@@ -9,7 +9,7 @@
 #ifndef REPLYLOG_SOCKET_TAP_BPF_H
 #define REPLYLOG_SOCKET_TAP_BPF_H
 
-#include "connection_tap.bpf.h"
+#include "accept.bpf.h"
 
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_READ 0
@@ -72,22 +72,58 @@ SEC("?raw_tp/sock_send_length") int socket_sent(struct socket_io *io)
 	return socket_tap(io, false);
 }
 
-/* The socket goes with the connection that the server closes. */
+/* The server accepts a client: its socket's bytes are plain, */
+SEC("?uprobe") int socket_accept(struct pt_regs *ctx)
+{
+	struct worker worker = { .tap = TAP_SOCKET };
+	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
+
+	keep_own_stack(ctx, &once_own_stack);
+	if (!tap_wanted() || !tap_hit(&worker) || !accepts_client(server_conn))
+		return 0;
+	sk = (__u64)connection_sock(server_conn);
+	if (sk)
+		engine_accepted(&worker, sk, server_conn);
+	return 0;
+}
+
+/* or they are TLS's: then the connection tap sees what is in them. */
+SEC("?uprobe") int socket_accept_tls(struct pt_regs *ctx)
+{
+	struct worker worker = { .tap = TAP_SOCKET };
+	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
+
+	keep_own_stack(ctx, &once_own_stack);
+	if (!tap_wanted() || !tap_hit(&worker))
+		return 0;
+	sk = (__u64)connection_sock(server_conn);
+	if (sk)
+		connection_pass_over(&worker, sk);
+	worker.tap = TAP_CONNECTION;
+	if (accepts_client(server_conn))
+		engine_accepted(&worker, server_conn, server_conn);
+	return 0;
+}
+
+/* The socket goes with the connection that the server closes. Both taps may know it. */
 SEC("?uprobe") int socket_close(struct pt_regs *ctx)
 {
 	struct worker worker = { .tap = TAP_SOCKET };
-	__u64 sk;
+	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
 	keep_own_stack(ctx, &once_own_stack);
 	if (!tap_wanted())
 		return 0;
-	sk = (__u64)connection_sock(PT_REGS_PARM1(ctx));
-	if (!sk)
+	sk = (__u64)connection_sock(server_conn);
+	if (!tap_hit(&worker)) {
+		engine_missed(server_conn, true);
+		if (sk)
+			engine_missed(sk, true);
 		return 0;
-	if (tap_hit(&worker))
+	}
+	engine_close(&worker, server_conn);
+	if (sk)
 		engine_close(&worker, sk);
-	else
-		engine_missed(sk, true);
 	return 0;
 }
 

@@ -129,11 +129,23 @@ static __always_inline int talk_confirmation_begins(struct connection *conn, con
 	return STEP_ON;
 }
 
-/* Keeps how the push begins: its kind and channel. */
-static __always_inline void talk_keep_push(struct connection *conn, const __u8 *bytes, __u32 avail)
+/*
+ * Keeps how the push begins: its kind and channel. Out of the window or, where that ends too early, once more out of the
+ * server's memory, unless a part of the bytes was carried over.
+ */
+static __always_inline void talk_keep_push(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
+	struct cursor *cur = &work->cur;
+	__u64 n = avail + cur->left;
 	__u32 i;
 
+	env_opaque(n);
+	if (n > PUSH_HEAD)
+		n = PUSH_HEAD;
+	if (avail < n && cur->pos >= CARRY && !env_read_server(conn->push_head, n, cur->addr - avail)) {
+		conn->talk.push_len = n;
+		return;
+	}
 	for (i = 0; i < PUSH_HEAD; i += 8)
 		env_store64(conn->push_head + i, env_load64(bytes + i));
 	conn->talk.push_len = avail < PUSH_HEAD ? avail : PUSH_HEAD;
@@ -151,7 +163,7 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
 	talk_begin(conn, FRAME_PUSH, *bytes);
-	talk_keep_push(conn, bytes, avail);
+	talk_keep_push(conn, work, bytes, avail);
 	return STEP_ON;
 }
 

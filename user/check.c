@@ -22,10 +22,11 @@
 
 /*
  * What a read or write of a connection pays, in a VM of two cores (README, "What it costs"; docs/DECISIONS.md): a
- * breakpoint at entry and one at return, emulated or single-stepped, and our program.
+ * breakpoint at entry and one at return, emulated or single-stepped, or a tracepoint; and our program.
  */
 #define PAIR_EMULATED_NS 1100
 #define PAIR_STEPPED_NS 10000
+#define TRACEPOINT_NS 160
 #define PROGRAM_NS 600
 #define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see README; single-stepping costs about a fifth of it on " \
 		    "metal"
@@ -45,7 +46,7 @@ struct report {
 	struct kernel_feature features[KERNEL_FEATURES];
 	struct kernel_capability capabilities[KERNEL_CAPABILITIES];
 	struct utsname kernel;
-	enum attach_choice how;
+	struct way way;
 	struct items listens, transports, sites, present, missing, may, may_not;
 	unsigned int io_threads;
 	bool tls_code;
@@ -149,8 +150,13 @@ static void describe_layer(struct report *r, enum conn_type type)
 		    site->emulated ? "emulated" : "single-stepped", sites->found_by);
 		stepped |= kind <= SITE_WRITEV && !site->emulated;
 	}
-	if (sites->found_by && type == CONN_SOCKET)
-		r->cost_ns = PROGRAM_NS + (stepped ? PAIR_STEPPED_NS : PAIR_EMULATED_NS);
+	if (!sites->found_by || type != CONN_SOCKET)
+		return;
+	r->cost_ns = PROGRAM_NS;
+	if (r->way.tap == TAP_CHOICE_SOCKET)
+		r->cost_ns += TRACEPOINT_NS;
+	else
+		r->cost_ns += stepped ? PAIR_STEPPED_NS : PAIR_EMULATED_NS;
 }
 
 static void describe_sites(struct report *r)
@@ -180,10 +186,10 @@ static bool try_without_attaching(struct report *r, const struct options *option
 	struct engine engine = {};
 	bool loaded;
 
-	r->how = options->attach;
-	if (observe_prepare(&r->target, pid, &r->how))
+	r->way = (struct way){ .attach = options->attach, .tap = options->tap };
+	if (observe_prepare(&r->target, pid, &r->way))
 		return false;
-	loaded = !engine_load(&engine, options, &r->target, r->how);
+	loaded = !engine_load(&engine, options, &r->target, r->way);
 	engine_unload(&engine);
 	return loaded;
 }
@@ -268,7 +274,10 @@ static int write_json(const struct report *r, struct sink *sink)
 	put_server(&j, r);
 	put_kernel(&j, r);
 	if (r->would_attach)
-		put(&j, "attach", attach_name(r->how));
+		{
+		put(&j, "tap", tap_name(r->way.tap));
+		put(&j, "attach", attach_name(r->way.attach));
+	}
 	if (r->cost_ns) {
 		json_u64(&j, "cost_per_io_ns", r->cost_ns);
 		put(&j, "cost_threads", cost_threads(r));
@@ -361,8 +370,10 @@ static int write_words(const struct report *r)
 	say_server(r);
 	say_kernel(r);
 	say_cost(r);
-	if (r->would_attach)
-		say("attach by", attach_name(r->how));
+	if (r->would_attach) {
+		say("tap", tap_name(r->way.tap));
+		say("attach by", attach_name(r->way.attach));
+	}
 	say("would attach", r->would_attach ? "yes" : "no");
 	if (!r->would_attach)
 		say("reason", r->reason);

@@ -44,16 +44,18 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 }
 
 /* Of the variants of each program, only those that this way attaches. */
-static void choose_programs(struct replylog_bpf *skel, enum attach_choice how)
+static void choose_programs(struct replylog_bpf *skel, struct way way)
 {
-	const struct probe *probe;
+	struct probe_list list;
+	size_t i;
 
-	for (probe = probes_of(how); probe->program; probe++) {
-		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
+	probes_list(way, &list);
+	for (i = 0; i < list.n; i++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list.probe[i].program);
 
 		bpf_program__set_autoload(program, true);
-		if (how != ATTACH_PERF)
-			bpf_program__set_expected_attach_type(program, probe->attach_type);
+		if (way.attach != ATTACH_PERF && !list.probe[i].tracepoint)
+			bpf_program__set_expected_attach_type(program, list.probe[i].attach_type);
 	}
 }
 
@@ -69,16 +71,16 @@ static int fill(const struct bpf_map *free_numbers)
 }
 
 int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		enum attach_choice how)
+		struct way way)
 {
 	int err;
 
-	engine->how = how;
+	engine->way = way;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
 		return complain("opening the BPF programs: %s: %s", strerror(errno), first_warning);
 	configure(engine->skel, options, target);
-	choose_programs(engine->skel, how);
+	choose_programs(engine->skel, way);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");

@@ -16,7 +16,7 @@ struct replylog_bpf;
 
 struct engine {
 	struct replylog_bpf *skel;
-	enum attach_choice how;
+	struct way way;
 };
 
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
@@ -27,7 +27,7 @@ void engine_catch_warnings(void);
  * Either way engine_unload() gives back what it holds.
  */
 int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		enum attach_choice how);
+		struct way way);
 void engine_unload(struct engine *engine);
 
 /* Everything is attached: from now on the probes act. */

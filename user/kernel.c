@@ -29,6 +29,13 @@ const char *attach_name(enum attach_choice how)
 	return names[how];
 }
 
+const char *tap_name(enum tap_choice tap)
+{
+	static const char *const names[] = { "auto", "socket", "connection" };
+
+	return names[tap];
+}
+
 /* A program that does nothing, to ask what it may be attached to. Its fd, or -errno. */
 static int load_nothing(int attach_type)
 {
@@ -109,6 +116,47 @@ static bool has_attach(enum attach_choice how)
 	}
 }
 
+/*
+ * Asks for a raw tracepoint by its name: attaching is what finds it (bpf_raw_tp_link_attach() in kernel/bpf/syscall.c:
+ * ENOENT). The program does nothing, and is gone at once.
+ */
+static bool has_raw_tracepoint(const char *name)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int program = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "replylog_ask", "GPL", insns, 2, NULL), link;
+
+	if (program < 0)
+		return false;
+	link = bpf_raw_tracepoint_open(name, program);
+	if (link >= 0)
+		close(link);
+	close(program);
+	return link >= 0;
+}
+
+static bool has_socket_tap(void)
+{
+	return has_raw_tracepoint("sock_send_length") && has_raw_tracepoint("sock_recv_length") &&
+	       libbpf_probe_bpf_helper(BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_FUNC_task_pt_regs, NULL) == 1;
+}
+
+static int choose_tap(enum tap_choice *tap)
+{
+	if (*tap == TAP_CHOICE_CONNECTION)
+		return 0;
+	if (has_socket_tap()) {
+		*tap = TAP_CHOICE_SOCKET;
+		return 0;
+	}
+	if (*tap == TAP_CHOICE_SOCKET)
+		return complain("--tap: this kernel has no sock_send_length tracepoint (Linux 6.3 or later has it): use auto");
+	*tap = TAP_CHOICE_CONNECTION;
+	return 0;
+}
+
 static int choose_attach(enum attach_choice *how)
 {
 	if (*how != ATTACH_AUTO && !has_attach(*how))
@@ -120,15 +168,15 @@ static int choose_attach(enum attach_choice *how)
 	return 0;
 }
 
-int kernel_check(enum attach_choice *how)
+int kernel_check(struct way *way)
 {
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
 		return complain("not permitted: CAP_BPF is missing: run as root");
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_PERFMON))
 		return complain("not permitted: CAP_PERFMON is missing: run as root");
-	if (choose_attach(how) || check_perf_capability(*how))
+	if (choose_attach(&way->attach) || check_perf_capability(way->attach) || check_features())
 		return -1;
-	return check_features();
+	return choose_tap(&way->tap);
 }
 
 static bool has_helper(int helper)
@@ -145,6 +193,7 @@ void kernel_features(struct kernel_feature features[KERNEL_FEATURES])
 		{ "bpf_loop", "5.17", has_helper(BPF_FUNC_loop), true },
 		{ "uprobe_multi", "6.6", has_attach(ATTACH_MULTI), false },
 		{ "uprobe_session", "6.13", has_attach(ATTACH_SESSION), false },
+		{ "sock_send_length", "6.3", has_socket_tap(), false },
 	};
 
 	memcpy(features, asked, sizeof(asked));

@@ -14,11 +14,14 @@
 /* "uprobe_session", "uprobe_multi" or "perf" */
 const char *attach_name(enum attach_choice how);
 
+/* "socket" or "connection" */
+const char *tap_name(enum tap_choice tap);
+
 /*
- * 0, or -1 with what is missing (kernel feature or capability) on stderr. *how, when it is ATTACH_AUTO, becomes the
- * best this kernel has.
+ * 0, or -1 with what is missing (kernel feature or capability) on stderr. What is auto in *way becomes the best this
+ * kernel has.
  */
-int kernel_check(enum attach_choice *how);
+int kernel_check(struct way *way);
 
 /* What was asked, in the order in which it is needed. */
 struct kernel_feature {
@@ -28,7 +31,7 @@ struct kernel_feature {
 	bool needed;       /* without it nothing goes; the others are chosen from */
 };
 
-#define KERNEL_FEATURES 6
+#define KERNEL_FEATURES 7
 
 void kernel_features(struct kernel_feature features[KERNEL_FEATURES]);
 

@@ -4,6 +4,7 @@
 #include "complain.h"
 #include "engine.h"
 #include "follow.h"
+#include "preemption.h"
 #include "probes.h"
 #include "run.h"
 #include "stream.h"
@@ -16,25 +17,62 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-static int check_return_probes(const struct target *target)
+/* With the socket tap only TLS has return probes. */
+static bool has_return_probes(const struct target *target, struct way way)
+{
+	return way.tap == TAP_CHOICE_CONNECTION || target->layer[CONN_TLS].sites.site[SITE_READ].present;
+}
+
+static int check_return_probes(const struct target *target, struct way way)
 {
 	struct utsname kernel;
 
 	uname(&kernel);
-	if (!target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
+	if (!has_return_probes(target, way) || !target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
 		return 0;
 	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
 			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
 			target->pid, kernel.release);
 }
 
-int observe_prepare(struct target *target, pid_t pid, enum attach_choice *how)
+/*
+ * Why the socket tap can't be used, NULL when it can. It finds a server's connection by its fd, and learns from the accept
+ * function that one begins.
+ */
+static const char *no_socket_tap(const struct target *target)
 {
-	return target_open(target, pid) || kernel_check(how) || check_return_probes(target) ? -1 : 0;
+	const struct conn_sites *sites = &target->layer[CONN_SOCKET].sites;
+
+	if (sites->fd_offset < 0 || !sites->site[SITE_ACCEPT].present)
+		return "the server's accept function, or its connections' fd, was not found";
+	if (!tracepoints_run_undisturbed())
+		return "this kernel preempts tracepoints, and would skip some";
+	return NULL;
+}
+
+/* Where the socket tap can't be used the connection tap can. */
+static int check_tap(const struct target *target, struct way *way, enum tap_choice asked)
+{
+	const char *why = way->tap == TAP_CHOICE_SOCKET ? no_socket_tap(target) : NULL;
+
+	if (!why)
+		return 0;
+	if (asked == TAP_CHOICE_SOCKET)
+		return complain("--tap socket: -p %d: %s: use auto", target->pid, why);
+	way->tap = TAP_CHOICE_CONNECTION;
+	return 0;
+}
+
+int observe_prepare(struct target *target, pid_t pid, struct way *way)
+{
+	enum tap_choice asked = way->tap;
+
+	return target_open(target, pid) || kernel_check(way) || check_tap(target, way, asked) ||
+	       check_return_probes(target, *way) ? -1 : 0;
 }
 
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
-		    enum attach_choice how, const char *follows)
+		    struct way way, const char *follows)
 {
 	char text[PROBES_MAX][PROBE_TEXT];
 	const char *probes[PROBES_MAX];
@@ -45,8 +83,9 @@ static int announce(struct stream *stream, const struct options *options, const 
 		.server_build_id = target->build_id[0] ? target->build_id : NULL,
 		.server_version = target->version,
 		.threshold = options->threshold,
+		.tap = tap_name(way.tap),
 		.probes = probes,
-		.n_probes = probes_describe(how, target, text),
+		.n_probes = probes_describe(way, target, text),
 	};
 	size_t i;
 
@@ -84,7 +123,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
 	engine_ready(engine);
-	err = announce(stream, options, target, engine->how, succession->run_id);
+	err = announce(stream, options, target, engine->way, succession->run_id);
 	if (!err) {
 		memcpy(succession->run_id, stream->run_id, sizeof(succession->run_id));
 		succession->reason = run_until_stopped(&run);
@@ -117,7 +156,7 @@ static bool has_ended(const struct target *target)
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct options *options, const struct server *server, struct succession *succession)
 {
-	enum attach_choice how = options->attach;
+	struct way way = { .attach = options->attach, .tap = options->tap };
 	struct sink sink;
 	struct engine engine = {};
 	struct stream stream;
@@ -125,11 +164,11 @@ static int observe_one(const struct options *options, const struct server *serve
 	int ret = -1;
 
 	succession->reason = STOP_REASONS;
-	if (observe_prepare(&target, server->pid, &how))
+	if (observe_prepare(&target, server->pid, &way))
 		goto cleanup;
 	if (options->follow && place_of(&succession->place, server->pid))
 		goto cleanup;
-	if (engine_load(&engine, options, &target, how))
+	if (engine_load(&engine, options, &target, way))
 		goto cleanup;
 	sink_init(&sink, STDOUT_FILENO);
 	if (stream_init(&stream, &sink, (uint32_t)target.pid)) {

@@ -9,10 +9,10 @@
 #include "target.h"
 
 /*
- * All that has to be right before anything is loaded. 0, or -1 with the reason on stderr. *how, when it is ATTACH_AUTO,
+ * All that has to be right before anything is loaded. 0, or -1 with the reason on stderr. What is auto in *way
  * becomes the best there is. Either way target_close() gives back what it holds.
  */
-int observe_prepare(struct target *target, pid_t pid, enum attach_choice *how);
+int observe_prepare(struct target *target, pid_t pid, struct way *way);
 
 /* Logs the server's large replies to stdout until a signal, an error or its end. 0, or -1 with the reason on stderr. */
 int observe(const struct options *options, const struct server *server);

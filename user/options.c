@@ -16,7 +16,7 @@
 #define GB (UINT64_C(1) << 30)
 
 /* What follows an option, or what one without a value does. */
-enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_ATTACH, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
+enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_WORD, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
 
 struct option_row {
 	const char *name;
@@ -61,8 +61,10 @@ static const struct option_row rows[] = {
 	  "memory for the argv of outstanding commands, all clients" },
 	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
 	  "buffer for records that wait to be written" },
-	{ "attach", 0, "HOW", "auto", VALUE_ATTACH, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
-	  "session, multi or perf; auto: the first that the kernel has" },
+	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
+	  "socket or connection; auto: the first there is" },
+	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
+	  "session, multi or perf; auto: the first there is" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },
 	{ "version", 'V', NULL, NULL, VALUE_VERSION, 0, 0, 0, 0, "show the version" },
 };
@@ -126,26 +128,44 @@ static enum options_result out_of_range(const struct option_row *row, const char
 		   shown(word, buf), row->min, row->max, row->value == VALUE_SIZE ? " bytes" : "");
 }
 
-static int attach_parse(const char *word, uint64_t *value)
+/* The words of an option, in the order of their values, which begin at its minimum. */
+static const char *const *words_of(const struct option_row *row)
 {
-	static const char *const words[] = { "auto", "session", "multi", "perf" };
+	static const char *const attach[] = { "auto", "session", "multi", "perf" };
+	static const char *const tap[] = { "auto", "socket", "connection" };
 
-	for (*value = ATTACH_AUTO; *value <= ATTACH_PERF; ++*value)
-		if (!strcmp(word, words[*value]))
+	return row->offset == offsetof(struct options, tap) ? tap : attach;
+}
+
+static int word_parse(const struct option_row *row, const char *word, uint64_t *value)
+{
+	for (*value = row->min; *value <= row->max; ++*value)
+		if (!strcmp(word, words_of(row)[*value]))
 			return 0;
 	return -EINVAL;
 }
 
-static int value_parse(enum value kind, const char *word, uint64_t *value)
+static int value_parse(const struct option_row *row, const char *word, uint64_t *value)
 {
-	switch (kind) {
+	switch (row->value) {
 	case VALUE_SIZE:
 		return size_parse(word, value);
-	case VALUE_ATTACH:
-		return attach_parse(word, value);
+	case VALUE_WORD:
+		return word_parse(row, word, value);
 	default:
 		return number_parse(word, value);
 	}
+}
+
+static enum options_result bad_word(const struct option_row *row, const char *word)
+{
+	char list[64] = "", buf[64];
+	size_t len = 0;
+
+	for (uint64_t i = row->min; i <= row->max; i++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+					i == row->min ? "" : i == row->max ? " or " : ", ", words_of(row)[i]);
+	return bad("--%s: '%s' is none of its values: use %s", row->name, shown(word, buf), list);
 }
 
 /* A row's value out of a word, checked. */
@@ -154,10 +174,9 @@ static enum options_result read_value(const struct option_row *row, const char *
 	char buf[64];
 	int err;
 
-	err = value_parse(row->value, word, value);
-	if (err == -EINVAL && row->value == VALUE_ATTACH)
-		return bad("--%s: '%s' is no way to attach: use auto, session, multi or perf", row->name,
-			   shown(word, buf));
+	err = value_parse(row, word, value);
+	if (err == -EINVAL && row->value == VALUE_WORD)
+		return bad_word(row, word);
 	if (err == -EINVAL && row->value == VALUE_SIZE)
 		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name,
 			   shown(word, buf));

@@ -14,6 +14,14 @@
 /* How uprobes are attached; auto takes the first of the others that the kernel has. */
 enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 
+/* Where the bytes of plain connections are seen; auto takes the socket's tracepoints where the kernel has them. */
+enum tap_choice { TAP_CHOICE_AUTO, TAP_CHOICE_SOCKET, TAP_CHOICE_CONNECTION };
+
+struct way {
+	enum attach_choice attach;
+	enum tap_choice tap;
+};
+
 /* How the command line names a server, or servers. */
 enum selector_kind { SELECT_PID, SELECT_PORT, SELECT_UNIXSOCKET, SELECT_ALL };
 
@@ -36,6 +44,7 @@ struct options {
 	uint64_t argv_memory;  /* bytes, rounded up to whole ARGV_BLOCK_BYTES */
 	uint64_t ring_size;    /* bytes, rounded up to a power of two */
 	uint32_t attach;       /* enum attach_choice */
+	uint32_t tap;          /* enum tap_choice */
 };
 
 /* The values are exit statuses, except that OPTIONS_RUN goes on. */

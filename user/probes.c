@@ -14,45 +14,82 @@
 
 _Static_assert(CONN_TYPES <= UPROBE_PLACES_MAX, "a link has room for the places of each connection type");
 
-static const struct probe session_probes[] = {
-	{ "conn_read_session", SITE_READ, false, ATTACH_TYPE_SESSION },
-	{ "conn_write_session", SITE_WRITE, false, ATTACH_TYPE_SESSION },
-	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_TYPE_SESSION },
-	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
-	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI },
-	{},
+/* Reads and writes seen in the connection layer. */
+static const struct probe session_io[] = {
+	{ "conn_read_session", SITE_READ, false, ATTACH_TYPE_SESSION, 0, NULL },
+	{ "conn_write_session", SITE_WRITE, false, ATTACH_TYPE_SESSION, 0, NULL },
+	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_TYPE_SESSION, 0, NULL },
 };
 
 /* Returns first: an entry without its return is normal, a return without its entry is one probe hit for nothing. */
-static const struct probe pair_probes[] = {
-	{ "conn_read_return", SITE_READ, true, ATTACH_TYPE_MULTI },
-	{ "conn_read_enter", SITE_READ, false, ATTACH_TYPE_MULTI },
-	{ "conn_write_return", SITE_WRITE, true, ATTACH_TYPE_MULTI },
-	{ "conn_write_enter", SITE_WRITE, false, ATTACH_TYPE_MULTI },
-	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_TYPE_MULTI },
-	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_TYPE_MULTI },
-	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI },
-	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI },
-	{},
+static const struct probe pair_io[] = {
+	{ "conn_read_return", SITE_READ, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_read_enter", SITE_READ, false, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_write_return", SITE_WRITE, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_write_enter", SITE_WRITE, false, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_TYPE_MULTI, 0, NULL },
 };
 
-const struct probe *probes_of(enum attach_choice how)
+/* Its connections begin and end. */
+static const struct probe connection_life[] = {
+	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_SOCKET | FOR_TLS, NULL },
+};
+
+/* The socket tap, and what begins and ends for both taps then. Tracepoints last: they begin to cost at once. */
+static const struct probe socket_tap[] = {
+	{ "socket_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "socket_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "socket_accept_tls", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_TLS, NULL },
+	{ "socket_sent", 0, false, 0, 0, "sock_send_length" },
+	{ "socket_received", 0, false, 0, 0, "sock_recv_length" },
+};
+
+static void list_add(struct probe_list *list, const struct probe *probes, size_t n, unsigned int types)
 {
-	return how == ATTACH_SESSION ? session_probes : pair_probes;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		list->probe[list->n] = probes[i];
+		if (types)
+			list->probe[list->n].types = types;
+		list->n++;
+	}
 }
 
-/* The places of a probe in one file of the server's. Their cookies are their addresses in the server's memory. */
-static void places_in(const struct target *target, enum target_file_kind file, enum site_kind kind,
+#define LIST_ADD(list, probes, types) list_add(list, probes, sizeof(probes) / sizeof((probes)[0]), types)
+
+_Static_assert(sizeof(pair_io) + sizeof(socket_tap) <= PROBES_MAX * sizeof(struct probe), "every list has room");
+
+void probes_list(struct way way, struct probe_list *list)
+{
+	bool socket = way.tap == TAP_CHOICE_SOCKET;
+	unsigned int types = socket ? FOR_TLS : FOR_SOCKET | FOR_TLS;
+
+	list->n = 0;
+	if (way.attach == ATTACH_SESSION)
+		LIST_ADD(list, session_io, types);
+	else
+		LIST_ADD(list, pair_io, types);
+	if (socket)
+		LIST_ADD(list, socket_tap, 0);
+	else
+		LIST_ADD(list, connection_life, 0);
+}
+
+/* The places of a probe in one file of the server's. */
+static void places_in(const struct target *target, enum target_file_kind file, const struct probe *probe,
 		      struct uprobe_places *places)
 {
 	places->count = 0;
 	for (int type = 0; type < CONN_TYPES; type++) {
 		const struct target_layer *layer = &target->layer[type];
 
-		if (layer->file != file || !layer->sites.site[kind].present)
+		if (!(probe->types & 1U << type) || layer->file != file || !layer->sites.site[probe->site].present)
 			continue;
-		places->offset[places->count] = layer->sites.site[kind].probe_offset;
-		places->cookie[places->count++] = layer->probe_address[kind];
+		places->offset[places->count] = layer->sites.site[probe->site].probe_offset;
+		places->cookie[places->count++] = layer->probe_address[probe->site];
 	}
 }
 
@@ -67,7 +104,7 @@ static int attach_multi(struct probe_links *links, enum attach_choice how, const
 	struct uprobe_places places;
 	int fd;
 
-	places_in(target, file, probe->site, &places);
+	places_in(target, file, probe, &places);
 	if (!places.count)
 		return 0;
 	fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, target->file[file].path, &places,
@@ -86,7 +123,7 @@ static int attach_perf(struct probe_links *links, const struct probe *probe, str
 	struct uprobe_places places;
 	struct bpf_link *link;
 
-	places_in(target, file, probe->site, &places);
+	places_in(target, file, probe, &places);
 	for (__u32 i = 0; i < places.count; i++) {
 		link = bpf_program__attach_uprobe_opts(program, thread, target->file[file].path, places.offset[i], &opts);
 		if (!link)
@@ -96,16 +133,26 @@ static int attach_perf(struct probe_links *links, const struct probe *probe, str
 	return 0;
 }
 
+static int attach_tracepoint(struct probe_links *links, const struct probe *probe, struct bpf_program *program)
+{
+	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, probe->tracepoint);
+
+	if (!link)
+		return complain("attaching %s to the tracepoint %s: %s", probe->program, probe->tracepoint, strerror(errno));
+	links->perf[links->perfs++] = link;
+	return 0;
+}
+
 static int attach_one(struct probe_links *links, struct engine *engine, const struct probe *probe,
 		      const struct target *target, enum target_file_kind file)
 {
 	struct bpf_program *program = bpf_object__find_program_by_name(engine->skel->obj, probe->program);
 	int err;
 
-	if (engine->how == ATTACH_PERF)
+	if (engine->way.attach == ATTACH_PERF)
 		err = attach_perf(links, probe, program, target, file);
 	else
-		err = attach_multi(links, engine->how, probe, program, target, file);
+		err = attach_multi(links, engine->way.attach, probe, program, target, file);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
@@ -114,17 +161,37 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 	return 0;
 }
 
+/* To each file of the server's that has the site. */
+static int attach_sites(struct probe_links *links, struct engine *engine, const struct probe *probe,
+			const struct target *target)
+{
+	int file;
+
+	for (file = 0; file < TARGET_FILES; file++)
+		if (attach_one(links, engine, probe, target, file))
+			return -1;
+	return 0;
+}
+
 int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target)
 {
-	const struct probe *probe;
+	struct probe_list list;
+	size_t i;
+	int err;
 
 	memset(links, 0, sizeof(*links));
-	for (probe = probes_of(engine->how); probe->program; probe++) {
-		for (int file = 0; file < TARGET_FILES; file++) {
-			if (attach_one(links, engine, probe, target, file)) {
-				probes_detach(links);
-				return -1;
-			}
+	probes_list(engine->way, &list);
+	for (i = 0; i < list.n; i++) {
+		const struct probe *probe = &list.probe[i];
+
+		if (probe->tracepoint)
+			err = attach_tracepoint(links, probe,
+						bpf_object__find_program_by_name(engine->skel->obj, probe->program));
+		else
+			err = attach_sites(links, engine, probe, target);
+		if (err) {
+			probes_detach(links);
+			return -1;
 		}
 	}
 	return 0;
@@ -138,28 +205,33 @@ void probes_detach(struct probe_links *links)
 		bpf_link__destroy(links->perf[--links->perfs]);
 }
 
-static size_t describe_layer(enum attach_choice how, const struct target *target, enum conn_type type,
-			     char (*text)[PROBE_TEXT])
+static size_t describe(struct way way, const struct target *target, const struct probe *probe,
+		       char (*text)[PROBE_TEXT])
 {
-	const struct probe *probe;
 	size_t n = 0;
 
-	for (probe = probes_of(how); probe->program; probe++) {
+	if (probe->tracepoint) {
+		snprintf(text[n++], PROBE_TEXT, "%s %s raw_tracepoint", probe->program, probe->tracepoint);
+		return n;
+	}
+	for (int type = 0; type < CONN_TYPES; type++) {
 		const struct site *site = &target->layer[type].sites.site[probe->site];
 
-		if (site->present)
+		if (probe->types & 1U << type && site->present)
 			snprintf(text[n++], PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program,
-				 site_name(type, probe->site), site->probe_offset, attach_name(how),
+				 site_name(type, probe->site), site->probe_offset, attach_name(way.attach),
 				 site->emulated ? "emulated" : "single-stepped");
 	}
 	return n;
 }
 
-size_t probes_describe(enum attach_choice how, const struct target *target, char text[PROBES_MAX][PROBE_TEXT])
+size_t probes_describe(struct way way, const struct target *target, char text[PROBES_MAX][PROBE_TEXT])
 {
-	size_t n = 0;
+	struct probe_list list;
+	size_t n = 0, i;
 
-	for (int type = 0; type < CONN_TYPES; type++)
-		n += describe_layer(how, target, type, text + n);
+	probes_list(way, &list);
+	for (i = 0; i < list.n; i++)
+		n += describe(way, target, &list.probe[i], text + n);
 	return n;
 }

@@ -10,18 +10,30 @@
 
 #include <stddef.h>
 
+/* Which connection types a probe is for. */
+#define FOR_SOCKET (1U << CONN_SOCKET)
+#define FOR_TLS (1U << CONN_TLS)
+
+/* One program, on a site of the server's or on a tracepoint of the kernel's. */
 struct probe {
 	const char *program;
 	enum site_kind site;
 	bool at_return;
-	int attach_type; /* of uprobe_multi links */
+	int attach_type;        /* of uprobe_multi links */
+	unsigned int types;     /* FOR_SOCKET | FOR_TLS */
+	const char *tracepoint; /* NULL: on a site */
 };
-
-/* The probes of the connection tap for this way of attaching, ended by one without a program. */
-const struct probe *probes_of(enum attach_choice how);
 
 /* The functions of two connection types, entry and return each. */
 #define PROBES_MAX 16
+
+struct probe_list {
+	struct probe probe[PROBES_MAX];
+	size_t n;
+};
+
+/* All that this way attaches, in the order of attaching. */
+void probes_list(struct way way, struct probe_list *list);
 
 /* Links of one attach. All or none. */
 struct probe_links {
@@ -42,6 +54,6 @@ void probes_detach(struct probe_links *links);
  * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
  * one text a probe. Returns how many.
  */
-size_t probes_describe(enum attach_choice how, const struct target *target, char text[PROBES_MAX][PROBE_TEXT]);
+size_t probes_describe(struct way way, const struct target *target, char text[PROBES_MAX][PROBE_TEXT]);
 
 #endif

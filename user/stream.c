@@ -40,7 +40,7 @@ static const char *const kind_names[] = { "simple", "pipelined", "push", "multi"
 static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
-	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "turns", "unfinished",
+	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished",
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
@@ -199,7 +199,7 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	put_foreign(&j, "server_build_id", start->server_build_id);
 	put_foreign(&j, "server_version", start->server_version);
 	json_u64(&j, "threshold", start->threshold);
-	put_word(&j, "tap", "connection");
+	put_word(&j, "tap", start->tap);
 	json_array_begin(&j, "probes");
 	for (size_t i = 0; i < start->n_probes; i++)
 		json_item_text(&j, start->probes[i], strnlen(start->probes[i], STREAM_WORD_MAX));

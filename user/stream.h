@@ -50,6 +50,7 @@ struct stream_start {
 	const char *server_build_id;
 	const char *server_version;
 	uint64_t threshold; /* bytes */
+	const char *tap;    /* "socket" or "connection" */
 	const char *const *probes;
 	size_t n_probes;
 };

@@ -11,8 +11,8 @@
 #include <sys/types.h>
 
 /*
- * A file of the server's with functions to probe. Held open and named by path, so that it is the process's own file even
- * in another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
+ * A file of the server's with functions to probe. Held open and named by path, so that it is the process's own file,
+ * also in another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
  */
 struct target_file {
 	int fd;                 /* -1: not there */

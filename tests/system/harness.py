@@ -76,7 +76,8 @@ class Server:
         self.built = build and build[0] in self.BUILT
         self.dir = SERVERS / name
         if not (self.dir / ".complete").exists():
-            raise Skip(f"no {name} in {SERVERS}: run {'tests/support/build_server' if self.built else f'scripts/servers {name}'}")
+            maker = "tests/support/build_server" if self.built else f"scripts/servers {name}"
+            raise Skip(f"no {name} in {SERVERS}: run {maker}")
         self.options = self.io_options(io_threads) + list(options)
         if self.version >= "7":
             self.options += ["--enable-debug-command", "yes"]
@@ -189,7 +190,9 @@ class Replylog:
     which server."""
 
     def __init__(self, pid, threshold=0, *flags, wait=True):
-        self.argv = [str(BINARY), *(["-p", str(pid)] if pid else []), *flags]
+        # REPLYLOG_FLAGS="--tap connection" has the tests of a whole run say the same of another tap.
+        self.argv = [str(BINARY), *os.environ.get("REPLYLOG_FLAGS", "").split(), *(["-p", str(pid)] if pid else []),
+                     *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait

@@ -175,8 +175,8 @@ def check_stream(records):
 
 
 def compare(expected, records):
-    """expected: {address (of a client on a Unix socket its id): [Expected]}; records: all of the stream. Raises Difference at
-    the first one."""
+    """expected: {address (of a client on a Unix socket its id): [Expected]}; records: all of the stream. Raises
+    Difference at the first one."""
     by_addr = {addr: [] for addr in expected}
     strangers = []
     # Attribution first: a stream that also broke a counter is better understood by the record that is wrong.

@@ -1,4 +1,4 @@
-"""The three ways of attaching: they see the same."""
+"""The taps and the three ways of attaching: they see the same."""
 from contextlib import ExitStack, contextmanager
 
 import oracle
@@ -12,7 +12,7 @@ def attached(server, way):
     """A replylog attached this way. That a kernel without it is believed is kernel.takes_the_best_way's to check."""
     with ExitStack() as stack:
         try:
-            replylog = stack.enter_context(Replylog(server.pid, 0, "--attach", way))
+            replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", way))
         except AssertionError as error:
             lack = f"this kernel has no {WAYS[way]}"
             if lack in str(error):
@@ -27,13 +27,50 @@ def test_every_way_is_exact(way):
             outcome = oracle.run(server.port, 4000, connections=4)
             replylog.wait_replies(sum(map(len, outcome.expected.values())))
             records = replylog.stop()
-        print(records[0]["probes"])
+        print(records[0]["probes"], records[-1])
         assert all(WAYS[way] in probe for probe in records[0]["probes"])
         oracle.compare(outcome.expected, records)
         server.assert_untouched()
 
 
 test_every_way_is_exact.cases = {way: (way,) for way in WAYS}
+
+
+def test_both_taps_say_the_same(name, io_threads):
+    """At the same time, on the same server: each record of one is a record of the other."""
+    with Server(name, io_threads=io_threads) as server, ExitStack() as stack:
+        try:
+            taps = [stack.enter_context(Replylog(server.pid, 0, "--tap", tap)) for tap in ("connection", "socket")]
+        except AssertionError as error:
+            if "tracepoint" in str(error):
+                raise Skip("this kernel has no socket tap") from None
+            raise
+        outcome = oracle.run(server.port, 10_000, connections=8)
+        said = []
+        for replylog in taps:
+            replylog.wait_replies(sum(map(len, outcome.expected.values())))
+            records = replylog.stop()
+            print(replylog.argv, records[-1])
+            oracle.compare(outcome.expected, records)
+            said.append(by_connection(records))
+    assert said[0] == said[1]
+
+
+SAME = ("argv", "argc", "reply_bytes", "client_id", "request_bytes", "kind", "attribution", "state", "db", "resp",
+        "writes", "argv_encoding", "argv_truncated")
+
+
+def by_connection(records):
+    """What both must say of each reply. Times differ, and so does which of two connections is first."""
+    said = {}
+    for record in records:
+        if record["event"] == "reply":
+            said.setdefault(record["client_addr"], []).append([record.get(key) for key in SAME])
+    return said
+
+
+test_both_taps_say_the_same.cases = {f"{name},{threads} io threads": (name, threads)
+                                     for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 
 
 def test_other_process_of_the_same_binary(way):

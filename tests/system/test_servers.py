@@ -1,5 +1,6 @@
 """Every server as a user has it: version x IO threads x transport, each cell exact. REPLYLOG_MATRIX=all runs all cells;
-otherwise those of two servers, and one of each other server that is there (scripts/servers, tests/support/build_server)."""
+otherwise those of two servers, and one of each other server that is there (scripts/servers,
+tests/support/build_server)."""
 import os
 
 import oracle
@@ -23,14 +24,14 @@ def cells():
 
 
 def threads_are_used(server):
-    """Redis 6 and 7 put their IO threads to sleep when few clients wait for a write (stopThreadedIOIfNeeded): with so few
-    commands they may have nothing to do."""
+    """Redis 6 and 7 put their IO threads to sleep when few clients wait for a write (stopThreadedIOIfNeeded): with so
+    few commands they may have nothing to do."""
     return server.kind == "valkey" or server.version >= "8"
 
 
 def bears_full_sockets(server, transport):
-    """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with fewer
-    bytes than before, which OpenSSL refuses ("bad length"), and close the connection: with and without replylog."""
+    """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with
+    fewer bytes than before, which OpenSSL refuses ("bad length"), and close the connection: with and without replylog."""
     return transport != "tls" or (server.kind == "valkey" and server.version > "8.0")
 
 

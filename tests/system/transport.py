@@ -78,5 +78,5 @@ def at(where):
 
 def make_certificate(folder):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-subj", "/CN=localhost", "-days", "1", "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"],
-                   check=True, capture_output=True)
+                    "-subj", "/CN=localhost", "-days", "1", "-keyout", f"{folder}/tls.key", "-out",
+                    f"{folder}/tls.crt"], check=True, capture_output=True)

@@ -116,7 +116,11 @@ static void test_attach(void **state)
 	assert_int_equal(accepts("-p 1 --attach session").attach, ATTACH_SESSION);
 	assert_int_equal(accepts("-p 1 --attach=multi").attach, ATTACH_MULTI);
 	assert_int_equal(accepts("-p 1 --attach perf").attach, ATTACH_PERF);
-	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is no way to attach: use auto, session, multi or perf");
+	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is none of its values: use auto, session, multi or perf");
+	assert_int_equal(accepts("-p 1").tap, TAP_CHOICE_AUTO);
+	assert_int_equal(accepts("-p 1 --tap socket").tap, TAP_CHOICE_SOCKET);
+	assert_int_equal(accepts("-p 1 --tap connection").tap, TAP_CHOICE_CONNECTION);
+	refuses("-p 1 --tap wire", "--tap: 'wire' is none of its values: use auto, socket or connection");
 	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }
 
