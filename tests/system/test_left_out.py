@@ -149,3 +149,22 @@ def test_cluster_links(name, io_threads):
         # Each node has one link of its own and one of the other's.
         assert left_out(stop).get("cluster", 0) + left_out(stop).get("outgoing", 0) >= 2, stop
         assert set(left_out(stop)) <= {"cluster", "outgoing"} and stop["unjoined"] == 0, stop
+
+
+@on_servers
+def test_migrate(name, io_threads):
+    """The server as another one's client: on its own side that is no conversation that anybody asked for."""
+    with Server(name, io_threads=io_threads) as source, Server(name, io_threads=io_threads) as target, \
+            Replylog(source.pid, 0) as on_source, Replylog(target.pid, 0) as on_target, Talker(source.port) as talker:
+        ask = asker(talker, expected := [])
+        for turn in range(3):
+            ask("SET", f"key:{turn}", PAYLOAD)
+            ask("MIGRATE", "127.0.0.1", target.port, f"key:{turn}", "0", "5000")
+        assert [size for _, _, size, _ in expected] == [5] * 6, expected
+        on_target.wait_replies(3)
+        stop = finish(on_source, (talker, expected))
+        on_target.stop()
+    assert {record["client_addr"] for record in on_source.replies()} == {talker.addr}, on_source.replies()
+    assert stop["unjoined"] == 0 and set(left_out(stop)) <= {"outgoing"}, stop
+    # On the other side it is a client like any other.
+    assert [record["cmd"] for record in on_target.replies()].count("RESTORE") == 3, on_target.replies()
