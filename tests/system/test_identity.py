@@ -1,0 +1,155 @@
+"""Who a record says it was: what the server says of the same connection, and what the client said in the conversation."""
+from conversation import Talker, on_servers, records_of, wait_records
+from harness import Replylog, Server
+
+WORDS = ("db", "resp", "client_name", "user", "lib_name", "lib_ver")
+USER = ("ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all")
+
+
+class Known:
+    """What is to be known of a talker, and the records that have to say so: one command after each thing it says."""
+
+    def __init__(self, talker, **known):
+        self.talker = talker
+        self.known = known
+        self.wanted = []
+
+    def says(self, *argv, succeeds=True, **changes):
+        """changes: what is known from then on; None: not any more."""
+        frame = self.talker.ask(*argv)
+        assert frame.startswith(b"-") != succeeds, (argv, frame)
+        self.known = {word: value for word, value in {**self.known, **changes}.items() if value is not None}
+        step = f"step {len(self.wanted)} behind {argv}"
+        self.talker.ask("ECHO", step)
+        self.wanted.append((step, dict(self.known)))
+
+    def check(self, replylog):
+        wait_records(replylog, self.talker, 2 * len(self.wanted))
+        records = {record["argv"][1]: record for record in records_of(replylog, self.talker) if record["cmd"] == "ECHO"}
+        for step, known in self.wanted:
+            said = {word: records[step][word] for word in WORDS if word in records[step]}
+            assert said == known, f"{step}: says {said}, not {known}"
+
+
+def converse(known, knows_libraries):
+    """All that a client can say of itself, also what the server refuses."""
+    says = known.says
+    says("CLIENT", "SETNAME", "first", client_name="first")
+    says("CLIENT", "SETNAME", "with space", succeeds=False)
+    says("SELECT", "3", db=3)
+    says("SELECT", "99", succeeds=False)
+    says("SELECT", "none", succeeds=False)
+    says("AUTH", "bob", "wrong", succeeds=False)
+    says("AUTH", "bob", "secret", user="bob")
+    says("AUTH", "bob", "wrong", succeeds=False)
+    says("HELLO", "3", resp=3)
+    says("HELLO", "9", succeeds=False)
+    says("HELLO", "3", "AUTH", "nobody", "wrong", "SETNAME", "never", succeeds=False)
+    says("HELLO", "2", "SETNAME", "second", resp=2, client_name="second")
+    says("HELLO", "3", "SETNAME", "third", "AUTH", "bob", "secret", resp=3, client_name="third")
+    if knows_libraries:
+        says("CLIENT", "SETINFO", "LIB-NAME", "lib", lib_name="lib")
+        says("client", "setinfo", "lib-ver", "1.2.3", lib_ver="1.2.3")
+        says("CLIENT", "SETINFO", "LIB-NAME", "with space", succeeds=False)
+    else:
+        says("CLIENT", "SETINFO", "LIB-NAME", "lib", succeeds=False)
+    says("CLIENT", "SETNAME", "", client_name=None)
+    says("CLIENT", "SETNAME", "fourth", client_name="fourth")
+    says("RESET", db=0, resp=2, client_name=None, user=None)
+    says("AUTH", "bob", "secret", user="bob")
+
+
+def test_what_clients_say(name, io_threads, transport):
+    """Over each transport, with the id and address that the server itself knows."""
+    with Server(name, io_threads=io_threads, transport=transport) as server, Replylog(server.pid, 0) as replylog:
+        with server.client() as other, Talker(server.transport) as talker:
+            other.call(*USER)
+            number = int(talker.ask("CLIENT", "ID")[1:])
+            known = Known(talker, db=0, resp=2)
+            converse(known, name != "redis-7.0")
+            wait_records(replylog, talker, 2 * len(known.wanted) + 1)
+            replylog.stop()
+            known.check(replylog)
+            assert {record["client_id"] for record in records_of(replylog, talker)} == {number}
+
+
+test_what_clients_say.cases = {
+    f"{name},{io_threads} io threads,{transport}": (name, io_threads, transport)
+    for name in ("valkey-9.1", "redis-7.0") for io_threads in (1, 2) for transport in ("tcp4", "tcp6", "unix")}
+
+
+@on_servers
+def test_older_connections(name, io_threads):
+    """What they said before is not known. What the server's structs tell is: the id. The database is from its next SELECT on."""
+    with Server(name, io_threads=io_threads) as server, server.client() as other, Talker(server.port) as talker:
+        other.call(*USER)
+        converse(Known(talker), name != "redis-7.0")
+        talker.ask("SELECT", "2")
+        number = int(talker.ask("CLIENT", "ID")[1:])
+        with Replylog(server.pid, 0) as replylog:
+            known = Known(talker)
+            known.says("CLIENT", "SETNAME", "later")
+            known.says("SELECT", "4", db=4)
+            known.says("SELECT", "99", succeeds=False)
+            known.says("HELLO", "3")
+            known.says("AUTH", "bob", "secret")
+            known.says("RESET", db=0)
+            known.check(replylog)
+            assert replylog.stop()[-1]["joined"] >= 1
+    assert {record["client_id"] for record in records_of(replylog, talker)} == {number}
+
+
+def says_nothing_wrong(replylog, talker, truth):
+    """Where what a transaction does to a connection is not followed it is absent, and never another one's or an older one."""
+    records = {record["argv"][-1]: record for record in records_of(replylog, talker) if record["cmd"] == "ECHO"
+               and record["reply_bytes"] != len("+QUEUED\r\n")}
+    for step, known in truth.items():
+        said = {word: records[step][word] for word in WORDS if word in records[step]}
+        assert said.items() <= known.items(), f"{step}: says {said}, but it was {known}"
+    return records
+
+
+@on_servers
+def test_in_transactions(name, io_threads):
+    """SELECT and CLIENT SETNAME that are queued, and run, or not."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as talker:
+        commands = [("SELECT", "3"), ("CLIENT", "SETNAME", "first"), ("ECHO", "before"),
+                    ("MULTI",), ("SELECT", "5"), ("CLIENT", "SETNAME", "second"), ("DISCARD",), ("ECHO", "discarded"),
+                    ("SELECT", "4"), ("ECHO", "selected"),
+                    ("MULTI",), ("SELECT", "6"), ("CLIENT", "SETNAME", "third"), ("ECHO", "inside"), ("EXEC",), ("ECHO", "executed"),
+                    ("SELECT", "7"), ("CLIENT", "SETNAME", "fourth"), ("ECHO", "after")]
+        for argv in commands:
+            talker.ask(*argv)
+        wait_records(replylog, talker, len(commands) + 2)
+        replylog.stop()
+    truth = {"before": (3, "first"), "discarded": (3, "first"), "selected": (4, "first"), "inside": (6, "third"),
+             "executed": (6, "third"), "after": (7, "fourth")}
+    records = says_nothing_wrong(replylog, talker, {
+        step: {"db": db, "client_name": called, "resp": 2} for step, (db, called) in truth.items()})
+    assert (records["before"]["db"], records["before"]["client_name"]) == (3, "first"), records["before"]
+    assert (records["selected"]["db"], records["after"]["db"]) == (4, 7), records
+
+
+@on_servers
+def test_numbers_are_used_again(name, io_threads):
+    """Connections come and go in few places. Who said nothing has nothing of who was there before."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
+        with Talker(server.port) as keeper:
+            keeper.ask(*USER)
+            wanted = []
+            for number in range(600):
+                with Talker(server.port) as talker:
+                    known = {"db": 0, "resp": 2}
+                    if number % 3 == 0:
+                        talker.ask("HELLO", "3", "AUTH", "bob", "secret", "SETNAME", f"name:{number}")
+                        talker.ask("SELECT", "7")
+                        known = {"db": 7, "resp": 3, "client_name": f"name:{number}", "user": "bob"}
+                    talker.ask("ECHO", f"number:{number}")
+                    wanted.append((talker.addr, known))
+        replylog.wait_replies(1 + 600 + 400)
+        assert replylog.stop()[-1]["dropped"] == 0
+    records = {record["argv"][1]: record for record in replylog.replies() if record["cmd"] == "ECHO"}
+    for number, (addr, known) in enumerate(wanted):
+        record = records[f"number:{number}"]
+        said = {word: record[word] for word in WORDS if word in record}
+        assert (record["client_addr"], said) == (addr, known), (record, known)

@@ -1,0 +1,170 @@
+"""What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before replylog
+did or after."""
+from contextlib import ExitStack, contextmanager
+
+from conversation import Talker, asker, finish, on_servers
+from harness import Replylog, Server, free_port, wait_until
+
+PAYLOAD = "p" * 20_000
+
+
+def left_out(stop):
+    return {kind.removeprefix("left_out_"): count for kind, count in stop.items() if kind.startswith("left_out_") and count}
+
+
+@on_servers
+def test_monitor(name, io_threads):
+    """One that is older and one that is newer: what they are told is nobody's reply."""
+    with Server(name, io_threads=io_threads) as server, Talker(server.port) as older:
+        older.ask("MONITOR")
+        with Replylog(server.pid, 0) as replylog, Talker(server.port) as newer, Talker(server.port) as talker:
+            newer.ask("MONITOR")
+            ask = asker(talker, expected := [])
+            for turn in range(50):
+                ask("SET", f"key:{turn}", PAYLOAD)
+            for monitor in (older, newer):
+                while b'"key:49"' not in monitor.frame():
+                    pass
+            stop = finish(replylog, (talker, expected))
+    assert left_out(stop) == {"monitor": 2} and stop["unjoined"] == 0, stop
+    assert not [record for record in replylog.replies() if record["client_addr"] in (older.addr, newer.addr)]
+    assert stop["unattributed_bytes"] > 2 * 50 * len(PAYLOAD), stop
+
+
+@on_servers
+def test_monitor_ends(name, io_threads):
+    """RESET makes a client of it again, which replylog may leave out, but not mistake."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as monitor, \
+            Talker(server.port) as talker:
+        ask = asker(talker, expected := [])
+        monitor.send(("MONITOR",), ("RESET",), ("ECHO", "behind"))
+        while b"behind" not in monitor.frame():
+            pass
+        ask("SET", "key", PAYLOAD)
+        stop = finish(replylog, (talker, expected))
+    for record in replylog.replies():
+        if record["client_addr"] == monitor.addr:
+            assert (record["cmd"], record["reply_bytes"]) == ("ECHO", len("$6\r\nbehind\r\n")), record
+    assert left_out(stop) == {"monitor": 1}, stop
+
+
+def replicate(replica, primary, key):
+    """Makes it a replica, and waits until it is one that has what is written now."""
+    with replica.client() as client, primary.client() as writer:
+        client.call("REPLICAOF", "127.0.0.1", primary.port)
+        catch_up(client, writer, key)
+
+
+def catch_up(client, writer, key):
+    writer.call("SET", key, PAYLOAD)
+    wait_until(lambda: client.answer("GET", key) == PAYLOAD.encode(), f"{key} on the replica")
+
+
+def pair(name, io_threads):
+    options = ("--repl-diskless-sync-delay", "0")
+    return [Server(name, *options, io_threads=io_threads) for _ in range(2)]
+
+
+def check_pair(on_primary, on_replica, clients):
+    """Only clients' commands are logged, on either side."""
+    stops = [replylog.stop()[-1] for replylog in (on_primary, on_replica)]
+    for replylog in (on_primary, on_replica):
+        # PING and AUTH: what a replica asks first, before it says what it is.
+        known = {record["cmd"] for record in replylog.replies() if record["client_addr"] in clients}
+        others = {record["cmd"] for record in replylog.replies() if record["client_addr"] not in clients}
+        assert known <= {"SET", "GET", "REPLICAOF", "INFO"} and others <= {"PING", "AUTH"}, (known, others)
+        assert not [record for record in replylog.records() if record["event"] == "dropped"]
+    assert {record["cmd"] for record in on_primary.replies()} >= {"SET"}, on_primary.replies()
+    return stops
+
+
+@on_servers
+def test_replica_that_comes(name, io_threads):
+    first, second = pair(name, io_threads)
+    with first as primary, second as replica, Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
+        with replica.client() as client, primary.client() as writer:
+            client.call("REPLICAOF", "127.0.0.1", primary.port)
+            for turn in range(5):
+                catch_up(client, writer, f"key:{turn}")
+            stops = check_pair(on_primary, on_replica, {client.addr, writer.addr})
+    assert left_out(stops[0]) == {"replication": 1}, stops[0]
+    assert set(left_out(stops[1])) <= {"replication", "outgoing"} and left_out(stops[1]), stops[1]
+
+
+@on_servers
+def test_replica_that_is_there(name, io_threads):
+    first, second = pair(name, io_threads)
+    with first as primary, second as replica:
+        replicate(replica, primary, "before")
+        with Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica, \
+                replica.client() as client, primary.client() as writer:
+            for turn in range(5):
+                catch_up(client, writer, f"key:{turn}")
+            stops = check_pair(on_primary, on_replica, {client.addr, writer.addr})
+    for stop in stops:
+        assert left_out(stop) == {"replication": 1} and stop["unjoined"] == 0, stop
+
+
+@contextmanager
+def cluster(name, io_threads, count=2):
+    """Nodes that are there, and have not met."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Server(name, "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+                                          "--cluster-node-timeout", "1000", io_threads=io_threads)) for _ in range(count)]
+
+
+def meet(nodes, talkers):
+    port = next(nodes[1].options[at + 1] for at, option in enumerate(nodes[1].options) if option == "--cluster-port")
+    talkers[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, port)
+    for talker in talkers:
+        wait_until(lambda: talker.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that know each other")
+
+
+@on_servers
+def test_cluster_links(name, io_threads):
+    """Made before and made after: the bus is binary, and goes on all the time."""
+    with cluster(name, io_threads) as nodes, ExitStack() as stack:
+        setup = [stack.enter_context(Talker(node.port)) for node in nodes]
+        replylogs = [stack.enter_context(Replylog(nodes[0].pid, 0))]
+        meet(nodes, setup)
+        replylogs.append(stack.enter_context(Replylog(nodes[1].pid, 0)))
+        talkers = [stack.enter_context(Talker(node.port)) for node in nodes]
+        asked = []
+        for talker in talkers:
+            ask = asker(talker, expected := [])
+            for turn in range(20):
+                ask("PING", "x" * turn)
+            asked.append(expected)
+
+        def pings_sent():
+            text = setup[1].ask("CLUSTER", "INFO")
+            return int(text.split(b"messages_sent:")[1].split(b"\r")[0])
+
+        now = pings_sent()
+        wait_until(lambda: pings_sent() >= now + 4, "messages on the bus")
+        stops = [finish(replylog, (talker, expected)) for replylog, talker, expected in zip(replylogs, talkers, asked)]
+    ours = {talker.addr for talker in (*setup, *talkers)}
+    for replylog, stop in zip(replylogs, stops):
+        assert {record["client_addr"] for record in replylog.replies()} <= ours, replylog.replies()
+        # Each node has one link of its own and one of the other's.
+        assert left_out(stop).get("cluster", 0) + left_out(stop).get("outgoing", 0) >= 2, stop
+        assert set(left_out(stop)) <= {"cluster", "outgoing"} and stop["unjoined"] == 0, stop
+
+
+@on_servers
+def test_migrate(name, io_threads):
+    """The server as another one's client: on its own side that is no conversation that anybody asked for."""
+    with Server(name, io_threads=io_threads) as source, Server(name, io_threads=io_threads) as target, \
+            Replylog(source.pid, 0) as on_source, Replylog(target.pid, 0) as on_target, Talker(source.port) as talker:
+        ask = asker(talker, expected := [])
+        for turn in range(3):
+            ask("SET", f"key:{turn}", PAYLOAD)
+            ask("MIGRATE", "127.0.0.1", target.port, f"key:{turn}", "0", "5000")
+        assert [size for _, _, size, _ in expected] == [5] * 6, expected
+        on_target.wait_replies(3)
+        stop = finish(on_source, (talker, expected))
+        on_target.stop()
+    assert {record["client_addr"] for record in on_source.replies()} == {talker.addr}, on_source.replies()
+    assert stop["unjoined"] == 0 and set(left_out(stop)) <= {"outgoing"}, stop
+    # On the other side it is a client like any other.
+    assert [record["cmd"] for record in on_target.replies()].count("RESTORE") == 3, on_target.replies()
