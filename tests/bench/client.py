@@ -76,8 +76,8 @@ class Discard:
                 times.append(self.once(client.sock, request, size, buffer))
         cuts = statistics.quantiles(times, n=1000, method="inclusive") if len(times) > 1 else times * 999
         # The first reply, that told the size, is a command, too: rates are of those that were timed.
-        return {"rate": len(times) / sum(times), "p50_ms": cuts[499] * 1e3, "p99_ms": cuts[989] * 1e3,
-                "p999_ms": cuts[998] * 1e3}
+        return {"commands": len(times) + 1, "rate": len(times) / sum(times), "p50_ms": cuts[499] * 1e3,
+                "p99_ms": cuts[989] * 1e3, "p999_ms": cuts[998] * 1e3}
 
     @staticmethod
     def measure(sock, request, buffer):

@@ -3,7 +3,7 @@ import re
 
 from harness import ROOT
 
-from bench import pairs, plot, results
+from bench import pairs, plot, records, results
 from bench.workload import SCALES, WORKLOADS
 
 PAGE = ROOT / "docs/COST.md"
@@ -146,12 +146,12 @@ def record_rates(found):
     parts = []
     for result in found:
         lines = [[f"{point['wanted']:,}" if point["wanted"] else "all it can", f"{point['rate']:,.0f}",
-                  f"{point['replies'] / point['seconds']:,.0f}", f"{point['dropped']:,}",
-                  f"{point['dropped'] / max(1, point['dropped'] + point['replies']):.1%}",
+                  f"{point['rate'] * records.kept(point):,.0f}", f"{point['dropped']:,}",
+                  f"{1 - records.kept(point):.1%}",
                   f"{point['own_ns'] / 1e9 / point['seconds']:.0%}",
                   f"{point['bytes'] / max(1, point['replies']):.0f}"] for point in result["points"]]
         parts.append(f"**{result['row']}**\n\n" + table(
-            ["replies per second, wanted", "sent", "records per second in the file", "dropped and counted", "",
+            ["replies per second, wanted", "sent", "of these, records in the file", "dropped and counted", "of all",
              "replylog's CPU", "bytes per record"], lines))
     return "\n\n".join(parts)
 

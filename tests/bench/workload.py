@@ -73,10 +73,10 @@ WORKLOADS = {
         "LRANGE of 100,000 elements", lambda server, keys: fill_list(server, "list:100k", 100_000),
         lambda pipeline, clients, keys: Load(["LRANGE", "list:100k", "0", "-1"], pipeline, clients)),
     "set": Workload(
-        "SET of 128 bytes", lambda server, keys: None,
+        "SET of 128 bytes", lambda server, keys: fill_strings(server, "key:", keys, 128),
         lambda pipeline, clients, keys: Load(["SET", KEY, "__data__"], pipeline, clients, keys, 128), (1, 16)),
     "setlarge": Workload(
-        "SET of 100 KiB", lambda server, keys: None,
+        "SET of 100 KiB", lambda server, keys: fill_strings(server, "large:", 1000, LARGE),
         lambda pipeline, clients, keys: Load(["SET", "large:__rand_int__", "__data__"], pipeline, clients, 1000, LARGE)),
     "mix": Workload(
         "GET of 128 bytes, one in 10,000 of 2 MiB", fill_mix,
