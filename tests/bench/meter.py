@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness import status_kib
 
-# bpf(2): turns the kernel's statistics on while the file descriptor is open (Linux 5.8, d46edd671a14), so that they go off again
-# whatever happens to us. Not by kernel.bpf_stats_enabled, which stays.
+# bpf(2): turns the kernel's statistics on while the file descriptor is open (Linux 5.8, d46edd671a14), so that they go
+# off again whatever happens to us. Not by kernel.bpf_stats_enabled, which stays.
 BPF_ENABLE_STATS = 32
 BPF_STATS_RUN_TIME = 0
 SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -53,7 +53,7 @@ def bpf_files(pid):
 
 
 def kernel_bytes(pid):
-    """(maps, programs): memory in the kernel, each counted once. That of maps is exact since Linux 6.4 (90a5527d7686)."""
+    """(maps, programs): memory in the kernel, each counted once. Maps' is exact since Linux 6.4 (90a5527d7686)."""
     maps, programs = {}, {}
     for fields in bpf_files(pid):
         if "prog_type" in fields:

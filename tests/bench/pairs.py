@@ -31,8 +31,8 @@ def measure(server, row, load, seconds, stats=False):
         if stats:
             result["bpf_ns"], result["bpf_runs"] = (
                 after - before for after, before in zip(meter.programs_time(beside.pid), spent))
-        # Where the load does not know it: valkey-benchmark forgets what is under way at its end. Our own INFO and the like
-        # are a handful among thousands.
+        # Where the load does not know it: valkey-benchmark forgets what is under way at its end. Our own INFO and the
+        # like are a handful among thousands.
         result.setdefault("commands", commands_processed(server) - commands)
     for key in ("hits_main", "hits_io", "replies", "dropped"):
         if key in beside.stop:

@@ -26,7 +26,7 @@ def throughput(found):
     if not panels:
         return None
     return svg.dot_chart("Requests per second, as a ratio to the same server with nothing beside it",
-                         "GET of 128 bytes. Dot: median of the rounds; line: least to most; right is better.",
+                         "GET of 128 bytes. Dot: median; line: least to most of the rounds. Over 1.2: drawn there.",
                          panels, [f"pipeline {depth}" for depth in depths], TICKS)
 
 
@@ -43,4 +43,4 @@ def scaling(found):
     if not panels:
         return None
     return svg.line_charts("Requests per second, as a ratio to the same server with nothing beside it",
-                           "Medians of the rounds.", panels, series, TICKS)
+                           "Medians of the rounds. Over 1.2: drawn there.", panels, series, TICKS)

@@ -30,6 +30,12 @@ def number(value, form="{:,.0f}"):
     return "-" if value is None else form.format(value)
 
 
+def base_rate(result):
+    """Requests per second with nothing beside the server, whether they are many or few."""
+    value = pairs.median([run["rate"] for run in pairs.of_row(result, pairs.BASE)])
+    return number(value) if value is None or value >= 100 else f"{value:.3g}"
+
+
 def per_command(runs, key):
     return [run[key] / run["commands"] for run in runs if run.get("commands") and key in run]
 
@@ -52,8 +58,9 @@ def throughput(found):
     def make(here, names):
         others = [name for name in names if name != pairs.BASE]
         head = ["", f"{pairs.BASE}, per second", *others]
-        return table(head, [[label(result), number(pairs.median([run["rate"] for run in pairs.of_row(result, pairs.BASE)])),
-                             *(ranged(pairs.spread(pairs.ratios(result, name))) for name in others)] for result in here])
+        return table(head, [[label(result), base_rate(result),
+                             *(ranged(pairs.spread(pairs.ratios(result, name))) for name in others)]
+                            for result in here])
 
     return by_io_threads(found, make)
 
@@ -85,7 +92,8 @@ def latency(found):
         return " / ".join(f"{value:.3g}" for value in values) if runs else "-"
 
     return by_io_threads(found, lambda here, names: table(
-        ["p50 / p99 / p99.9, ms", *names], [[label(result), *(cell(result, name) for name in names)] for result in here]))
+        ["p50 / p99 / p99.9, ms", *names],
+        [[label(result), *(cell(result, name) for name in names)] for result in here]))
 
 
 def probes(found):
@@ -125,8 +133,7 @@ def scaling(found):
 
 
 def scaling_line(point, others):
-    base = pairs.of_row(point, pairs.BASE)
-    line = [f"{point['point']:,}", number(pairs.median([run["rate"] for run in base]), "{:,.4g}")]
+    line = [f"{point['point']:,}", base_rate(point)]
     for name in others:
         extra = pairs.median(extra_ns(point, name))
         stats = [run for run in point["stats"] if run["row"] == name]
@@ -160,11 +167,10 @@ def footprints(found):
     lines = []
     for result in found:
         few, many = result["at"]
-        lines.append([result["row"], ranged(pairs.spread(result["ready_s"]), "{:.2f}"),
-                      ranged(pairs.spread(result["gone_s"]), "{:.2f}"), f"{many['gone_s']:.2f}",
-                      f"{result['idle_ns'] / 1e6:.2f} ms in {result['idle_seconds']} s, woken {result['idle_wakeups']} times",
-                      f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}", f"{many['maps_bytes'] / MIB:.1f}",
-                      f"{many['programs_bytes'] / MIB:.2f}"])
+        idle = f"{result['idle_ns'] / 1e6:.2f} ms in {result['idle_seconds']} s, woken {result['idle_wakeups']} times"
+        lines.append([result["row"], ranged(pairs.spread(result["ready_s"])), ranged(pairs.spread(result["gone_s"])),
+                      f"{many['gone_s']:.2f}", idle, f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}",
+                      f"{many['maps_bytes'] / MIB:.1f}", f"{many['programs_bytes'] / MIB:.2f}"])
     connections = f"{found[0]['at'][-1]['connections']:,}"
     return table(["", "ready, s", "gone, s", f"gone with {connections} connections, s", "CPU when idle",
                   "own memory, MiB", f"with {connections} connections", f"maps in the kernel with {connections}, MiB",
@@ -180,7 +186,8 @@ def provenance(everything):
         merged.setdefault((line[0], line[3], line[4]), []).append(line)
     return table(["command", "results", "finished", "replylog", "machine", "load average, most"],
                  [[command, ", ".join(line[1] for line in group), max(line[2] for line in group), revision, where,
-                   max((line[5] for line in group), key=float)] for (command, revision, where), group in merged.items()])
+                   max((line[5] for line in group), key=float)]
+                  for (command, revision, where), group in merged.items()])
 
 
 def what(result):
@@ -190,7 +197,8 @@ def what(result):
 
 
 def machine(facts):
-    return (f"{facts['cpu']}, {facts['cores']} cores{' of a VM' if facts['virtual'] else ''}, {facts['memory_gib']} GiB, "
+    cores = f"{facts['cores']} cores{' of a VM' if facts['virtual'] else ''}"
+    return (f"{facts['cpu']}, {cores}, {facts['memory_gib']} GiB, "
             f"Linux {facts['kernel']} {facts['arch']}")
 
 

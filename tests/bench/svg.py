@@ -1,10 +1,11 @@
-"""Charts as SVG files: dots with their spread, and lines. Readable on white and on black: the colours follow the reader's
-choice (prefers-color-scheme)."""
+"""Charts as SVG files: dots with their spread, and lines. Readable on white and on black: the colours follow the
+reader's choice (prefers-color-scheme)."""
 from html import escape
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
-.title { font-weight: 600 } .small { font-size: 11px; fill: #57606a } .end { text-anchor: end } .middle { text-anchor: middle }
+.title { font-weight: 600 } .small { font-size: 11px; fill: #57606a }
+.end { text-anchor: end } .middle { text-anchor: middle }
 .grid { stroke: #d0d7de; stroke-width: 1 } .one { stroke: #57606a; stroke-width: 1; stroke-dasharray: 4 3 }
 .mark { stroke-width: 2; fill: none }
 .c0 { stroke: #0969da; fill: #0969da } .c1 { stroke: #bc4c00; fill: #bc4c00 } .c2 { stroke: #1a7f37; fill: #1a7f37 }
@@ -30,7 +31,8 @@ class Drawing:
         self.grow(y + 8)
 
     def line(self, x1, y1, x2, y2, *classes):
-        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{" ".join(classes)}"/>')
+        ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+        self.parts.append(f'<line {ends} class="{" ".join(classes)}"/>')
 
     def path(self, points, *classes):
         steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -41,8 +43,9 @@ class Drawing:
 
     def written(self, title):
         size = f'width="{self.width:.0f}" height="{self.height:.0f}" viewBox="0 0 {self.width:.0f} {self.height:.0f}"'
-        return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">', f"<title>{escape(title)}</title>",
-                          f"<style>{STYLE}</style>", *self.parts, "</svg>", ""])
+        head = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">', f"<title>{escape(title)}</title>",
+                f"<style>{STYLE}</style>"]
+        return "\n".join([*head, *self.parts, "</svg>", ""])
 
 
 def colour(number):
@@ -57,10 +60,10 @@ def legend(drawing, x, y, series):
 
 
 def dot_chart(title, note, panels, series, ticks):
-    """panels: [(title, [(row, {series: (median, least, most)})])]; a dot for each median, a line from least to most. The
-    x axis reaches from 0 to the last tick."""
+    """panels: [(title, [(row, {series: (median, least, most)})])]; a dot for each median, a line from least to most.
+    The x axis reaches from 0 to the last tick; what is higher is drawn at its end."""
     drawing = Drawing(820)
-    left, right, y = 220, 790, 22
+    left, right, y = 250, 790, 22
 
     def at(value):
         return left + (right - left) * min(value, ticks[-1]) / ticks[-1]
@@ -94,8 +97,8 @@ def row_height(series):
 
 
 def line_charts(title, note, panels, series, ticks):
-    """panels: [(title, [label of each x], {series: [(index of x, value)]})], two in a line. The y axis reaches from 0 to
-    the last tick; what is higher is drawn at its end."""
+    """panels: [(title, [label of each x], {series: [(index of x, value)]})], two in a line. The y axis reaches from 0
+    to the last tick; what is higher is drawn at its end."""
     drawing = Drawing(820)
     width, height = 350, 170
     drawing.text(16, 22, title, "title")

@@ -61,7 +61,8 @@ WORKLOADS = {
         "GET of 128 bytes", lambda server, keys: fill_strings(server, "key:", keys, 128),
         lambda pipeline, clients, keys: Load(["GET", KEY], pipeline, clients, keys), (1, 16, 64)),
     "getlarge": Workload(
-        "GET of 100 KiB, over the limit of copy avoidance", lambda server, keys: fill_strings(server, "large:", 100, LARGE),
+        "GET of 100 KiB, over the limit of copy avoidance",
+        lambda server, keys: fill_strings(server, "large:", 100, LARGE),
         lambda pipeline, clients, keys: Load(["GET", "large:__rand_int__"], pipeline, clients, 100)),
     "mget": Workload(
         "MGET of 100 values of 128 bytes", lambda server, keys: fill_strings(server, "key:", keys, 128),
@@ -77,7 +78,8 @@ WORKLOADS = {
         lambda pipeline, clients, keys: Load(["SET", KEY, "__data__"], pipeline, clients, keys, 128), (1, 16)),
     "setlarge": Workload(
         "SET of 100 KiB", lambda server, keys: fill_strings(server, "large:", 1000, LARGE),
-        lambda pipeline, clients, keys: Load(["SET", "large:__rand_int__", "__data__"], pipeline, clients, 1000, LARGE)),
+        lambda pipeline, clients, keys: Load(["SET", "large:__rand_int__", "__data__"], pipeline, clients, 1000,
+                                             LARGE)),
     "mix": Workload(
         "GET of 128 bytes, one in 10,000 of 2 MiB", fill_mix,
         lambda pipeline, clients, keys: Load(["GET", "mix:__rand_int__"], pipeline, clients, 10_000), (1, 16)),
