@@ -179,9 +179,12 @@ struct connection {
 	__u8 lost_reason;  /* enum argv_status of the last loss */
 	__u8 subscriber;   /* subscribed to something, or about to be: arrays may be messages */
 	__u8 from_start;   /* followed from its first byte on */
-	__u8 left_as;      /* enum command_class: why it is leaving or left out */
+	__u8 counted;      /* the kernel's counters of the socket are compared with ours */
 	__u64 read_bytes;
 	__u64 written_bytes;
+	__u64 sk;          /* address of the kernel's socket */
+	__u32 read_base;   /* what its counters were at our first byte, modulo 2^32 */
+	__u32 write_base;
 	__u32 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
 	__u32 blocks_to;
 	struct request_framing request;
@@ -196,6 +199,7 @@ struct connection {
 	struct turn turn[TURNS];
 	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
 	__u8 turns_to;
+	__u8 left_as;      /* enum command_class: why it is leaving or left out */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };

@@ -56,6 +56,7 @@ static __noinline void connection_unjoin(struct connection *conn)
 	connection_start(conn);
 	conn->talk.db = -1;
 	conn->from_start = 0;
+	conn->counted = 0;
 	conn->mode = MODE_UNJOINED;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
 	count_tally(TALLY_UNJOINED, 1);
@@ -206,6 +207,7 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 
 	connection_client(ends->server_conn, &client);
 	conn->server_conn = ends->server_conn;
+	conn->sk = (__u64)ends->sk;
 	conn->peer.client_id = client.id;
 	peer_address(ends->sk, &conn->peer);
 }
@@ -215,15 +217,29 @@ static __always_inline struct connection *connection_meet(__u64 key, const struc
 {
 	struct connection *conn = connection_new(key);
 
-	if (!conn) {
-		count_loss(LOSS_CLIENTS_FULL);
+	if (!conn)
 		return NULL;
-	}
 	connection_introduce(conn, ends);
 	conn->talk.db = -1;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
 	count_tally(TALLY_UNJOINED, 1);
 	return conn;
+}
+
+/*
+ * From here on every read and write of a TCP socket is checked against the kernel's own counters, so that none is missed
+ * unnoticed. Of len bytes of a read that are counted by the kernel already, but not by us yet. Not for TLS, whose plain
+ * text they don't count: its first read never has as many bytes as the socket had received.
+ */
+static __always_inline void connection_count(struct connection *conn, __u64 len)
+{
+	struct sock *sk = (struct sock *)conn->sk;
+
+	conn->counted = sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	if (!conn->counted)
+		return;
+	conn->read_base = tcp_handed(sk) - tcp_fin(sk) - (__u32)(conn->read_bytes + len);
+	conn->write_base = tcp_taken(sk) - (__u32)conn->written_bytes;
 }
 
 /* What begins here is followed from its start. */
@@ -273,8 +289,11 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
 		return NULL;
 	conn = connection_meet(key, &ends);
+	if (!conn)
+		count_loss(LOSS_CLIENTS_FULL);
 	if (!conn || !first_read(ends.sk, len))
 		return conn;
+	connection_count(conn, len);
 	count_tally(TALLY_UNJOINED, -1);
 	if (is_cluster_bus(addr, len))
 		connection_leave_out(conn, TALLY_CLUSTER_LINKS);
@@ -286,13 +305,15 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 }
 
 /* The first read of a connection that was. */
-static __noinline void connection_first_read(struct worker *worker, struct connection *conn)
+static __noinline void connection_first_read(struct worker *worker, struct connection *conn, __u64 len)
 {
 	struct ends ends;
 
 	ends.server_conn = conn->server_conn;
 	ends.sk = worker->tap == TAP_SOCKET ? (struct sock *)conn->key : connection_sock(conn->server_conn);
 	connection_introduce(conn, &ends);
+	if (worker->tap == TAP_SOCKET || first_read(ends.sk, len))
+		connection_count(conn, len);
 	connection_begins(conn);
 }
 
@@ -317,7 +338,7 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 {
 	if (conn->mode == MODE_LEAVING)
 		return connection_left(conn);
-	if (loss == LOSS_UNREADABLE || (loss == LOSS_FRAMING && conn->attribution == ATTRIBUTION_EXACT))
+	if (loss == LOSS_UNREADABLE || loss == LOSS_MISSED || (loss == LOSS_FRAMING && conn->attribution == ATTRIBUTION_EXACT))
 		count_loss(loss);
 	connection_unjoin(conn);
 }
@@ -350,6 +371,28 @@ static __always_inline void connection_misframed(struct connection *conn)
 	conn->request.state = REQUEST_BOUNDARY;
 }
 
+/*
+ * Is what the kernel has handed to the server, these len bytes included, all that we have seen? At the input's end it has
+ * counted that, too.
+ */
+static __always_inline bool connection_has_all_read(const struct connection *conn, __u64 len)
+{
+	struct sock *sk = (struct sock *)conn->sk;
+	__u32 more;
+
+	if (!conn->counted)
+		return true;
+	more = tcp_handed(sk) - conn->read_base - (__u32)(conn->read_bytes + len);
+	return !more || (more == 1 && tcp_fin(sk));
+}
+
+/* Is what the kernel has taken from the server, these len bytes included, all that we have seen? */
+static __always_inline bool connection_has_all_written(const struct connection *conn, __u64 len)
+{
+	return !conn->counted ||
+	       tcp_taken((struct sock *)conn->sk) == conn->write_base + (__u32)(conn->written_bytes + len);
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
@@ -359,13 +402,19 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	if (!conn)
 		return;
 	if (conn->mode == MODE_ACCEPTED)
-		connection_first_read(worker, conn);
+		connection_first_read(worker, conn, len);
 	if (conn->mode == MODE_LEAVING && !outstanding(conn))
 		connection_left(conn);
 	if (conn->mode >= MODE_LEAVING)
 		return;
-	if (conn->mode == MODE_UNJOINED && !connection_join(conn, addr, len))
-		return;
+	if (conn->mode == MODE_UNJOINED) {
+		if (!connection_join(conn, addr, len))
+			return;
+		if (worker->tap == TAP_SOCKET)
+			connection_count(conn, len);
+	}
+	if (!connection_has_all_read(conn, len))
+		return connection_lost(conn, LOSS_MISSED);
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
 		if (connection_is_one_way(conn))
@@ -445,6 +494,8 @@ static __always_inline void engine_write(struct worker *worker, __u64 key, __u64
 
 	if (!connection_followed(conn))
 		return engine_written_unfollowed(worker, conn, key, addr, len);
+	if (!connection_has_all_written(conn, len))
+		return connection_lost(conn, LOSS_MISSED);
 	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
 }
 
@@ -454,6 +505,8 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 
 	if (!connection_followed(conn))
 		return engine_written_unfollowed(worker, conn, key, 0, len);
+	if (!connection_has_all_written(conn, len))
+		return connection_lost(conn, LOSS_MISSED);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
 }
 
@@ -465,9 +518,10 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
 	if (conn)
 		connection_forget(conn);
+	/* Without room for it, its reads will be counted. */
 	conn = connection_new(key);
 	if (!conn)
-		return count_loss(LOSS_CLIENTS_FULL);
+		return;
 	conn->server_conn = server_conn;
 	conn->mode = MODE_ACCEPTED;
 }

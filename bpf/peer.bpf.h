@@ -86,6 +86,34 @@ static __always_inline bool first_read(struct sock *sk, __u64 len)
 	return false;
 }
 
+/*
+ * What the kernel has handed to the server of this TCP socket's input (copied_seq), and taken from it (write_seq), modulo
+ * 2^32. Both are up to date when the call that moved them ends (tcp_recvmsg_locked(), tcp_sendmsg_locked() in
+ * net/ipv4/tcp.c).
+ */
+static __always_inline __u32 tcp_handed(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	return BPF_CORE_READ(tp, copied_seq);
+}
+
+/* 1 when that includes the end of the input, which counts as a byte. */
+static __always_inline __u32 tcp_fin(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	return BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED &&
+	       BPF_CORE_READ(tp, rcv_nxt) == BPF_CORE_READ(tp, copied_seq);
+}
+
+static __always_inline __u32 tcp_taken(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	return BPF_CORE_READ(tp, write_seq);
+}
+
 /* Has the server sent something on this TCP socket? Before a client's first read it never has. */
 static __always_inline bool has_sent(struct sock *sk)
 {

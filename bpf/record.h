@@ -111,6 +111,7 @@ enum loss {
 	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
 	LOSS_NO_SCRATCH,         /* I/O calls: not seen whole; what they were about is given up */
+	LOSS_MISSED,             /* connections: the kernel counts bytes that were not seen */
 	LOSS_TURNS,              /* connections: more transactions and the like outstanding than can be kept in mind */
 	LOSS_UNFINISHED,         /* replies: large and under way when replylog was stopped */
 	LOSS_KINDS,

@@ -30,6 +30,9 @@ struct engine_state {
 	__u64 tallies[TALLIES];
 };
 
+/* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */
+enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
+
 /* What the last look at all connections is told. */
 struct sweep {
 	__u32 max_clients;

@@ -129,14 +129,46 @@ static __always_inline int talk_confirmation_begins(struct connection *conn, con
 	return STEP_ON;
 }
 
-/* Keeps how the push begins: its kind and channel. */
-static __always_inline void talk_keep_push(struct connection *conn, const __u8 *bytes, __u32 avail)
+/*
+ * Keeps how the push begins: its kind and channel. Out of the window or, where that ends too early, once more out of the
+ * server's memory, unless a part of the bytes was carried over.
+ */
+static __always_inline void talk_keep_push(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
+	struct cursor *cur = &work->cur;
+	__u64 n = avail + cur->left;
 	__u32 i;
 
+	env_opaque(n);
+	if (n > PUSH_HEAD)
+		n = PUSH_HEAD;
+	if (avail < n && cur->pos >= CARRY && !env_read_server(conn->push_head, n, cur->addr - avail)) {
+		conn->talk.push_len = n;
+		return;
+	}
 	for (i = 0; i < PUSH_HEAD; i += 8)
 		env_store64(conn->push_head + i, env_load64(bytes + i));
 	conn->talk.push_len = avail < PUSH_HEAD ? avail : PUSH_HEAD;
+}
+
+/*
+ * More bytes of a push are at hand, in a piece that nothing was taken of yet: what follows without a gap on those that are
+ * kept is kept, too. Payload is not looked at otherwise.
+ */
+env_noinline void talk_keep_more(struct connection *conn, struct work *work)
+{
+	const struct cursor *cur = &work->cur;
+	__u64 seen = conn->written_bytes - cur->rest - cur->left - conn->reply.reply.start;
+	__u64 kept = conn->talk.push_len, n = cur->left;
+
+	env_opaque(kept);
+	if (seen != kept || kept >= PUSH_HEAD)
+		return;
+	if (n > PUSH_HEAD - kept)
+		n = PUSH_HEAD - kept;
+	env_opaque(n);
+	if (n <= PUSH_HEAD && !env_read_server(conn->push_head + kept, n, cur->addr))
+		conn->talk.push_len = kept + n;
 }
 
 /* A push, or a message of RESP2. Between the elements of a reply (redis 6.0 does that) it is a frame of its own. */
@@ -151,7 +183,7 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
 	talk_begin(conn, FRAME_PUSH, *bytes);
-	talk_keep_push(conn, bytes, avail);
+	talk_keep_push(conn, work, bytes, avail);
 	return STEP_ON;
 }
 

@@ -4,6 +4,7 @@
 #include "complain.h"
 #include "engine.h"
 #include "follow.h"
+#include "preemption.h"
 #include "probes.h"
 #include "run.h"
 #include "stream.h"
@@ -35,18 +36,29 @@ static int check_return_probes(const struct target *target, struct way way)
 }
 
 /*
- * The socket tap finds a server's connection by its fd, and learns from the accept function that one begins. Where one of
- * them is not known, the connection tap remains.
+ * Why the socket tap can't be used, NULL when it can. It finds a server's connection by its fd, and learns from the accept
+ * function that one begins.
  */
-static int check_tap(const struct target *target, struct way *way, enum tap_choice asked)
+static const char *no_socket_tap(const struct target *target)
 {
 	const struct conn_sites *sites = &target->layer[CONN_SOCKET].sites;
 
-	if (way->tap != TAP_CHOICE_SOCKET || (sites->fd_offset >= 0 && sites->site[SITE_ACCEPT].present))
+	if (sites->fd_offset < 0 || !sites->site[SITE_ACCEPT].present)
+		return "the server's accept function, or its connections' fd, was not found";
+	if (!tracepoints_run_undisturbed())
+		return "this kernel preempts tracepoints, and would skip some";
+	return NULL;
+}
+
+/* Where the socket tap can't be used the connection tap can. */
+static int check_tap(const struct target *target, struct way *way, enum tap_choice asked)
+{
+	const char *why = way->tap == TAP_CHOICE_SOCKET ? no_socket_tap(target) : NULL;
+
+	if (!why)
 		return 0;
 	if (asked == TAP_CHOICE_SOCKET)
-		return complain("--tap: -p %d: %s: its accept function or its connections' fd was not found: use auto",
-				target->pid, target->file[FILE_EXECUTABLE].name);
+		return complain("--tap socket: -p %d: %s: use auto", target->pid, why);
 	way->tap = TAP_CHOICE_CONNECTION;
 	return 0;
 }

@@ -40,7 +40,7 @@ static const char *const kind_names[] = { "simple", "pipelined", "push", "multi"
 static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
-	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "turns", "unfinished",
+	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished",
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",

@@ -79,6 +79,7 @@ struct tcp_sock {
 	__u64 bytes_sent;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
+	__u32 write_seq;
 };
 
 struct file {
@@ -100,6 +101,7 @@ struct files_struct {
 };
 
 struct task_struct {
+	unsigned short migration_disabled;
 	struct files_struct *files;
 };
 

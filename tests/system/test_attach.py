@@ -27,7 +27,7 @@ def test_every_way_is_exact(way):
             outcome = oracle.run(server.port, 4000, connections=4)
             replylog.wait_replies(sum(map(len, outcome.expected.values())))
             records = replylog.stop()
-        print(records[0]["probes"])
+        print(records[0]["probes"], records[-1])
         assert all(WAYS[way] in probe for probe in records[0]["probes"])
         oracle.compare(outcome.expected, records)
         server.assert_untouched()
@@ -42,7 +42,7 @@ def test_both_taps_say_the_same(name, io_threads):
         try:
             taps = [stack.enter_context(Replylog(server.pid, 0, "--tap", tap)) for tap in ("connection", "socket")]
         except AssertionError as error:
-            if "no sock_send_length tracepoint" in str(error):
+            if "tracepoint" in str(error):
                 raise Skip("this kernel has no socket tap") from None
             raise
         outcome = oracle.run(server.port, 10_000, connections=8)
@@ -50,6 +50,7 @@ def test_both_taps_say_the_same(name, io_threads):
         for replylog in taps:
             replylog.wait_replies(sum(map(len, outcome.expected.values())))
             records = replylog.stop()
+            print(replylog.argv, records[-1])
             oracle.compare(outcome.expected, records)
             said.append(by_connection(records))
     assert said[0] == said[1]

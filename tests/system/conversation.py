@@ -1,0 +1,163 @@
+"""Conversations of which every byte is kept: what a client itself sent and saw, to be held against the records."""
+from contextlib import contextmanager, suppress
+
+from harness import Replylog, Server, wait_until
+from resp import AGGREGATES, ATTRIBUTE, BULKS, encode, to_bytes
+from transport import at
+
+SERVERS = {f"{name},{threads} io threads": (name, threads) for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
+
+
+def on_servers(function):
+    """The test is one for each server, IO threads off and on."""
+    function.cases = SERVERS
+    return function
+
+
+def frame_end(data, pos=0):
+    """Where the frame that begins at pos ends, or None when it is not all there."""
+    end = data.find(b"\r\n", pos)
+    if end < 0:
+        return None
+    tag, end = data[pos], end + 2
+    if tag in BULKS:
+        length = int(data[pos + 1:end - 2])
+        end += 0 if length < 0 else length + 2
+        return end if end <= len(data) else None
+    if tag not in AGGREGATES:
+        return end
+    for _ in range(max(int(data[pos + 1:end - 2]), 0) * AGGREGATES[tag]):
+        end = frame_end(data, end)
+        if end is None:
+            return None
+    return frame_end(data, end) if tag == ATTRIBUTE else end
+
+
+def elements(frame):
+    """The frames inside an aggregate."""
+    pos = frame.index(b"\r\n") + 2
+    found = []
+    while pos < len(frame):
+        end = frame_end(frame, pos)
+        found.append(frame[pos:end])
+        pos = end
+    return found
+
+
+class Talker:
+    """A connection that gives each frame as the bytes that came."""
+
+    def __init__(self, where, timeout=20):
+        transport = at(where)
+        self.sock = transport.connect(timeout)
+        self.addr = transport.own_address(self.sock)
+        self.data = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def send(self, *commands):
+        """Commands, each a tuple, in one write."""
+        self.sock.sendall(b"".join(request(*argv) for argv in commands))
+
+    def frame(self):
+        while (end := frame_end(self.data) if self.data else None) is None:
+            more = self.sock.recv(1 << 20)
+            if not more:
+                raise ConnectionError(f"closed by the server behind {self.data[:100]!r}")
+            self.data += more
+        frame, self.data = self.data[:end], self.data[end:]
+        return frame
+
+    def frames(self, count):
+        return [self.frame() for _ in range(count)]
+
+    def ask(self, *argv):
+        self.send(argv)
+        return self.frame()
+
+    def rest(self):
+        """All that comes until the server closes."""
+        while more := self.sock.recv(1 << 20):
+            self.data += more
+        return self.data
+
+
+def request(*argv):
+    return encode([to_bytes(arg) for arg in argv])
+
+
+@contextmanager
+def talks(name, io_threads, threshold=0, *flags):
+    """(a talker, another client, replylog)"""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, threshold, *flags) as replylog, \
+            Talker(server.port) as talker, server.client() as other:
+        yield talker, other, replylog
+
+
+# ---- what the records should say ------------------------------------------------------------------------------------
+
+EITHER = "simple or pipelined"       # whether another command was outstanding is the server's affair
+
+
+def reply(argv, *frames, kind="simple"):
+    """The record of a command that was answered by these frames."""
+    return tuple(str(arg)[:128] for arg in argv), kind, sum(map(len, frames)), len(request(*argv))
+
+
+def push(frame, name, channel=None, pattern=None):
+    """The record of a push or a message."""
+    return (name, channel, pattern), "push", len(frame), None
+
+
+def said(record):
+    """A record, in the same words."""
+    what = tuple(record["argv"]) if "argv" in record else tuple(map(record.get, ("push", "channel", "pattern")))
+    return what, record["kind"], record.get("reply_bytes"), record.get("request_bytes")
+
+
+def asker(talker, expected):
+    """Asks, and notes the record that is expected of it."""
+    def ask(*argv, frames=1, kind="simple"):
+        talker.send(argv)
+        expected.append(reply(argv, *talker.frames(frames), kind=kind))
+    return ask
+
+
+def is_said(record, want):
+    what, kind, *sizes = said(record)
+    return (what, tuple(sizes)) == (want[0], want[2:]) and (kind == want[1] or want[1] == EITHER and kind in ("simple", "pipelined"))
+
+
+def records_of(replylog, talker):
+    return [record for record in replylog.replies() if record.get("client_addr") == talker.addr]
+
+
+def wait_records(replylog, talker, count):
+    wait_until(lambda: len(records_of(replylog, talker)) >= count, f"{count} records of {talker.addr}")
+    return records_of(replylog, talker)
+
+
+def compare(records, expected):
+    """The records say exactly what happened, in the order in which it happened."""
+    for at_hand, (record, want) in enumerate(zip(records, expected)):
+        assert is_said(record, want), f"record {at_hand} is {record}\nand says {said(record)}\n    not {want}"
+        assert record["attribution"] == "exact" and record["state"] == "complete", record
+    assert len(records) == len(expected), f"{len(records)} records, not {len(expected)}: " \
+        f"{records[len(expected):][:3] or expected[len(records):][:3]}"
+
+
+def finish(replylog, *talks):
+    """talks: (talker, what its records should say). Ends replylog; its stop record."""
+    for talker, expected in talks:
+        # That some are missing is better said by the first that differs.
+        with suppress(AssertionError):
+            wait_records(replylog, talker, len(expected))
+    stop = replylog.stop()[-1]
+    assert stop["dropped"] == 0, [record for record in replylog.records() if record["event"] != "reply"]
+    for talker, expected in talks:
+        compare(records_of(replylog, talker), expected)
+    return stop

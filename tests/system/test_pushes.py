@@ -1,0 +1,225 @@
+"""Pushes and messages answer no command, whatever comes between what."""
+from conversation import EITHER, asker, compare, elements, finish, on_servers, push, records_of, reply, talks, wait_records
+
+BIG = "m" * 100_000
+
+
+def message(talker, other, channel, payload, command="PUBLISH"):
+    assert other.call(command, channel, payload) > 0
+    return talker.frame()
+
+
+@on_servers
+def test_resp2_subscriber(name, io_threads):
+    """Several confirmations are one reply; messages, small and large, and PING between them."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        ask("SUBSCRIBE", "a", "b", "c", frames=3)
+        for channel, payload in (("a", "small"), ("b", BIG), ("c", "")):
+            expected.append(push(message(talker, other, channel, payload), "message", channel))
+        ask("PING")
+        ask("PING", "payload")
+        ask("PSUBSCRIBE", "x*", "y*", frames=2)
+        expected.append(push(message(talker, other, "xyz", BIG), "pmessage", "xyz", "x*"))
+        ask("GET", "key")                       # refused to a subscriber of RESP2
+        assert expected[-1][2] > 40
+        ask("UNSUBSCRIBE", "b")
+        expected.append(push(message(talker, other, "a", "more"), "message", "a"))
+        ask("UNSUBSCRIBE", frames=2)            # from all that are left
+        ask("UNSUBSCRIBE")                      # from none: one confirmation
+        expected.append(push(message(talker, other, "yz", "more"), "pmessage", "yz", "y*"))
+        ask("PUNSUBSCRIBE", frames=2)
+        ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_resp3_subscriber(name, io_threads):
+    """Commands go on between messages."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        ask("HELLO", "3")
+        ask("SUBSCRIBE", "a", "b", frames=2)
+        for turn in range(20):
+            expected.append(push(message(talker, other, "a", BIG if turn % 5 == 0 else "x" * turn), "message", "a"))
+            ask("ECHO", "y" * turn)
+        ask("PSUBSCRIBE", "a*")
+        assert other.call("PUBLISH", "a", "twice") == 2
+        expected += [push(talker.frame(), "message", "a"), push(talker.frame(), "pmessage", "a", "a*")]
+        ask("PING")
+        # What it publishes itself reaches it before or after PUBLISH's own reply.
+        talker.send(("PUBLISH", "b", "own"))
+        for frame in talker.frames(2):
+            pushed = frame.startswith(b">")
+            expected.append(push(frame, "message", "b") if pushed else reply(("PUBLISH", "b", "own"), frame))
+        ask("UNSUBSCRIBE", frames=2)
+        ask("PUNSUBSCRIBE")
+        ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_pipeline_between_messages(name, io_threads):
+    """Deep pipelines of a client to which others publish all the time."""
+    commands = [("ECHO", "e" * (size * 37 % 3000)) for size in range(2000)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        expected = [reply(("HELLO", "3"), talker.ask("HELLO", "3"))]
+        expected.append(reply(("SUBSCRIBE", "a"), talker.ask("SUBSCRIBE", "a")))
+        for begin in range(0, len(commands), 100):
+            talker.send(*commands[begin:begin + 50])
+            other.sock.sendall(b"PUBLISH a message\r\n" * 30)
+            talker.send(*commands[begin + 50:begin + 100])
+            waiting = commands[begin:begin + 100]
+            messages = 30
+            while waiting or messages:
+                frame = talker.frame()
+                if frame.startswith(b">"):
+                    messages -= 1
+                    expected.append(push(frame, "message", "a"))
+                else:
+                    expected.append(reply(waiting.pop(0), frame, kind=EITHER))
+            for _ in range(30):
+                other.read()
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_only_large_ones(name, io_threads):
+    """With a threshold, a large message is one record, and the small ones are none."""
+    for protocol in ("2", "3"):
+        with talks(name, io_threads, threshold=1000) as (talker, other, replylog):
+            talker.ask("HELLO", protocol)
+            talker.ask("SUBSCRIBE", "a")
+            small = [message(talker, other, "a", "x" * 900) for _ in range(50)]
+            large = message(talker, other, "a", "x" * 1000)
+            exact = message(talker, other, "a", "x" * (1000 - (len(small[0]) - 900)))
+            assert (len(exact), len(large) > 1000) == (1000, True)
+            finish(replylog, (talker, [push(large, "message", "a"), push(exact, "message", "a")]))
+
+
+@on_servers
+def test_sharded(name, io_threads):
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        for protocol in ("2", "3"):
+            ask("HELLO", protocol)
+            ask("SSUBSCRIBE", "a", "b", frames=2)
+            ask("SUBSCRIBE", "c")
+            expected.append(push(message(talker, other, "b", BIG, "SPUBLISH"), "smessage", "b"))
+            expected.append(push(message(talker, other, "c", BIG), "message", "c"))
+            ask("SUNSUBSCRIBE", "a")
+            ask("SUNSUBSCRIBE")
+            ask("SUNSUBSCRIBE")
+            ask("UNSUBSCRIBE")
+            ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_reset(name, io_threads):
+    """RESET ends subscriptions and RESP3: what looks like a message then is a reply."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("RPUSH", "list", "message", "a", "payload")
+        ask = asker(talker, expected := [])
+        for protocol in ("2", "3"):
+            ask("HELLO", protocol)
+            ask("SUBSCRIBE", "a", "b", frames=2)
+            expected.append(push(message(talker, other, "a", "x"), "message", "a"))
+            ask("RESET")
+            ask("LRANGE", "list", "0", "-1")
+            assert other.call("PUBLISH", "a", "nobody") == 0
+            ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+def sorted_out(talker, commands, pushes, name):
+    """The expected records of commands sent in one write, while so many pushes come in between."""
+    talker.send(*commands)
+    waiting, expected = list(commands), []
+    while waiting or pushes:
+        frame = talker.frame()
+        if frame.startswith(b">"):
+            pushes -= 1
+            expected.append(push(frame, name))
+        else:
+            expected.append(reply(waiting.pop(0), frame))
+    return expected
+
+
+@on_servers
+def test_invalidations(name, io_threads):
+    """Client-side caching: of what was read, when others write it and when the client itself does."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("RPUSH", "list", *(BIG for _ in range(5)))
+        expected = []
+        for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON"), ("GET", "key"), ("LRANGE", "list", "0", "-1")):
+            expected.append(reply(argv, talker.ask(*argv)))
+        other.call("SET", "key", "theirs")
+        expected.append(push(talker.frame(), "invalidate"))
+        expected.append(reply(("GET", "key"), talker.ask("GET", "key")))
+        expected += sorted_out(talker, [("SET", "key", "own")], 1, "invalidate")
+        other.call("FLUSHALL")      # one with a null instead of keys
+        expected.append(push(talker.frame(), "invalidate"))
+        expected.append(reply(("ECHO", "last"), talker.ask("ECHO", "last")))
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_invalidations_in_transactions(name, io_threads):
+    """Own writes inside MULTI: however the server places them, they are none of the replies' bytes."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "b", BIG)
+        setup = [("HELLO", "3"), ("CLIENT", "TRACKING", "ON"), ("GET", "a"), ("GET", "b"), ("MULTI",)]
+        queued = [("GET", "b"), ("SET", "a", "1"), ("GET", "a"), ("SET", "b", "2"), ("SET", "a", "3")]
+        expected = [reply(argv, talker.ask(*argv)) for argv in setup]
+        expected += [reply(argv, talker.ask(*argv), kind="multi") for argv in queued]
+        frames = [talker.ask("EXEC"), talker.ask("ECHO", "behind")]
+        while sum(not frame.startswith(b">") for frame in frames) < 2:
+            frames.append(talker.frame())
+        pushes = [push(frame, "invalidate") for frame in frames if frame.startswith(b">")]
+        executed, behind = [frame for frame in frames if not frame.startswith(b">")]
+        assert pushes, frames
+        expected += [reply(argv, frame, kind="multi") for argv, frame in zip(queued, elements(executed))]
+        expected.append(reply(("ECHO", "behind"), behind))
+        wait_records(replylog, talker, len(expected) + len(pushes))
+        assert replylog.stop()[-1]["dropped"] == 0
+        records = records_of(replylog, talker)
+        # Where the pushes stand among the records depends on where the server writes them.
+        compare([record for record in records if record["kind"] == "push"], pushes)
+        compare([record for record in records if record["kind"] != "push"], expected)
+
+
+@on_servers
+def test_broadcast_invalidations(name, io_threads):
+    """BCAST: of every key, between the replies of pipelines."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "big", BIG)
+        expected = [reply(argv, talker.ask(*argv)) for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON", "BCAST"))]
+        for turn in range(30):
+            talker.send(("GET", "big"))
+            other.call("SET", f"key:{turn}", "value")
+            for frame in talker.frames(2):
+                pushed = frame.startswith(b">")
+                expected.append(push(frame, "invalidate") if pushed else reply(("GET", "big"), frame))
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_redirected_invalidations(name, io_threads):
+    """RESP2: to another connection, as messages whose payload is an array, or a null."""
+    channel = "__redis__:invalidate"
+    with talks(name, io_threads) as (talker, other, replylog):
+        expected = [reply(("CLIENT", "ID"), frame := talker.ask("CLIENT", "ID"))]
+        number = frame[1:-2].decode()
+        expected.append(reply(("SUBSCRIBE", channel), talker.ask("SUBSCRIBE", channel)))
+        other.call("CLIENT", "TRACKING", "ON", "REDIRECT", number)
+        for keys in (["a"], ["b", "c" * 3000]):
+            other.call("MGET", *keys)
+            other.call("MSET", *(word for key in keys for word in (key, "value")))
+            expected += [push(frame, "message", channel) for frame in talker.frames(len(keys))]
+        other.call("GET", "a")
+        other.call("FLUSHALL")
+        expected.append(push(talker.frame(), "message", channel))
+        expected.append(reply(("UNSUBSCRIBE",), talker.ask("UNSUBSCRIBE")))
+        expected.append(reply(("ECHO", "plain again"), talker.ask("ECHO", "plain again")))
+        finish(replylog, (talker, expected))

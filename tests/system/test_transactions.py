@@ -1,0 +1,251 @@
+"""Transactions and scripts: what is logged is the commands that were queued, as COMMANDLOG has it."""
+import random
+
+from conversation import EITHER, Talker, asker, compare, elements, finish, on_servers, records_of, reply, request, talks, \
+    wait_records
+from harness import Replylog, Server
+
+BIG = "x" * 200_000
+
+
+def transaction(talker, commands, expected):
+    """Runs commands as a transaction, one round trip each."""
+    ask = asker(talker, expected)
+    ask("MULTI")
+    for argv in commands:
+        ask(*argv, kind="multi")
+    executed = talker.ask("EXEC")
+    inner = elements(executed)
+    assert len(inner) == len(commands), executed
+    expected += [reply(argv, frame, kind="multi") for argv, frame in zip(commands, inner)]
+
+
+@on_servers
+def test_inner_replies(name, io_threads):
+    """Nulls, errors, nested arrays and large strings are each their own command's."""
+    commands = [("SET", "a", "1"), ("GET", "none"), ("LRANGE", "list", "0", "-1"), ("INCR", "list"), ("GET", "big"),
+                ("BLPOP", "none", "0"), ("EVAL", "return {1,{2,{3}}}", "0"), ("HGETALL", "hash"), ("PING",)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("RPUSH", "list", *range(1000))
+        other.call("SET", "big", BIG)
+        other.call("HSET", "hash", *range(400))
+        expected = []
+        for protocol in ("2", "3"):
+            expected.append(reply(("HELLO", protocol), talker.ask("HELLO", protocol)))
+            transaction(talker, commands, expected)
+            expected.append(reply(("ECHO", "behind"), talker.ask("ECHO", "behind")))
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_threshold(name, io_threads):
+    """A large inner reply is its command's record. When only the whole is large it is EXEC's; otherwise there is none."""
+    with talks(name, io_threads, threshold=10_000) as (talker, other, replylog):
+        expected = []
+        for sizes in ((20_000, 100, 30_000), (4000, 4000, 4000), (100, 200, 300), (12_000,), (9_000,)):
+            commands = [("ECHO", "e" * size) for size in sizes]
+            talker.send(("MULTI",), *commands, ("EXEC",))
+            executed = talker.frames(len(commands) + 2)[-1]
+            large = [reply(argv, frame, kind="multi") for argv, frame in zip(commands, elements(executed)) if len(frame) >= 10_000]
+            expected += large or ([reply(("EXEC",), executed, kind="multi")] if len(executed) >= 10_000 else [])
+        assert len(expected) == 4
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_ends_otherwise(name, io_threads):
+    """DISCARD, an aborting WATCH, errors in the queue, EXEC and DISCARD without MULTI, RESET."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        for protocol in ("2", "3"):
+            ask("HELLO", protocol)
+            ask("MULTI")
+            ask("GET", "a", kind="multi")
+            ask("DISCARD", kind="multi")
+            ask("WATCH", "a")
+            other.call("SET", "a", BIG)
+            ask("MULTI")
+            ask("GET", "a", kind="multi")
+            ask("EXEC", kind="multi")       # null
+            ask("MULTI")
+            ask("GET", kind="multi")
+            ask("NOSUCHCOMMAND", "x", kind="multi")
+            ask("GET", "a", kind="multi")
+            ask("EXEC", kind="multi")       # EXECABORT
+            ask("MULTI")
+            ask("EXEC", kind="multi")       # empty
+            ask("EXEC")
+            ask("DISCARD")
+            ask("MULTI", "too", "many")
+            ask("GET", "a")
+            ask("MULTI")
+            ask("GET", "a", kind="multi")
+            ask("RESET", kind="multi")
+            ask("GET", "a")
+        assert [size for _, _, size, _ in expected].count(len(BIG) + 11) == 4
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_refused_inside(name, io_threads):
+    """A nested MULTI and WATCH are refused. Where the transaction goes on, EXEC is logged as a whole."""
+    for refused in (("MULTI",), ("WATCH", "a")):
+        with talks(name, io_threads) as (talker, other, replylog):
+            other.call("SET", "a", BIG)
+            ask = asker(talker, expected := [])
+            ask("MULTI")
+            ask("GET", "a", kind="multi")
+            talker.send(refused)
+            frame = talker.frame()
+            assert frame.startswith(b"-"), frame
+            expected.append(reply(refused, frame, kind="multi"))
+            ask("GET", "b", kind="multi")
+            ask("EXEC", kind="multi")
+            transaction(talker, [("GET", "a"), ("GET", "b")], expected)
+            finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_in_one_write(name, io_threads):
+    """Several transactions, and commands between them, in one write."""
+    commands = [("ECHO", "before"), ("MULTI",), ("ECHO", "1"), ("ECHO", "2" * 30_000), ("EXEC",), ("ECHO", "between"),
+                ("MULTI",), ("EXEC",), ("MULTI",), ("ECHO", "3"), ("DISCARD",), ("EXEC",), ("ECHO", "behind")]
+    with talks(name, io_threads) as (talker, other, replylog):
+        talker.send(*commands)
+        finish(replylog, (talker, model(commands, talker.frames(len(commands)))))
+
+
+def model(commands, frames):
+    """What the records of these commands and replies should be: transactions as the protocol describes them."""
+    expected, queued, inside = [], [], False
+    for argv, frame in zip(commands, frames):
+        inner = elements(frame) if argv == ("EXEC",) and inside and frame.startswith(b"*") else []
+        kind = "multi" if inside else EITHER
+        expected += [reply(of, one, kind="multi") for of, one in zip(queued, inner)] or [reply(argv, frame, kind=kind)]
+        if frame == b"+QUEUED\r\n":
+            queued.append(argv)
+        if argv == ("MULTI",) and not inside:
+            inside, queued = True, []
+        elif argv[0] in ("EXEC", "DISCARD"):
+            inside = False
+    return expected
+
+
+TURNS_MAX = 32      # outstanding commands like MULTI and EXEC: SCHEMA.md, reason turns
+
+
+def random_commands(rng):
+    """As many transactions as may be outstanding at a time."""
+    plain = [lambda: ("ECHO", "e" * rng.choice((0, 1, 60, 500, 20_000))), lambda: ("LRANGE", "list", "0", rng.randrange(300)),
+             lambda: ("GET", "none"), lambda: ("INCR", "counter"), lambda: ("LPOP", "counter"), lambda: ("GET",)]
+    ends = [("EXEC",)] * 8 + [("DISCARD",)]
+    commands = []
+    for _ in range(TURNS_MAX // 2):
+        commands += [rng.choice(plain[:-1])() for _ in range(rng.randrange(5))]
+        commands.append(("MULTI",))
+        commands += [rng.choice(plain if rng.random() < 0.1 else plain[:-1])() for _ in range(rng.randrange(12))]
+        commands.append(rng.choice(ends))
+    return commands
+
+
+@on_servers
+def test_random_transactions(name, io_threads):
+    """Some thousand commands in and between transactions, their requests cut anywhere."""
+    rng = random.Random(f"{name} {io_threads}")
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("RPUSH", "list", *range(400))
+        expected = []
+        for _ in range(20):
+            commands = random_commands(rng)
+            data = b"".join(request(*argv) for argv in commands)
+            while data:
+                cut = rng.randrange(1, 8000)
+                talker.sock.sendall(data[:cut])
+                data = data[cut:]
+            expected += model(commands, talker.frames(len(commands)))
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_many_round_trips(name, io_threads):
+    """A transaction that takes a thousand round trips, while others talk: each argv is still there at EXEC."""
+    commands = [("ECHO", f"{number}:" + "e" * (number % 200)) for number in range(1000)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        expected = [reply(("MULTI",), talker.ask("MULTI"))]
+        for number, argv in enumerate(commands):
+            expected.append(reply(argv, talker.ask(*argv), kind="multi"))
+            if number % 50 == 0:
+                other.pipeline([("PING",)] * 50)
+        executed = talker.ask("EXEC")
+        expected += [reply(argv, frame, kind="multi") for argv, frame in zip(commands, elements(executed))]
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_argv_memory(name, io_threads):
+    """Of a transaction that is too long for --argv-memory some argv is lost, and said to be; no size, and no other's."""
+    commands = [("ECHO", f"{number}:" + "e" * 100) for number in range(600)]
+    with talks(name, io_threads, 0, "--argv-memory", "32kb") as (talker, _, replylog):
+        for argv in [("MULTI",), *commands]:
+            talker.ask(*argv)
+        inner = elements(talker.ask("EXEC"))
+        behind = talker.ask("ECHO", "behind")
+        records = wait_records(replylog, talker, len(commands) * 2 + 2)
+        assert replylog.stop()[-1]["dropped"] == 0
+    executed = records[len(commands) + 1:-1]
+    assert [record["reply_bytes"] for record in executed] == list(map(len, inner))
+    kept = [(tuple(record["argv"]), argv) for record, argv in zip(executed, commands) if "argv" in record]
+    lost = [record["argv_lost"] for record in executed if "argv" not in record]
+    assert all(said == tuple(arg[:128] for arg in argv) for said, argv in kept)
+    assert len(kept) >= 60 and len(lost) >= 200 and set(lost) == {"argv_memory"}, (len(kept), set(lost))
+    compare(records[-1:], [reply(("ECHO", "behind"), behind)])
+
+
+@on_servers
+def test_too_many_at_once(name, io_threads):
+    """More transactions outstanding than are followed: the loss is counted once, what was read before is exact, what comes
+    after it is nobody's, until the connection is joined again."""
+    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (TURNS_MAX // 2) + [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
+    with talks(name, io_threads) as (talker, _, replylog):
+        talker.send(*commands)
+        expected = model(commands, talker.frames(len(commands)))[:TURNS_MAX // 2 * 3]
+        while not (records := records_of(replylog, talker)) or records[-1].get("argv") != ["ECHO", "again"]:
+            talker.ask("ECHO", "again")
+        records, stop = records_of(replylog, talker), replylog.stop()[-1]
+    compare(records[:len(expected)], expected)
+    assert {tuple(record["argv"]) for record in records[len(expected):]} == {("ECHO", "again")}, records[len(expected):]
+    losses = [(record["reason"], record["count"]) for record in replylog.records() if record["event"] == "dropped"]
+    assert losses == [("turns", 1)] and (stop["joined"], stop["unjoined"]) == (1, 0), (losses, stop)
+
+
+@on_servers
+def test_scripts(name, io_threads):
+    """EVAL, EVALSHA and FCALL are logged as what was called; inside a transaction as its part."""
+    body = "return redis.call('GET', 'big')"
+    library = "#!lua name=lib\nredis.register_function{function_name='big', callback=function() %s end, flags={'no-writes'}}" % body
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "big", BIG)
+        sha = other.call("SCRIPT", "LOAD", body).decode()
+        other.call("FUNCTION", "LOAD", library)
+        scripts = [("EVAL", body, "0"), ("evalsha", sha, "0"), ("EVAL_RO", body, "0"), ("EVALSHA_RO", sha, "0"), ("FCALL", "big", "0"),
+                   ("FCALL_RO", "big", "0"), ("EVALSHA", "f" * 40, "0"), ("EVAL", "return redis.error_reply('own')", "0")]
+        ask = asker(talker, expected := [])
+        for argv in scripts:
+            ask(*argv, kind="script")
+        talker.send(*scripts)
+        expected += [reply(argv, frame, kind="script") for argv, frame in zip(scripts, talker.frames(len(scripts)))]
+        transaction(talker, scripts, expected)
+        assert sum(size > len(BIG) for _, _, size, _ in expected) == 18
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_open_at_the_end(name, io_threads):
+    """Transactions that never end: the client goes, replylog stops."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as stays:
+        expected = [reply(("MULTI",), stays.ask("MULTI")), reply(("GET", "a"), stays.ask("GET", "a"), kind="multi")]
+        with Talker(server.port) as goes:
+            gone = [reply(("MULTI",), goes.ask("MULTI")), reply(("GET", "b"), goes.ask("GET", "b"), kind="multi")]
+        stop = finish(replylog, (stays, expected), (goes, gone))
+        assert stop["unanswered"] == 0, stop
+        assert len(records_of(replylog, goes)) == 2
