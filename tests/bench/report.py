@@ -166,7 +166,8 @@ def footprints(found):
         few, many = result["at"]
         idle = f"{result['idle_ns'] / 1e6:.2f} ms in {result['idle_seconds']} s, woken {result['idle_wakeups']} times"
         lines.append([f"{result['row']}, {plot.server(result)}", ranged(pairs.spread(result["ready_s"])),
-                      ranged(pairs.spread(result["gone_s"])), f"{many['gone_s']:.2f}", idle, f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}",
+                      ranged(pairs.spread(result["gone_s"])), f"{many['gone_s']:.2f}", idle,
+                      f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}",
                       f"{many['maps_bytes'] / MIB:.1f}", f"{many['programs_bytes'] / MIB:.2f}"])
     connections = f"{found[0]['at'][-1]['connections']:,}"
     return table(["", "ready, s", "gone, s", f"gone with {connections} connections, s", "CPU when idle",
