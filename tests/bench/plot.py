@@ -12,17 +12,32 @@ def short(number, unit=1024):
     return str(number)
 
 
+def server(result):
+    return f"{result['server']}, io-threads {result['io_threads']}"
+
+
+def servers(found):
+    """The results, together by server and number of IO threads."""
+    groups = {}
+    for result in sorted(found, key=server):
+        groups.setdefault(server(result), []).append(result)
+    return list(groups.values())
+
+
+def row_names(found):
+    """The rows of all these results, in their order."""
+    return list(dict.fromkeys(name for result in found for name in pairs.names(result)))
+
+
 def throughput(found):
-    """GET of 128 bytes: a panel for each number of IO threads, a row for each that was measured."""
+    """GET of 128 bytes: a panel for each server and number of IO threads, a row for each that was measured."""
     gets = [result for result in found if result["workload"] == "get"]
     depths = sorted({result["pipeline"] for result in gets})
     panels = []
-    for io_threads in sorted({result["io_threads"] for result in gets}):
-        here = [result for result in gets if result["io_threads"] == io_threads]
-        names = list(dict.fromkeys(name for result in here for name in pairs.names(result)))
+    for here in servers(gets):
         rows = [(name, {f"pipeline {result['pipeline']}": pairs.spread(pairs.ratios(result, name)) for result in here
-                        if pairs.ratios(result, name)}) for name in names if name != pairs.BASE]
-        panels.append((f"io-threads {io_threads}", rows))
+                        if pairs.ratios(result, name)}) for name in row_names(here) if name != pairs.BASE]
+        panels.append((server(here[0]), rows))
     if not panels:
         return None
     return svg.dot_chart("Requests per second, as a ratio to the same server with nothing beside it",
@@ -32,8 +47,8 @@ def throughput(found):
 
 def scaling(found):
     """A panel for each line of measurements."""
-    series = list(dict.fromkeys(name for result in found for point in result["points"] for name in pairs.names(point)
-                                if name != pairs.BASE))
+    series = [name for name in row_names([point for result in found for point in result["points"]])
+              if name != pairs.BASE]
     panels = []
     for result in found:
         lines = {name: [(index, pairs.median(pairs.ratios(point, name))) for index, point in enumerate(result["points"])

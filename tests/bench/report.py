@@ -44,14 +44,10 @@ def label(result):
     return f"{result['title']}, pipeline {result['pipeline']}"
 
 
-def by_io_threads(found, make):
-    """A table for each number of IO threads, made of the results that have it."""
-    parts = []
-    for io_threads in sorted({result["io_threads"] for result in found}):
-        here = [result for result in found if result["io_threads"] == io_threads]
-        names = list(dict.fromkeys(name for result in here for name in pairs.names(result)))
-        parts.append(f"**io-threads {io_threads}**\n\n{make(here, names)}")
-    return "\n\n".join(parts)
+def by_server(found, make):
+    """A table for each server and number of IO threads, made of the results that have it."""
+    return "\n\n".join(f"**{plot.server(here[0])}**\n\n{make(here, plot.row_names(here))}"
+                       for here in plot.servers(found))
 
 
 def throughput(found):
@@ -62,7 +58,7 @@ def throughput(found):
                              *(ranged(pairs.spread(pairs.ratios(result, name))) for name in others)]
                             for result in here])
 
-    return by_io_threads(found, make)
+    return by_server(found, make)
 
 
 def main_thread(found):
@@ -71,7 +67,7 @@ def main_thread(found):
                      [[label(result), *(number(pairs.median(per_command(pairs.of_row(result, name), "main_ns")))
                                         for name in names)] for result in here])
 
-    return by_io_threads(found, make)
+    return by_server(found, make)
 
 
 def io_threads(found):
@@ -82,7 +78,7 @@ def io_threads(found):
                      [[label(result), *(number(pairs.median(per_command(pairs.of_row(result, name), "io_ns")))
                                         for name in names)] for result in here])
 
-    return by_io_threads(found, make)
+    return by_server(found, make)
 
 
 def latency(found):
@@ -91,7 +87,7 @@ def latency(found):
         values = [pairs.median([run[key] for run in runs]) for key in ("p50_ms", "p99_ms", "p999_ms")]
         return " / ".join(f"{value:.3g}" for value in values) if runs else "-"
 
-    return by_io_threads(found, lambda here, names: table(
+    return by_server(found, lambda here, names: table(
         ["p50 / p99 / p99.9, ms", *names],
         [[label(result), *(cell(result, name) for name in names)] for result in here]))
 
@@ -117,18 +113,19 @@ def probes(found):
         return table(head, [line(result, name) for result in here for name in names
                             if any("own_ns" in run for run in pairs.of_row(result, name))])
 
-    return by_io_threads(found, make)
+    return by_server(found, make)
 
 
 def scaling(found):
     parts = []
     for result in found:
-        names = list(dict.fromkeys(name for point in result["points"] for name in pairs.names(point)))
+        names = plot.row_names(result["points"])
         head = [result["title"], f"{pairs.BASE}, per second"]
         others = [name for name in names if name != pairs.BASE]
         for name in others:
             head += [f"{name}: throughput", "main thread, ns per command more", "BPF, ns per command"]
-        parts.append(table(head, [scaling_line(point, others) for point in result["points"]]))
+        lines = [scaling_line(point, others) for point in result["points"]]
+        parts.append(f"**{plot.server(result)}**\n\n{table(head, lines)}")
     return "\n\n".join(parts)
 
 
@@ -157,7 +154,7 @@ def record_rates(found):
                   f"{1 - records.kept(point):.1%}",
                   f"{point['own_ns'] / 1e9 / point['seconds']:.0%}",
                   f"{point['bytes'] / max(1, point['replies']):.0f}"] for point in result["points"]]
-        parts.append(f"**{result['row']}**\n\n" + table(
+        parts.append(f"**{result['row']}**, {plot.server(result)}\n\n" + table(
             ["replies per second, wanted", "sent", "of these, records in the file", "dropped and counted", "of all",
              "replylog's CPU", "bytes per record"], lines))
     return "\n\n".join(parts)
@@ -168,8 +165,9 @@ def footprints(found):
     for result in found:
         few, many = result["at"]
         idle = f"{result['idle_ns'] / 1e6:.2f} ms in {result['idle_seconds']} s, woken {result['idle_wakeups']} times"
-        lines.append([result["row"], ranged(pairs.spread(result["ready_s"])), ranged(pairs.spread(result["gone_s"])),
-                      f"{many['gone_s']:.2f}", idle, f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}",
+        lines.append([f"{result['row']}, {plot.server(result)}", ranged(pairs.spread(result["ready_s"])),
+                      ranged(pairs.spread(result["gone_s"])), f"{many['gone_s']:.2f}", idle,
+                      f"{few['own_kib'] / 1024:.1f}", f"{many['own_kib'] / 1024:.1f}",
                       f"{many['maps_bytes'] / MIB:.1f}", f"{many['programs_bytes'] / MIB:.2f}"])
     connections = f"{found[0]['at'][-1]['connections']:,}"
     return table(["", "ready, s", "gone, s", f"gone with {connections} connections, s", "CPU when idle",
@@ -192,8 +190,8 @@ def provenance(everything):
 
 def what(result):
     if result["part"] == "workload":
-        return f"{result['workload']} P={result['pipeline']} io={result['io_threads']}"
-    return " ".join(filter(None, [result["part"], result.get("scale"), result.get("row")]))
+        return f"{result['workload']} P={result['pipeline']} {plot.server(result)}"
+    return " ".join(filter(None, [result["part"], result.get("scale"), result.get("row"), plot.server(result)]))
 
 
 def machine(facts):
@@ -251,8 +249,8 @@ def order(result):
     """By workload as scripts/bench lists them, then pipeline."""
     names = [*WORKLOADS, *SCALES]
     name = result.get("workload") or result.get("scale")
-    return (names.index(name) if name in names else len(names), result.get("io_threads", 0), result.get("pipeline", 0),
-            result.get("row", ""))
+    return (names.index(name) if name in names else len(names), result["server"], result["io_threads"],
+            result.get("pipeline", 0), result.get("row", ""))
 
 
 def write():

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import ROOT
 
 STORE = ROOT / ".output/bench"
+LOAD_BEFORE = os.getloadavg()[0]        # before the bench's own
 
 
 def cpu_model():
@@ -41,7 +42,7 @@ def save(name, command, what, result):
     """what: the part and its settings, by which the report finds it."""
     STORE.mkdir(parents=True, exist_ok=True)
     record = {"command": command, **what, "machine": machine(), "replylog": replylog_revision(),
-              "load_before": os.getloadavg()[0],
+              "load_before": LOAD_BEFORE,
               "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), **result}
     partial = STORE / f"{name}.json.partial"
     partial.write_text(json.dumps(record, indent=1) + "\n")

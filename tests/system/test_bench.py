@@ -71,7 +71,7 @@ def test_measures_each_row():
         assert run["bpf_ns"] and run["bpf_runs"] > 3 * run["commands"] / PIPELINE, run
     assert len(found["stats"]) == 2, found["stats"]
     result = {"part": "workload", "workload": "get", "title": "GET", "pipeline": PIPELINE, "io_threads": 1,
-              "seconds": 1, "command": "test", "date": "", "replylog": "", "load_before": 0,
+              "server": "valkey-9.1", "seconds": 1, "command": "test", "date": "", "replylog": "", "load_before": 0,
               "machine": {"cpu": "", "cores": 2, "virtual": False, "memory_gib": 1, "kernel": "", "arch": ""}, **found}
     page = report.PAGE.read_text()
     once = report.fill(page, [result])
