@@ -22,6 +22,8 @@
 #define DISCARD CMD1("$7\r\nDiscard\r\n")
 #define RESET CMD1("$5\r\nRESET\r\n")
 #define PING CMD1(W4 "PING\r\n")
+#define X16 "xxxxxxxxxxxxxxxx"
+#define X128 X16 X16 X16 X16 X16 X16 X16 X16
 #define GET(k) CMD2("$3\r\nGET\r\n", "$1\r\n" k "\r\n")
 #define SELECT(n) CMD2("$6\r\nSELECT\r\n", "$1\r\n" n "\r\n")
 #define SUB2(a, b) CMD3("$9\r\nSUBSCRIBE\r\n", "$1\r\n" a "\r\n", "$1\r\n" b "\r\n")
@@ -493,6 +495,348 @@ static void test_long_transaction_keeps_argv(void **state)
 	free(c);
 }
 
+/* ---- random conversations with a model of the server ---- */
+
+#define COMMANDS_MAX 120
+#define CHANNELS 4
+
+struct truth {
+	size_t bytes;
+	int command; /* -1: a push */
+	bool multi;
+};
+
+/* What the server is like in between, and what it has said. */
+static struct model {
+	char in[65536], out[262144];
+	size_t in_len, out_len;
+	size_t request_end[COMMANDS_MAX]; /* where each request ends in in */
+	size_t reply_end[COMMANDS_MAX];   /* and its reply in out */
+	struct truth truth[8 * COMMANDS_MAX];
+	size_t truths;
+	size_t threshold;
+	bool resp3, multi, dirty, irregular;
+	bool channel[CHANNELS], pattern[CHANNELS];
+	int queued[COMMANDS_MAX], n_queued;
+} m;
+
+static void put_in(const char *text)
+{
+	m.in_len += sprintf(m.in + m.in_len, "%s", text);
+}
+
+static size_t put_out(const char *text)
+{
+	size_t n = sprintf(m.out + m.out_len, "%s", text);
+
+	m.out_len += n;
+	return n;
+}
+
+static void expect(size_t bytes, int command, bool multi)
+{
+	if (bytes >= m.threshold)
+		m.truth[m.truths++] = (struct truth){ bytes, command, multi };
+}
+
+static int subscriptions(const bool *of)
+{
+	int i, n = 0;
+
+	for (i = 0; i < CHANNELS; i++)
+		n += of[i];
+	return n;
+}
+
+static bool is_subscribed(void)
+{
+	return subscriptions(m.channel) || subscriptions(m.pattern);
+}
+
+/* A push, when one may come here. Returns its size. */
+static size_t maybe_push(void)
+{
+	char text[256];
+
+	if (rand() % 4)
+		return 0;
+	if (m.resp3 && rand() % 2)
+		sprintf(text, INVALIDATE);
+	else if (is_subscribed())
+		sprintf(text, "%c3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%0*d\r\n", m.resp3 ? '>' : '*', 1 + rand() % 40, 0, 0);
+	else
+		return 0;
+	if (strchr(text, 'm')) {
+		int n = 1 + rand() % 40;
+
+		sprintf(text, "%c3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%0*d\r\n", m.resp3 ? '>' : '*', n, n, 0);
+	}
+	expect(put_out(text), -1, false);
+	return strlen(text);
+}
+
+/* A reply of any shape, with pushes between its elements where RESP3 lets them be. Returns its own size. */
+static size_t some_reply(int depth)
+{
+	static const char *const lines[] = { "+OK\r\n", ":12\r\n", "$-1\r\n", "*0\r\n", "-ERR some error or other\r\n" };
+	size_t n, own = 0;
+	int i, count;
+
+	if (depth > 2 || rand() % 3) {
+		if (rand() % 2)
+			return put_out(lines[rand() % 5]);
+		count = rand() % 60;
+		n = sprintf(m.out + m.out_len, "$%d\r\n%.*s\r\n", count, count, X128);
+		m.out_len += n;
+		return n;
+	}
+	count = rand() % 5;
+	n = sprintf(m.out + m.out_len, "*%d\r\n", count);
+	m.out_len += n;
+	own = n;
+	for (i = 0; i < count; i++) {
+		if (m.resp3)
+			maybe_push();
+		own += some_reply(depth + 1);
+	}
+	return own;
+}
+
+static void answer(const char *text, int command, bool multi)
+{
+	expect(put_out(text), command, multi);
+}
+
+/* Confirmations for what a mask of channels says, or for all there are when it is 0. */
+static void confirm(int command, bool *of, const bool *other, bool on, bool patterns, int mask)
+{
+	size_t bytes = 0;
+	char text[128];
+	int i, all = 0;
+
+	for (i = 0; i < CHANNELS; i++)
+		all |= of[i] << i;
+	if (!mask && !all)
+		bytes = put_out(m.resp3 ? ">" : "*") +
+			sprintf(text, "3\r\n$%d\r\n%sunsubscribe\r\n$-1\r\n:%d\r\n", patterns ? 12 : 11, patterns ? "p" : "",
+				subscriptions(other)), put_out(text);
+	for (i = 0; i < CHANNELS; i++) {
+		if (!((mask ? mask : all) >> i & 1))
+			continue;
+		of[i] = on;
+		sprintf(text, "%c3\r\n$%d\r\n%s%ssubscribe\r\n$1\r\n%c\r\n:%d\r\n", m.resp3 ? '>' : '*', 9 + patterns + 2 * !on,
+			patterns ? "p" : "", on ? "" : "un", 'a' + i, subscriptions(of) + subscriptions(other));
+		bytes += put_out(text);
+	}
+	expect(bytes, command, false);
+}
+
+static void subscribe(int command)
+{
+	bool on = rand() % 2, patterns = rand() % 2;
+	int mask = on ? 1 + rand() % 15 : rand() % 16, i, n = 0;
+	char text[256];
+
+	for (i = 0; i < CHANNELS; i++)
+		n += mask >> i & 1;
+	m.in_len += sprintf(m.in + m.in_len, "*%d\r\n$%d\r\n%s%sSUBSCRIBE\r\n", 1 + n, 9 + patterns + 2 * !on, patterns ? "P" : "",
+			    on ? "" : "un");
+	for (i = 0; i < CHANNELS; i++) {
+		sprintf(text, "$1\r\n%c\r\n", 'a' + i);
+		if (mask >> i & 1)
+			put_in(text);
+	}
+	if (rand() % 8 == 0)
+		answer("-NOPERM this user can't\r\n", command, false);
+	else
+		confirm(command, patterns ? m.pattern : m.channel, patterns ? m.channel : m.pattern, on, patterns, mask);
+}
+
+static void leave_transaction(void)
+{
+	m.multi = m.dirty = m.irregular = false;
+	m.n_queued = 0;
+}
+
+static void exec(int command)
+{
+	size_t own = 0, inner, before = m.truths, start;
+	bool logged = false, irregular = m.irregular;
+	int i;
+
+	put_in(EXEC);
+	if (!m.multi) {
+		answer("-ERR EXEC without MULTI\r\n", command, false);
+	} else if (m.dirty) {
+		answer("-EXECABORT Transaction discarded\r\n", command, true);
+	} else if (rand() % 6 == 0) {
+		answer(m.resp3 ? "_\r\n" : "*-1\r\n", command, true);
+	} else {
+		start = m.out_len;
+		m.out_len += sprintf(m.out + m.out_len, "*%d\r\n", m.n_queued);
+		own = m.out_len - start;
+		for (i = 0; i < m.n_queued; i++) {
+			if (m.resp3)
+				maybe_push();
+			inner = some_reply(0);
+			own += inner;
+			if (!irregular) {
+				expect(inner, m.queued[i], true);
+				logged |= inner >= m.threshold;
+			}
+		}
+		(void)before;
+		if (!logged)
+			expect(own, command, true);
+	}
+	leave_transaction();
+}
+
+/* A command that is queued in a transaction, and refused by a RESP2 subscriber. */
+static void plain(int command)
+{
+	char text[64];
+
+	sprintf(text, "*2\r\n$3\r\nGET\r\n$5\r\n%05d\r\n", command);
+	put_in(text);
+	if (is_subscribed() && !m.resp3) {
+		answer("-ERR only (P|S)SUBSCRIBE are allowed\r\n", command, m.multi);
+		m.dirty |= m.multi;
+	} else if (rand() % 12 == 0) {
+		answer("-NOPERM this user can't\r\n", command, m.multi);
+		m.dirty |= m.multi;
+	} else if (m.multi) {
+		m.queued[m.n_queued++] = command;
+		answer("+QUEUED\r\n", command, true);
+	} else {
+		expect(some_reply(0), command, false);
+	}
+}
+
+static void transaction_command(int command)
+{
+	switch (rand() % 6) {
+	case 0:
+	case 1:
+		put_in(MULTI);
+		if (!m.multi) {
+			m.multi = true;
+			answer("+OK\r\n", command, false);
+		} else {
+			m.irregular = true;
+			answer("-ERR MULTI calls can not be nested\r\n", command, true);
+		}
+		break;
+	case 2:
+		put_in(DISCARD);
+		answer(m.multi ? "+OK\r\n" : "-ERR DISCARD without MULTI\r\n", command, m.multi);
+		leave_transaction();
+		break;
+	default:
+		exec(command);
+	}
+}
+
+static void one_command(int command)
+{
+	int kind = rand() % 16;
+
+	maybe_push();
+	/* Subscribing inside MULTI is given up, so the model doesn't. A RESP2 subscriber can't begin a transaction. */
+	if (kind == 0 && !m.multi) {
+		subscribe(command);
+	} else if (kind == 1) {
+		put_in(RESET);
+		answer("+RESET\r\n", command, m.multi);
+		leave_transaction();
+		memset(m.channel, 0, sizeof(m.channel));
+		memset(m.pattern, 0, sizeof(m.pattern));
+		m.resp3 = false;
+	} else if (kind == 2 && !m.multi && (m.resp3 || !is_subscribed())) {
+		put_in(SELECT("1"));
+		answer("+OK\r\n", command, false);
+	} else if (kind == 3 && !m.multi && !is_subscribed()) {
+		m.resp3 = !m.resp3;
+		put_in(m.resp3 ? CMD2("$5\r\nHELLO\r\n", "$1\r\n3\r\n") : CMD2("$5\r\nHELLO\r\n", "$1\r\n2\r\n"));
+		answer(m.resp3 ? "%1\r\n+proto\r\n:3\r\n" : "*2\r\n+proto\r\n:2\r\n", command, false);
+	} else if (kind < 8 && (m.resp3 || !is_subscribed())) {
+		transaction_command(command);
+	} else {
+		plain(command);
+	}
+	m.request_end[command] = m.in_len;
+	m.reply_end[command] = m.out_len;
+}
+
+static void check_truth(unsigned int seed)
+{
+	size_t i;
+
+	for (i = 0; i < m.truths && i < host_count; i++) {
+		const struct truth *t = &m.truth[i];
+		const struct host_record *rec = &host_records[i];
+
+		if (rec->bytes != t->bytes || rec->push != (t->command < 0) ||
+		    (!rec->push && rec->seq != (__u64)t->command) || (rec->kind == KIND_MULTI) != t->multi)
+			fail_msg("seed %u: record %zu has %llu bytes, command %lld, kind %u; not %zu, %d, %s", seed, i, rec->bytes,
+				 (long long)rec->seq, rec->kind, t->bytes, t->command, t->multi ? "multi" : "other");
+	}
+	if (host_count != m.truths)
+		fail_msg("seed %u: %zu records, not %zu", seed, host_count, m.truths);
+}
+
+/* Requests and replies in pieces of any size, a reply never before its request. */
+static void play(unsigned int seed, int commands)
+{
+	struct host_conn *c = host_connect();
+	size_t in = 0, out = 0, n;
+	int asked = 0, may;
+
+	host_reset(m.threshold, 64);
+	while (in < m.in_len || out < m.out_len) {
+		if (in < m.in_len && (rand() % 2 || !asked || out == m.reply_end[asked - 1])) {
+			n = 1 + rand() % (rand() % 4 ? 40 : 2000);
+			n = n < m.in_len - in ? n : m.in_len - in;
+			if (host_read(c, m.in + in, n) != REQUEST_OK)
+				goto given_up; /* more than TURNS outstanding */
+			in += n;
+		}
+		while (asked < commands && m.request_end[asked] <= in)
+			asked++;
+		may = asked ? asked - 1 : -1;
+		if (may < 0 || out >= m.reply_end[may])
+			continue;
+		n = 1 + rand() % (rand() % 4 ? 40 : 2000);
+		n = n < m.reply_end[may] - out ? n : m.reply_end[may] - out;
+		if (host_write(c, m.out + out, n) != REPLY_OK)
+			fail_msg("seed %u: verdict %u at %zu of the output", seed, c->work.verdict, out);
+		out += n;
+	}
+	check_truth(seed);
+	assert_int_equal(host.free_count + c->conn.blocks_to - c->conn.blocks_from, 64);
+given_up:
+	free(c);
+}
+
+static void test_random_talks(void **state)
+{
+	const char *rounds = getenv("REPLYLOG_TALKS");
+	unsigned int seed, n = rounds ? strtoul(rounds, NULL, 10) : 3000;
+
+	(void)state;
+	for (seed = 1; seed <= n; seed++) {
+		int commands, i;
+
+		srand(seed);
+		memset(&m, 0, sizeof(m));
+		m.threshold = rand() % 2 ? 0 : rand() % 80;
+		commands = 1 + rand() % (rand() % 3 ? 20 : COMMANDS_MAX - 1);
+		for (i = 0; i < commands; i++)
+			one_command(i);
+		play(seed, commands);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +852,7 @@ int main(void)
 		cmocka_unit_test(test_cut_off_transaction_is_logged_whole),
 		cmocka_unit_test(test_cut_off_inside_a_push),
 		cmocka_unit_test(test_long_transaction_keeps_argv),
+		cmocka_unit_test(test_random_talks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
