@@ -69,8 +69,8 @@ static __always_inline void connection_leave_out(struct connection *conn, enum t
 }
 
 /*
- * Messages of the cluster bus begin with this signature (clusterMsg in valkey 9.1 src/cluster_legacy.h), and each is read from
- * its beginning (clusterReadHandler()). The structs don't tell: a clusterLink points back like a client.
+ * Messages of the cluster bus begin with this signature (clusterMsg in valkey 9.1 src/cluster_legacy.h), and each is
+ * read from its beginning (clusterReadHandler()). The structs don't tell: a clusterLink points back like a client.
  */
 static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
 {
@@ -238,9 +238,9 @@ static __always_inline struct connection *connection_meet(__u64 key, const struc
 }
 
 /*
- * From here on every read and write of a TCP socket is checked against the kernel's own counters, so that none is missed
- * unnoticed. Of len bytes of a read that are counted by the kernel already, but not by us yet. Not for TLS, whose plain
- * text they don't count: its first read never has as many bytes as the socket had received.
+ * From here on every read and write of a TCP socket is checked against the kernel's own counters, so that none is
+ * missed unnoticed. Of len bytes of a read that are counted by the kernel already, but not by us yet. Not for TLS,
+ * whose plain text they don't count: its first read never has as many bytes as the socket had received.
  */
 static __always_inline void connection_count(struct connection *conn, __u64 len)
 {
@@ -383,8 +383,8 @@ static __always_inline void connection_misframed(struct connection *conn)
 }
 
 /*
- * Is what the kernel has handed to the server, these len bytes included, all that we have seen? At the input's end it has
- * counted that, too.
+ * Is what the kernel has handed to the server, these len bytes included, all that we have seen? At the input's end it
+ * has counted that, too.
  */
 static __always_inline bool connection_has_all_read(const struct connection *conn, __u64 len)
 {

@@ -44,7 +44,9 @@ static __always_inline __u64 client_list(__u64 client, const volatile struct lay
 	return list ? client_field(list, &client_layout.list_len, 1) : 0;
 }
 
-/* Condition 5 of the proof: a plain client, of which nothing waits. In a transaction, what EXEC answers is not known. */
+/*
+ * Condition 5 of the proof: a plain client, of which nothing waits. In a transaction, what EXEC answers is not known.
+ */
 static __always_inline bool client_is_plain(__u64 client)
 {
 	__u64 words[2] = {};

@@ -87,8 +87,8 @@ static __always_inline bool first_read(struct sock *sk, __u64 len)
 }
 
 /*
- * What the kernel has handed to the server of this TCP socket's input (copied_seq), and taken from it (write_seq), modulo
- * 2^32. Both are up to date when the call that moved them ends (tcp_recvmsg_locked(), tcp_sendmsg_locked() in
+ * What the kernel has handed to the server of this TCP socket's input (copied_seq), and taken from it (write_seq),
+ * modulo 2^32. Both are up to date when the call that moved them ends (tcp_recvmsg_locked(), tcp_sendmsg_locked() in
  * net/ipv4/tcp.c).
  */
 static __always_inline __u32 tcp_handed(struct sock *sk)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Asks the kernel whether a thread can be preempted in a tracepoint. Where it can (seen on Linux 7.3), the kernel does not
- * run a program that is already running on the same CPU (__bpf_trace_run() in kernel/trace/bpf_trace.c), and the socket tap
- * would miss calls.
+ * Asks the kernel whether a thread can be preempted in a tracepoint. Where it can (seen on Linux 7.3), the kernel does
+ * not run a program that is already running on the same CPU (__bpf_trace_run() in kernel/trace/bpf_trace.c), and the
+ * socket tap would miss calls.
  */
 #ifndef REPLYLOG_PREEMPTION_BPF_H
 #define REPLYLOG_PREEMPTION_BPF_H
@@ -17,8 +17,8 @@ __u32 preemption_asker;
 __u32 preemption_answer;
 
 /*
- * Kernels that let a thread be preempted there keep it on its CPU while the program runs (migrate_disable()); those that
- * don't have no need to.
+ * Kernels that let a thread be preempted there keep it on its CPU while the program runs (migrate_disable()); those
+ * that don't have no need to.
  */
 SEC("?raw_tp/sock_send_length") int ask_preemption(void *ctx)
 {

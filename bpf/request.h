@@ -173,6 +173,12 @@ static __always_inline int request_payload(struct connection *conn, struct work 
 	return request_argument_done(conn, work);
 }
 
+/* "*01" is no number to the server (string2ll() in src/util.c). */
+static __always_inline bool has_needless_zero(const __u8 *header, int size)
+{
+	return header[1] == '0' && size != 4;
+}
+
 /* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
 static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header,
 					     __u32 avail)
@@ -189,8 +195,8 @@ static __always_inline int request_multibulk(struct connection *conn, struct wor
 	}
 	if (size < 0 || argc > 0x7fffffff)
 		return request_verdict(work, REQUEST_MALFORMED);
-	/* "*00" and "*0\rx" are no empty commands: the server answers them with an error, and closes. */
-	if (!argc && (size != 4 || header[3] != '\n'))
+	/* "*0\rx" is no empty command: the server answers it with an error, and closes. */
+	if (has_needless_zero(header, size) || (!argc && header[3] != '\n'))
 		return request_verdict(work, REQUEST_MALFORMED);
 	if (argc) {
 		request_begin(conn, work, REQUEST_ARGS);
@@ -275,7 +281,7 @@ static __always_inline int request_argument(struct connection *conn, struct work
 	size = resp_number((const struct resp_header *)header, avail, &len);
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
-	if (size < 0)
+	if (size < 0 || has_needless_zero(header, size))
 		return request_verdict(work, REQUEST_MALFORMED);
 	if (q->arg == 0 || (q->arg == 1 && (command_is_container(q->class) || q->class == COMMAND_SELECT))) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);

@@ -102,8 +102,8 @@ static __always_inline int resp_long_number(const __u8 *header, __u32 avail, __u
 #define CRLF ('\r' | '\n' << 8)
 
 /*
- * A header of one to three digits, which most are: its size, or 0 when it is not one. May claim bytes that are not
- * there yet: the caller compares. A call would cost more than it does (return thunks).
+ * A header of one to three digits, which most are: its size, or 0 when it is not one (or begins with a needless zero).
+ * May claim bytes that are not there yet: the caller compares. A call would cost more than it does (return thunks).
  */
 static __always_inline int resp_short_number(const __u8 *header, __u64 *value)
 {
@@ -114,11 +114,11 @@ static __always_inline int resp_short_number(const __u8 *header, __u64 *value)
 		*value = first;
 		return 4;
 	}
-	if ((word >> 24 & 0xffff) == CRLF && first <= 9 && second <= 9) {
+	if ((word >> 24 & 0xffff) == CRLF && first - 1 <= 8 && second <= 9) {
 		*value = 10 * first + second;
 		return 5;
 	}
-	if ((word >> 32 & 0xffff) == CRLF && first <= 9 && second <= 9 && third <= 9) {
+	if ((word >> 32 & 0xffff) == CRLF && first - 1 <= 8 && second <= 9 && third <= 9) {
 		*value = 100 * first + 10 * second + third;
 		return 6;
 	}

@@ -130,8 +130,8 @@ static __always_inline int talk_confirmation_begins(struct connection *conn, con
 }
 
 /*
- * Keeps how the push begins: its kind and channel. Out of the window or, where that ends too early, once more out of the
- * server's memory, unless a part of the bytes was carried over.
+ * Keeps how the push begins: its kind and channel. Out of the window or, where that ends too early, once more out of
+ * the server's memory, unless a part of the bytes was carried over.
  */
 static __always_inline void talk_keep_push(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
@@ -152,8 +152,8 @@ static __always_inline void talk_keep_push(struct connection *conn, struct work 
 }
 
 /*
- * More bytes of a push are at hand, in a piece that nothing was taken of yet: what follows without a gap on those that are
- * kept is kept, too. Payload is not looked at otherwise.
+ * More bytes of a push are at hand, in a piece that nothing was taken of yet: what follows without a gap on those that
+ * are kept is kept, too. Payload is not looked at otherwise.
  */
 env_noinline void talk_keep_more(struct connection *conn, struct work *work)
 {

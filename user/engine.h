@@ -46,8 +46,8 @@ struct engine_hits {
 void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
 
 /*
- * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server ended) or
- * is counted as unfinished. 0, or -1 with the reason on stderr.
+ * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server ended)
+ * or is counted as unfinished. 0, or -1 with the reason on stderr.
  */
 int engine_sweep(struct engine *engine, bool server_exited);
 

@@ -36,8 +36,8 @@ static int check_return_probes(const struct target *target, struct way way)
 }
 
 /*
- * Why the socket tap can't be used, NULL when it can. It finds a server's connection by its fd, and learns from the accept
- * function that one begins.
+ * Why the socket tap can't be used, NULL when it can. It finds a server's connection by its fd, and learns from the
+ * accept function that one begins.
  */
 static const char *no_socket_tap(const struct target *target)
 {

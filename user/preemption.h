@@ -5,9 +5,9 @@
 #include <stdbool.h>
 
 /*
- * Asks the kernel, with a program on the socket tap's tracepoint and a byte sent to ourselves, whether programs there run
- * to their end without another one coming in between. False when they don't, or when it can't be told: then the kernel
- * skips some of them (bpf/preemption.bpf.h).
+ * Asks the kernel, with a program on the socket tap's tracepoint and a byte sent to ourselves, whether programs there
+ * run to their end without another one coming in between. False when they don't, or when it can't be told: then the
+ * kernel skips some of them (bpf/preemption.bpf.h).
  */
 bool tracepoints_run_undisturbed(void);
 

@@ -463,7 +463,7 @@ static void test_malformed(void **state)
 {
 	static const char *const bad_requests[] = {
 		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-2\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
-		"*9999999999\r\n", "*00\r\n", "*0\rx", "*-1\rx",
+		"*9999999999\r\n", "*00\r\n", "*01\r\n$4\r\nPING\r\n", "*1\r\n$04\r\nPING\r\n", "*1\r\n$004\r\nPING\r\n", "*0\rx", "*-1\rx",
 	};
 	static const char *const bad_replies[] = {
 		"hello\r\n", "$x\r\n", "$\r\n", "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n", ";4\r\n", ".\r\n",
