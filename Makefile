@@ -94,6 +94,11 @@ $(OUTPUT)/layout_entry: scripts/layout_entry.c user/layout_dwarf.c user/layouts.
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 
+# What scripts/bench compares replylog with: empty programs at its sites.
+$(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/uprobe_link.c user/kernel.h user/uprobe_link.h Makefile
+	$(call msg,LINK,$@)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
+
 unit-build: $(UNIT_TESTS)
 
 unit: unit-build

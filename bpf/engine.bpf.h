@@ -68,6 +68,18 @@ static __always_inline void connection_leave_out(struct connection *conn, enum t
 	conn->mode = MODE_LEFT_OUT;
 }
 
+/*
+ * Messages of the cluster bus begin with this signature (clusterMsg in valkey 9.1 src/cluster_legacy.h), and each is read from
+ * its beginning (clusterReadHandler()). The structs don't tell: a clusterLink points back like a client.
+ */
+static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
+{
+	__u32 signature = 0;
+
+	return len >= sizeof(signature) && !env_read_server(&signature, sizeof(signature), addr) &&
+	       signature == WORD4('R', 'C', 'm', 'b');
+}
+
 /* At least it looks like the beginning of a command. */
 static __always_inline bool begins_command(__u64 addr, __u64 len)
 {
@@ -77,6 +89,14 @@ static __always_inline bool begins_command(__u64 addr, __u64 len)
 	       start[1] >= '1' && start[1] <= '9';
 }
 
+/* What an older connection is for that is not a client's, TALLIES when that can't be told. */
+static __always_inline enum tally connection_purpose(const struct conn_client *client, __u64 addr, __u64 len)
+{
+	if (is_cluster_bus(addr, len))
+		return TALLY_CLUSTER_LINKS;
+	return client_layout.valid ? join_left_out(client) : TALLIES;
+}
+
 /*
  * Is this a place to join? Without a layout: where a command seems to begin and no output waits (else the server would
  * have a write handler). That is no proof (a blocked command may be outstanding), so what follows is ambiguous.
@@ -84,16 +104,16 @@ static __always_inline bool begins_command(__u64 addr, __u64 len)
 static __always_inline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
+	enum tally why;
 
 	connection_client(conn->server_conn, &client);
+	why = connection_purpose(&client, addr, len);
+	if (why != TALLIES) {
+		count_tally(TALLY_UNJOINED, -1);
+		connection_leave_out(conn, why);
+		return false;
+	}
 	if (client_layout.valid) {
-		enum tally why = join_left_out(&client);
-
-		if (why != TALLIES) {
-			count_tally(TALLY_UNJOINED, -1);
-			connection_leave_out(conn, why);
-			return false;
-		}
 		if (!join_is_proven(&client, addr))
 			return false;
 		conn->attribution = ATTRIBUTION_EXACT;
@@ -172,15 +192,6 @@ static __always_inline void connection_forget(struct connection *conn)
 	freed = *number;
 	bpf_map_delete_elem(&connection_numbers, &key);
 	bpf_map_push_elem(&free_connections, &freed, BPF_ANY);
-}
-
-/* Cluster bus links open with this signature (clusterMsg in src/cluster_legacy.h of valkey 9.1). */
-static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
-{
-	__u32 signature = 0;
-
-	return len >= sizeof(signature) && !env_read_server(&signature, sizeof(signature), addr) &&
-	       signature == WORD4('R', 'C', 'm', 'b');
 }
 
 /* Who is at both ends: the server's struct connection (0 when it can't be told) and the kernel's socket. */
@@ -458,12 +469,20 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	}
 }
 
+/* Who never asks anything is only ever met when something is written. */
+static __always_inline struct connection *connection_meet_silent(struct worker *worker, __u64 key)
+{
+	struct ends ends;
+
+	connection_ends(worker, key, &ends);
+	return ends.server_conn ? connection_meet(key, &ends) : NULL;
+}
+
 /* Bytes that are written to a connection that is not followed, or not known yet. */
 static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 addr,
 						 __u64 len)
 {
 	struct conn_client client;
-	struct ends ends;
 	enum tally why;
 
 	if (conn && conn->mode == MODE_PASSED_OVER)
@@ -471,17 +490,12 @@ static __noinline void engine_written_unfollowed(struct worker *worker, struct c
 	if (!conn && worker->tap == TAP_SOCKET && is_tls_record(addr, len))
 		return connection_pass_over(worker, key);
 	worker->stats->unattributed_bytes += len;
-	if (conn || !client_layout.valid)
-		return;
-	/* Who never asks anything is only ever met here. */
-	connection_ends(worker, key, &ends);
-	if (!ends.server_conn)
-		return;
-	conn = connection_meet(key, &ends);
 	if (!conn)
+		conn = connection_meet_silent(worker, key);
+	if (!conn || conn->mode != MODE_UNJOINED)
 		return;
-	connection_client(ends.server_conn, &client);
-	why = join_left_out(&client);
+	connection_client(conn->server_conn, &client);
+	why = connection_purpose(&client, addr, len);
 	if (why == TALLIES)
 		return;
 	count_tally(TALLY_UNJOINED, -1);

@@ -86,7 +86,7 @@ static __noinline bool join_is_proven(const struct conn_client *client, __u64 ad
 static __always_inline enum tally join_left_out(const struct conn_client *client)
 {
 	if (!client->at)
-		return TALLY_CLUSTER_LINKS;
+		return TALLIES;
 	if (client_flag(client->at, FLAG_MONITOR))
 		return TALLY_MONITORS;
 	if (client_flag(client->at, FLAG_REPLICA) || client_flag(client->at, FLAG_PRIMARY))

@@ -16,13 +16,23 @@ static __always_inline long reply_element_done(struct connection *conn, struct w
 	return conn->reply.owed ? 0 : talk_frame_ends(conn, work);
 }
 
+/* The next piece of this write. Only when there is one. */
+static __always_inline int reply_next_piece(struct connection *conn, struct work *work)
+{
+	if (cursor_next_piece(work))
+		return -1;
+	if (conn->reply.frame == FRAME_PUSH)
+		talk_keep_more(conn, work);
+	return 0;
+}
+
 /* More bytes at pos, or the end of this write. */
 env_noinline long reply_more(struct connection *conn, struct work *work)
 {
 	if (!work->cur.left) {
 		if (!work->cur.rest)
 			return 1;
-		if (cursor_next_piece(work))
+		if (reply_next_piece(conn, work))
 			return reply_verdict(work, REPLY_UNREADABLE);
 		if (!work->cur.left)
 			return 0;
@@ -43,7 +53,7 @@ static __always_inline long reply_payload(struct connection *conn, struct work *
 		return reply_element_done(conn, work);
 	if (!cur->rest)
 		return 1;
-	if (cursor_next_piece(work))
+	if (reply_next_piece(conn, work))
 		return reply_verdict(work, REPLY_UNREADABLE);
 	return 0;
 }
@@ -261,6 +271,8 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 		carry_restore(&conn->reply_carry, work);
 	work->now = 0;
 	work->verdict = REPLY_OK;
+	if (r->frame == FRAME_PUSH && work->cur.left)
+		talk_keep_more(conn, work);
 	if (r->skip || !reply_more(conn, work))
 		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;

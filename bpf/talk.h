@@ -151,6 +151,26 @@ static __always_inline void talk_keep_push(struct connection *conn, struct work 
 	conn->talk.push_len = avail < PUSH_HEAD ? avail : PUSH_HEAD;
 }
 
+/*
+ * More bytes of a push are at hand, in a piece that nothing was taken of yet: what follows without a gap on those that are
+ * kept is kept, too. Payload is not looked at otherwise.
+ */
+env_noinline void talk_keep_more(struct connection *conn, struct work *work)
+{
+	const struct cursor *cur = &work->cur;
+	__u64 seen = conn->written_bytes - cur->rest - cur->left - conn->reply.reply.start;
+	__u64 kept = conn->talk.push_len, n = cur->left;
+
+	env_opaque(kept);
+	if (seen != kept || kept >= PUSH_HEAD)
+		return;
+	if (n > PUSH_HEAD - kept)
+		n = PUSH_HEAD - kept;
+	env_opaque(n);
+	if (n <= PUSH_HEAD && !env_read_server(conn->push_head + kept, n, cur->addr))
+		conn->talk.push_len = kept + n;
+}
+
 /* A push, or a message of RESP2. Between the elements of a reply (redis 6.0 does that) it is a frame of its own. */
 static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {

@@ -21,14 +21,14 @@
 #include <unistd.h>
 
 /*
- * What a read or write of a connection pays, in a VM of two cores (README, "What it costs"; docs/DECISIONS.md): a
+ * What a read or write of a connection pays, in a VM of two cores (docs/COST.md; docs/DECISIONS.md): a
  * breakpoint at entry and one at return, emulated or single-stepped, or a tracepoint; and our program.
  */
 #define PAIR_EMULATED_NS 1100
 #define PAIR_STEPPED_NS 10000
 #define TRACEPOINT_NS 160
 #define PROGRAM_NS 600
-#define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see README; single-stepping costs about a fifth of it on " \
+#define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see docs/COST.md; single-stepping costs about a fifth of it on " \
 		    "metal"
 
 #define LISTENS_MAX 16

@@ -41,7 +41,7 @@ def test_server(name, io_threads):
         assert record["cost_threads"] == ("io" if io_threads > 1 else "main")
         assert [site.split()[0] for site in record["sites"]][:len(SITES)] == list(SITES), record["sites"]
         assert record["tap"] in ("socket", "connection"), record
-        assert record["cost_per_io_ns"] > 0 and "README" in record["cost_source"]
+        assert record["cost_per_io_ns"] > 0 and "COST.md" in record["cost_source"]
         assert set(record["features"]) >= {"btf", "bpf_loop"}
         assert "CAP_BPF" in record["capabilities"]
 

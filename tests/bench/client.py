@@ -1,0 +1,102 @@
+"""The load: valkey-benchmark, and for replies that it would take longer to parse than the server to send, a client that
+throws them away."""
+import re
+import statistics
+import subprocess
+import time
+
+from harness import SERVERS, Skip
+from resp import ReplyCounter, encode
+
+# One client for all servers: the others' lack --duration, which bounds a run whatever is measured.
+BENCHMARK = "valkey-9.1"
+PERCENTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
+
+
+class Load:
+    """valkey-benchmark with this command for some seconds."""
+
+    def __init__(self, command, pipeline=1, clients=50, keys=None, size=None, rate=None):
+        self.command = command
+        options = ["-c", clients, "-P", pipeline]
+        for flag, value in (("-r", keys), ("-d", size), ("--rps", rate)):
+            options += [flag, value] if value else []
+        self.options = [str(option) for option in options]
+
+    def __str__(self):
+        command = self.command if len(self.command) < 8 else [*self.command[:3], "..."]
+        return " ".join(["valkey-benchmark", *self.options, *command])
+
+    def run(self, server, seconds):
+        root = SERVERS / BENCHMARK
+        if not (root / ".complete").exists():
+            raise Skip(f"no {BENCHMARK} in {SERVERS}, for its valkey-benchmark: run scripts/servers {BENCHMARK}")
+        argv = ["chroot", root, "/usr/bin/valkey-benchmark", "-p", str(server.port), "--duration", str(seconds),
+                "--precision", "3", *self.options, *self.command]
+        # Slow replies and many connections take their time to end after the last second.
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds * 3 + 60)
+        if done.returncode:
+            raise AssertionError(f"{self}: {done.stderr.strip()[-300:]}")
+        return parse(done.stdout)
+
+
+def parse(output):
+    """valkey-benchmark's report. A percentile is the first of its own table at or over the one wanted."""
+    rate = re.search(r"throughput summary: ([0-9.]+) requests per second", output)
+    table = output.partition("Latency by percentile distribution:")[2].partition("Cumulative distribution")[0]
+    rows = [(float(percent), float(ms)) for percent, ms in re.findall(r"([0-9.]+)% <= ([0-9.]+) milli", table)]
+    if not rate or not rows:
+        raise AssertionError(f"valkey-benchmark said no throughput and latency:\n{output[-500:]}")
+    result = {"rate": float(rate.group(1))}
+    for name, wanted in PERCENTILES.items():
+        result[name] = next(ms for percent, ms in rows if percent >= wanted)
+    p99 = re.search(r"p50 +p95 +p99 +max\s+(?:[0-9.]+ +){4}([0-9.]+)", output)
+    if p99:
+        result["p99_ms"] = float(p99.group(1))
+    return result
+
+
+class Discard:
+    """One connection that asks again and again and counts the bytes of what comes. Every reply has the same size."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __str__(self):
+        return f"one client that throws replies away: {' '.join(self.command)}"
+
+    def run(self, server, seconds):
+        request = encode([argument.encode() for argument in self.command])
+        buffer = bytearray(1 << 20)
+        with server.client(timeout=120) as client:
+            size = self.measure(client.sock, request, buffer)
+            times = []
+            begin = time.monotonic()
+            while not times or time.monotonic() - begin < seconds:
+                times.append(self.once(client.sock, request, size, buffer))
+        cuts = statistics.quantiles(times, n=1000, method="inclusive") if len(times) > 1 else times * 999
+        # The first reply, that told the size, is a command, too: rates are of those that were timed.
+        return {"commands": len(times) + 1, "rate": len(times) / sum(times), "p50_ms": cuts[499] * 1e3,
+                "p99_ms": cuts[989] * 1e3, "p999_ms": cuts[998] * 1e3}
+
+    @staticmethod
+    def measure(sock, request, buffer):
+        counter, done = ReplyCounter(), []
+        sock.sendall(request)
+        while not done:
+            count = sock.recv_into(buffer)
+            if not count:
+                raise AssertionError("the server closed the connection")
+            done = counter.feed(bytes(memoryview(buffer)[:count]))
+        return done[0][1]
+
+    @staticmethod
+    def once(sock, request, size, buffer):
+        begin = time.monotonic()
+        sock.sendall(request)
+        while size > 0:
+            count = sock.recv_into(buffer)
+            if not count:
+                raise AssertionError("the server closed the connection")
+            size -= count
+        return time.monotonic() - begin
