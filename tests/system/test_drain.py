@@ -15,7 +15,7 @@ OTHERS = 4
 BATCH = 1000
 BATCHES = 75            # of each of the others: 300,000 commands in all
 STEP = LARGE // 2 // (OTHERS * BATCHES)
-BEGUN = OTHERS * BATCHES // 3   # turns: the client has read more than the first write can have been, which no buffer holds
+BEGUN = OTHERS * BATCHES // 3   # turns: the client has read more than a first write can be, which no buffer holds
 BEHIND = ("ECHO", "e" * 20_000)
 BEHIND_REPLY = len("$20000\r\n") + 20_000 + 2
 SLACK_US = 2            # two roundings
@@ -61,8 +61,8 @@ def microseconds(text):
 
 
 def drain(server, slow, argv):
-    """Reads half of the reply to argv little by little, as the commands of others pass, then the rest. What the client's
-    clock said, in microseconds."""
+    """Reads half of the reply to argv little by little, as the commands of others pass, then the rest. What the
+    client's clock said, in microseconds."""
     seen, passed = {"sent": time.monotonic()}, queue.Queue()
     slow.sock.sendall(request(*argv))
     slow.read(1)
@@ -100,7 +100,7 @@ def test_slow_reader(name, io_threads):
     assert record["argv"] == list(argv) and record["reply_bytes"] == REPLY, record
     assert (record["state"], record["attribution"], record["kind"]) == ("complete", "exact", "simple"), record
     assert record["request_bytes"] == len(request(*argv)) and len(records) == 2 and stop["dropped"] == 0, records
-    # When the client has a byte the write that carried it may not have returned yet: what comes later tells that it has.
+    # When the client has a byte, the write that carried it may not have returned: what comes later tells that it has.
     assert record["first_byte_us"] <= seen["begun"] - seen["sent"], (record, seen)
     # At least half of it can't have been written before the client began to read that.
     assert record["drain_us"] >= seen["half"] - seen["begun"], (record, seen)

@@ -1,4 +1,4 @@
-"""Who a record says it was: what the server says of the same connection, and what the client said in the conversation."""
+"""Who a record says it was: what the server says of the connection, and what the client said in the conversation."""
 from conversation import Talker, on_servers, records_of, wait_records
 from harness import Replylog, Server
 
@@ -80,7 +80,7 @@ test_what_clients_say.cases = {
 
 @on_servers
 def test_older_connections(name, io_threads):
-    """What they said before is not known. What the server's structs tell is: the id. The database is from its next SELECT on."""
+    """What they said before is not known. The id is, from the server's structs; the database from its next SELECT."""
     with Server(name, io_threads=io_threads) as server, server.client() as other, Talker(server.port) as talker:
         other.call(*USER)
         converse(Known(talker), name != "redis-7.0")
@@ -100,7 +100,7 @@ def test_older_connections(name, io_threads):
 
 
 def says_nothing_wrong(replylog, talker, truth):
-    """Where what a transaction does to a connection is not followed it is absent, and never another one's or an older one."""
+    """What a transaction does to a connection may be absent where it is not followed, but never an older truth."""
     records = {record["argv"][-1]: record for record in records_of(replylog, talker) if record["cmd"] == "ECHO"
                and record["reply_bytes"] != len("+QUEUED\r\n")}
     for step, known in truth.items():
@@ -112,11 +112,13 @@ def says_nothing_wrong(replylog, talker, truth):
 @on_servers
 def test_in_transactions(name, io_threads):
     """SELECT and CLIENT SETNAME that are queued, and run, or not."""
-    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as talker:
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
+            Talker(server.port) as talker:
         commands = [("SELECT", "3"), ("CLIENT", "SETNAME", "first"), ("ECHO", "before"),
                     ("MULTI",), ("SELECT", "5"), ("CLIENT", "SETNAME", "second"), ("DISCARD",), ("ECHO", "discarded"),
                     ("SELECT", "4"), ("ECHO", "selected"),
-                    ("MULTI",), ("SELECT", "6"), ("CLIENT", "SETNAME", "third"), ("ECHO", "inside"), ("EXEC",), ("ECHO", "executed"),
+                    ("MULTI",), ("SELECT", "6"), ("CLIENT", "SETNAME", "third"), ("ECHO", "inside"), ("EXEC",),
+                    ("ECHO", "executed"),
                     ("SELECT", "7"), ("CLIENT", "SETNAME", "fourth"), ("ECHO", "after")]
         for argv in commands:
             talker.ask(*argv)

@@ -1,5 +1,5 @@
-"""What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before replylog
-did or after."""
+"""What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before
+replylog did or after."""
 from contextlib import ExitStack, contextmanager
 
 from conversation import Talker, asker, finish, on_servers
@@ -9,7 +9,8 @@ PAYLOAD = "p" * 20_000
 
 
 def left_out(stop):
-    return {kind.removeprefix("left_out_"): count for kind, count in stop.items() if kind.startswith("left_out_") and count}
+    prefix = "left_out_"
+    return {key.removeprefix(prefix): count for key, count in stop.items() if key.startswith(prefix) and count}
 
 
 @on_servers
@@ -34,8 +35,8 @@ def test_monitor(name, io_threads):
 @on_servers
 def test_monitor_ends(name, io_threads):
     """RESET makes a client of it again, which replylog may leave out, but not mistake."""
-    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as monitor, \
-            Talker(server.port) as talker:
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
+            Talker(server.port) as monitor, Talker(server.port) as talker:
         ask = asker(talker, expected := [])
         monitor.send(("MONITOR",), ("RESET",), ("ECHO", "behind"))
         while b"behind" not in monitor.frame():
@@ -81,7 +82,8 @@ def check_pair(on_primary, on_replica, clients):
 @on_servers
 def test_replica_that_comes(name, io_threads):
     first, second = pair(name, io_threads)
-    with first as primary, second as replica, Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
+    with first as primary, second as replica, \
+            Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
         with replica.client() as client, primary.client() as writer:
             client.call("REPLICAOF", "127.0.0.1", primary.port)
             for turn in range(5):
@@ -110,14 +112,14 @@ def cluster(name, io_threads, count=2):
     """Nodes that are there, and have not met."""
     with ExitStack() as stack:
         yield [stack.enter_context(Server(name, "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
-                                          "--cluster-node-timeout", "1000", io_threads=io_threads)) for _ in range(count)]
+                                          io_threads=io_threads)) for _ in range(count)]
 
 
 def meet(nodes, talkers):
     port = next(nodes[1].options[at + 1] for at, option in enumerate(nodes[1].options) if option == "--cluster-port")
     talkers[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, port)
     for talker in talkers:
-        wait_until(lambda: talker.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that know each other")
+        wait_until(lambda: talker.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that have met")
 
 
 @on_servers

@@ -1,5 +1,6 @@
 """Pushes and messages answer no command, whatever comes between what."""
-from conversation import EITHER, asker, compare, elements, finish, on_servers, push, records_of, reply, talks, wait_records
+from conversation import EITHER, asker, compare, elements, finish, on_servers, push, records_of, reply, talks, \
+    wait_records
 
 BIG = "m" * 100_000
 

@@ -38,7 +38,8 @@ def by_number(replylog):
 def check_echo(record, number, addr):
     argv, size = echo(number)
     assert record["argv"] == [arg[:128] for arg in argv], (record, number)
-    assert (record["client_addr"], record["reply_bytes"], record["attribution"]) == (addr, size, "exact"), (record, number)
+    said = record["client_addr"], record["reply_bytes"], record["attribution"]
+    assert said == (addr, size, "exact"), (record, number)
 
 
 @contextmanager
@@ -87,8 +88,8 @@ def test_ten_thousand_connections(name, io_threads):
 
 @on_servers
 def test_churn(name, io_threads):
-    """Opened and closed as fast as can be, in every manner, with room for a few: numbers and addresses are used again, and
-    nothing of a former connection stays."""
+    """Opened and closed as fast as can be, in every manner, with room for a few: numbers and addresses are used again,
+    and nothing of a former connection stays."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
         addrs = []
         with Talker(server.port) as stays:
@@ -119,7 +120,7 @@ def test_churn(name, io_threads):
 
 @on_servers
 def test_deeper_than_max_pipeline(name, io_threads):
-    """argv of those that do not fit is lost, and said to be. Their bytes are exact, and so is every argv that is there."""
+    """argv of those that do not fit is lost, and said to be. Their bytes are exact, and so is every argv there is."""
     count = 2000
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-pipeline", "16") as replylog, \
             Talker(server.port) as talker:

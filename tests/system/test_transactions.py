@@ -1,8 +1,8 @@
 """Transactions and scripts: what is logged is the commands that were queued, as COMMANDLOG has it."""
 import random
 
-from conversation import EITHER, Talker, asker, compare, elements, finish, on_servers, records_of, reply, request, talks, \
-    wait_records
+from conversation import EITHER, Talker, asker, compare, elements, finish, on_servers, records_of, reply, request, \
+    talks, wait_records
 from harness import Replylog, Server
 
 BIG = "x" * 200_000
@@ -39,14 +39,15 @@ def test_inner_replies(name, io_threads):
 
 @on_servers
 def test_threshold(name, io_threads):
-    """A large inner reply is its command's record. When only the whole is large it is EXEC's; otherwise there is none."""
+    """A large inner reply is its command's record. When only the whole is large it is EXEC's; else there is none."""
     with talks(name, io_threads, threshold=10_000) as (talker, other, replylog):
         expected = []
         for sizes in ((20_000, 100, 30_000), (4000, 4000, 4000), (100, 200, 300), (12_000,), (9_000,)):
             commands = [("ECHO", "e" * size) for size in sizes]
             talker.send(("MULTI",), *commands, ("EXEC",))
             executed = talker.frames(len(commands) + 2)[-1]
-            large = [reply(argv, frame, kind="multi") for argv, frame in zip(commands, elements(executed)) if len(frame) >= 10_000]
+            inner = zip(commands, elements(executed))
+            large = [reply(argv, frame, kind="multi") for argv, frame in inner if len(frame) >= 10_000]
             expected += large or ([reply(("EXEC",), executed, kind="multi")] if len(executed) >= 10_000 else [])
         assert len(expected) == 4
         finish(replylog, (talker, expected))
@@ -136,8 +137,9 @@ TURNS_MAX = 32      # outstanding commands like MULTI and EXEC: SCHEMA.md, reaso
 
 def random_commands(rng):
     """As many transactions as may be outstanding at a time."""
-    plain = [lambda: ("ECHO", "e" * rng.choice((0, 1, 60, 500, 20_000))), lambda: ("LRANGE", "list", "0", rng.randrange(300)),
-             lambda: ("GET", "none"), lambda: ("INCR", "counter"), lambda: ("LPOP", "counter"), lambda: ("GET",)]
+    plain = [lambda: ("ECHO", "e" * rng.choice((0, 1, 60, 500, 20_000))),
+             lambda: ("LRANGE", "list", "0", rng.randrange(300)), lambda: ("GET", "none"),
+             lambda: ("INCR", "counter"), lambda: ("LPOP", "counter"), lambda: ("GET",)]
     ends = [("EXEC",)] * 8 + [("DISCARD",)]
     commands = []
     for _ in range(TURNS_MAX // 2):
@@ -183,7 +185,7 @@ def test_many_round_trips(name, io_threads):
 
 @on_servers
 def test_argv_memory(name, io_threads):
-    """Of a transaction that is too long for --argv-memory some argv is lost, and said to be; no size, and no other's."""
+    """Of a transaction too long for --argv-memory some argv is lost, and said to be; no size, and nobody else's."""
     commands = [("ECHO", f"{number}:" + "e" * 100) for number in range(600)]
     with talks(name, io_threads, 0, "--argv-memory", "32kb") as (talker, _, replylog):
         for argv in [("MULTI",), *commands]:
@@ -203,9 +205,10 @@ def test_argv_memory(name, io_threads):
 
 @on_servers
 def test_too_many_at_once(name, io_threads):
-    """More transactions outstanding than are followed: the loss is counted once, what was read before is exact, what comes
-    after it is nobody's, until the connection is joined again."""
-    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (TURNS_MAX // 2) + [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
+    """More transactions outstanding than are followed: the loss is counted once, what was read before is exact, what
+    comes after it is nobody's, until the connection is joined again."""
+    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (TURNS_MAX // 2)
+    commands += [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
     with talks(name, io_threads) as (talker, _, replylog):
         talker.send(*commands)
         expected = model(commands, talker.frames(len(commands)))[:TURNS_MAX // 2 * 3]
@@ -222,13 +225,15 @@ def test_too_many_at_once(name, io_threads):
 def test_scripts(name, io_threads):
     """EVAL, EVALSHA and FCALL are logged as what was called; inside a transaction as its part."""
     body = "return redis.call('GET', 'big')"
-    library = "#!lua name=lib\nredis.register_function{function_name='big', callback=function() %s end, flags={'no-writes'}}" % body
+    library = ("#!lua name=lib\nredis.register_function{function_name='big', flags={'no-writes'}, "
+               f"callback=function() {body} end}}")
     with talks(name, io_threads) as (talker, other, replylog):
         other.call("SET", "big", BIG)
         sha = other.call("SCRIPT", "LOAD", body).decode()
         other.call("FUNCTION", "LOAD", library)
-        scripts = [("EVAL", body, "0"), ("evalsha", sha, "0"), ("EVAL_RO", body, "0"), ("EVALSHA_RO", sha, "0"), ("FCALL", "big", "0"),
-                   ("FCALL_RO", "big", "0"), ("EVALSHA", "f" * 40, "0"), ("EVAL", "return redis.error_reply('own')", "0")]
+        scripts = [("EVAL", body, "0"), ("evalsha", sha, "0"), ("EVAL_RO", body, "0"), ("EVALSHA_RO", sha, "0"),
+                   ("FCALL", "big", "0"), ("FCALL_RO", "big", "0"), ("EVALSHA", "f" * 40, "0"),
+                   ("EVAL", "return redis.error_reply('own')", "0")]
         ask = asker(talker, expected := [])
         for argv in scripts:
             ask(*argv, kind="script")
@@ -242,7 +247,8 @@ def test_scripts(name, io_threads):
 @on_servers
 def test_open_at_the_end(name, io_threads):
     """Transactions that never end: the client goes, replylog stops."""
-    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, Talker(server.port) as stays:
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
+            Talker(server.port) as stays:
         expected = [reply(("MULTI",), stays.ask("MULTI")), reply(("GET", "a"), stays.ask("GET", "a"), kind="multi")]
         with Talker(server.port) as goes:
             gone = [reply(("MULTI",), goes.ask("MULTI")), reply(("GET", "b"), goes.ask("GET", "b"), kind="multi")]

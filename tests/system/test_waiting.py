@@ -1,5 +1,6 @@
 """Replies that come late, or never."""
-from conversation import EITHER, Talker, asker, compare, finish, on_servers, records_of, reply, request, talks, wait_records
+from conversation import EITHER, Talker, asker, compare, finish, on_servers, records_of, reply, request, talks, \
+    wait_records
 from harness import Replylog, Server, wait_until
 
 BIG = "x" * 100_000
@@ -102,7 +103,8 @@ def test_silenced(name, io_threads):
         assert [len(frame) for frame in talker.frames(3)] == [138, 158, 168]
         until_joined(talker, replylog, 2000)
         # In a pipeline so deep that the server answers while it still reads.
-        talker.send(*[named(200 + n) for n in range(200)], ("CLIENT", "REPLY", "SKIP"), *[named(500 + n) for n in range(200)])
+        before_it, behind_it = ([named(base + n) for n in range(200)] for base in (200, 500))
+        talker.send(*before_it, ("CLIENT", "REPLY", "SKIP"), *behind_it)
         sizes = [len(frame) for frame in talker.frames(399)]
         assert sizes == [208 + n for n in range(200)] + [508 + n for n in range(1, 200)]
         until_joined(talker, replylog, 3000)
@@ -154,15 +156,17 @@ def test_quit(name, io_threads):
         talker.send(*commands)
         frames = talker.frames(2)
         assert talker.rest() == b""
-        stop = finish(replylog, (talker, [reply(argv, frame, kind="pipelined") for argv, frame in zip(commands, frames)]))
+        expected = [reply(argv, frame, kind="pipelined") for argv, frame in zip(commands, frames)]
+        stop = finish(replylog, (talker, expected))
         assert stop["unanswered"] == 2, stop
 
 
 @on_servers
 def test_hello_in_a_pipeline(name, io_threads):
     """The protocol changes between two replies of one write."""
-    commands = [("HGETALL", "hash"), ("HELLO", "3"), ("HGETALL", "hash"), ("GET", "none"), ("HELLO", "9"), ("HGETALL", "hash"),
-                ("HELLO", "2"), ("HGETALL", "hash"), ("GET", "none"), ("HELLO", "3"), ("RESET",), ("HGETALL", "hash")]
+    commands = [("HGETALL", "hash"), ("HELLO", "3"), ("HGETALL", "hash"), ("GET", "none"), ("HELLO", "9"),
+                ("HGETALL", "hash"), ("HELLO", "2"), ("HGETALL", "hash"), ("GET", "none"),
+                ("HELLO", "3"), ("RESET",), ("HGETALL", "hash")]
     versions = [2, None, 3, 3, None, 3, None, 2, 2, None, None, 2]
     with talks(name, io_threads) as (talker, other, replylog):
         other.call("HSET", "hash", *range(200))
@@ -178,7 +182,8 @@ def test_hello_in_a_pipeline(name, io_threads):
 MALFORMED = {
     "not a number": b"*a\r\n", "too many arguments": b"*2000000000\r\n", "no bulk": b"*1\r\n+PING\r\n",
     "length is no number": b"*2\r\n$4\r\nECHO\r\n$x\r\n", "negative length": b"*1\r\n$-5\r\n",
-    "too long": b"*2\r\n$4\r\nECHO\r\n$999999999999\r\n", "endless header": b"*" + b"1" * 70_000, "endless line": b"x" * 300_000,
+    "too long": b"*2\r\n$4\r\nECHO\r\n$999999999999\r\n", "endless header": b"*" + b"1" * 70_000,
+    "endless line": b"x" * 300_000,
 }
 
 
@@ -190,7 +195,8 @@ def test_protocol_errors(name, io_threads):
         for what, malformed in MALFORMED.items():
             with Talker(server.port) as talker:
                 commands = [named(100), named(3000)]
-                talker.sock.sendall(b"".join(request(*argv) for argv in commands) + malformed + request("ECHO", "behind"))
+                before, behind = b"".join(request(*argv) for argv in commands), request("ECHO", "behind")
+                talker.sock.sendall(before + malformed + behind)
                 expected = [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands, talker.frames(2))]
                 try:
                     assert b"Protocol error" in talker.frame(), what
@@ -207,4 +213,5 @@ def test_protocol_errors(name, io_threads):
         except AssertionError as error:
             raise AssertionError(f"{what}: {error}") from None
     losses = [(record["reason"], record["count"]) for record in replylog.records() if record["event"] == "dropped"]
-    assert {reason for reason, _ in losses} <= {"framing"} and sum(count for _, count in losses) <= len(MALFORMED), losses
+    assert {reason for reason, _ in losses} <= {"framing"}, losses
+    assert sum(count for _, count in losses) <= len(MALFORMED), losses
