@@ -127,7 +127,7 @@ enum tally {
 	TALLY_OUTGOING,          /* others that the server itself opened; */
 	TALLY_SILENCED,          /* or because of CLIENT REPLY, */
 	TALLY_OTHERS,            /* SCRIPT DEBUG, or an inline command that may be any of these */
-	TALLY_UNANSWERED,        /* commands outstanding when their connection closed */
+	TALLY_UNANSWERED,        /* commands outstanding when their connection closed, or at the end */
 	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
 	TALLIES,
 };

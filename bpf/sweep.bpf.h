@@ -13,9 +13,10 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 	if (!conn->key || !connection_followed(conn))
 		return;
 	if (server_exited)
-		connection_abort(conn, work);
-	else if (talk_is_large(conn))
+		return connection_abort(conn, work);
+	if (talk_is_large(conn))
 		count_loss(LOSS_UNFINISHED);
+	count_tally(TALLY_UNANSWERED, outstanding(conn));
 }
 
 static long sweep_step(__u32 number, void *data)
