@@ -85,8 +85,8 @@ class Workload:
     def inline(self, argv):
         """As a person types it, when its arguments are plain enough. Of a longer line replylog keeps INLINE_MAX bytes."""
         line = b" ".join(argv)
-        if 2 * len(line) > INLINE_MAX or not all(argv) or not line.isascii() or not line.isalnum() and \
-                line.translate(None, b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-+. "):
+        plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-+."
+        if 2 * len(line) > INLINE_MAX or not all(argv) or any(arg.translate(None, plain) for arg in argv):
             return None
         blanks = self.random.choice((b" ", b"  ", b"\t "))
         return blanks.join(argv) + self.random.choice((b"\r\n", b"\n"))
