@@ -54,6 +54,12 @@ static __always_inline bool command_subscribes(__u8 class)
 	return class >= COMMAND_SUBSCRIBE && class <= COMMAND_SUNSUBSCRIBE;
 }
 
+/* Whether a command takes effect at once inside a transaction (processCommand() in redis 7.0 src/server.c). */
+static __always_inline bool command_ends_queueing(__u8 class)
+{
+	return class == COMMAND_MULTI || class == COMMAND_EXEC || class == COMMAND_DISCARD || class == COMMAND_RESET;
+}
+
 /* Kinds of what a client subscribes to. */
 enum { SUBSCRIBED_CHANNELS, SUBSCRIBED_PATTERNS, SUBSCRIBED_SHARDS, SUBSCRIBED_KINDS };
 

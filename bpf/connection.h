@@ -200,6 +200,8 @@ struct connection {
 	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
 	__u8 turns_to;
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
+	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
+	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };

@@ -83,6 +83,20 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	rec->argv_cut = found.entry.len >= ARGV_LINE_MAX;
 }
 
+/* How long the command was executed, when it is proven which execution it was. Times that don't fit disprove it. */
+static __always_inline void emit_dispatch(struct connection *conn, struct reply_record *rec, __u64 seq)
+{
+	const struct dispatch *dispatch = dispatch_probed() ? dispatch_find(conn, seq) : NULL;
+
+	if (!dispatch || dispatch->start_ns < rec->request_ns ||
+	    dispatch->start_ns + dispatch->exec_ns > rec->last_byte_ns)
+		return;
+	rec->exec_ns = dispatch->exec_ns;
+	rec->inner_ns = dispatch->inner_ns;
+	rec->exec_name = dispatch->name;
+	rec->inner = dispatch->inner;
+}
+
 static __always_inline void emit_push(const struct connection *conn, struct scratch *scratch)
 {
 	struct reply_record *rec = &scratch->out.reply;
@@ -111,6 +125,7 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 		if (end->kind == KIND_SIMPLE && outstanding(conn) > 1)
 			rec->kind = KIND_PIPELINED;
 		emit_command(conn, scratch, end->seq);
+		emit_dispatch(conn, rec, end->seq);
 	}
 	if (emit_record(scratch))
 		count_loss(LOSS_RING_FULL);

@@ -46,6 +46,7 @@ static __always_inline void connection_start(struct connection *conn)
 	conn->reply.reply.start = conn->written_bytes;
 	conn->reply_seq = conn->read_seq;
 	conn->subscriber = 0;
+	conn->dispatch_known = 0;
 	turns_forget(conn);
 }
 
@@ -176,8 +177,22 @@ static __always_inline struct connection *connection_new(__u64 key)
 	conn->peer.number = number;
 	conn->peer.generation = generation;
 	conn->key = key;
+	conn->server_conn = 0;
 	connection_start(conn);
 	return conn;
+}
+
+/* Its commands are executed for this struct connection of the server's. Without room they are not timed. */
+static __always_inline void connection_watch(const struct connection *conn)
+{
+	if (probe_dispatch && conn->server_conn)
+		bpf_map_update_elem(&dispatch_numbers, &conn->server_conn, &conn->peer.number, BPF_ANY);
+}
+
+static __always_inline void connection_unwatch(const struct connection *conn)
+{
+	if (probe_dispatch && conn->server_conn)
+		bpf_map_delete_elem(&dispatch_numbers, &conn->server_conn);
 }
 
 static __always_inline void connection_forget(struct connection *conn)
@@ -186,6 +201,7 @@ static __always_inline void connection_forget(struct connection *conn)
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
 	argv_release(conn, true);
+	connection_unwatch(conn);
 	conn->key = 0;
 	if (!number)
 		return;
@@ -218,6 +234,7 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 
 	connection_client(ends->server_conn, &client);
 	conn->server_conn = ends->server_conn;
+	connection_watch(conn);
 	conn->sk = (__u64)ends->sk;
 	conn->peer.client_id = client.id;
 	peer_address(ends->sk, &conn->peer);
@@ -426,6 +443,8 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	}
 	if (!connection_has_all_read(conn, len))
 		return connection_lost(conn, LOSS_MISSED);
+	if (probe_dispatch && argv_idle(conn))
+		dispatch_align(conn);
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
 		if (connection_is_one_way(conn))
@@ -537,6 +556,7 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 	if (!conn)
 		return;
 	conn->server_conn = server_conn;
+	connection_watch(conn);
 	conn->mode = MODE_ACCEPTED;
 }
 

@@ -8,12 +8,14 @@
 
 #include "env.h"
 #include "argv_log.h"
+#include "dispatch.h"
 #include "shared.h"
 
 /* Set before loading. */
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
+const volatile bool probe_dispatch;   /* --dispatch */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */
@@ -116,6 +118,31 @@ struct {
 	__type(key, __u32);
 	__type(value, struct thread_stats);
 } thread_stats SEC(".maps");
+
+/* --dispatch: the logs of connections, by their numbers, and these by the server's struct connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct dispatch_log);
+} dispatch_logs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u32);
+} dispatch_numbers SEC(".maps");
+
+static bool dispatch_probed(void)
+{
+	return probe_dispatch;
+}
+
+static struct dispatch_log *dispatch_log_at(__u32 number)
+{
+	return bpf_map_lookup_elem(&dispatch_logs, &number);
+}
 
 static struct argv_block *block_at(__u32 index)
 {

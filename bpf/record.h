@@ -84,8 +84,12 @@ struct reply_record {
 	__u64 reply_bytes;   /* aborted: what had left by then */
 	__u64 bytes_expected;/* aborted: at least this many there would have been; else 0 */
 	__u64 client_id;     /* the server's own client id; 0 unknown */
+	__u64 exec_ns;       /* how long the command was executed; 0 unknown, and then the next three are 0 */
+	__u64 inner_ns;      /* of that, in the commands that it executed itself: a script's */
+	__u64 exec_name;     /* how the name of what was executed begins, as it is in memory; 0 unknown */
 	__u32 connection;    /* number of the connection, and */
 	__u32 generation;    /* which one of those that had it: from 1 on */
+	__u32 inner;         /* how many commands it executed itself */
 	__u32 writes;        /* write calls that carried bytes of this reply */
 	__u32 argv_len;      /* bytes of head after this struct */
 	__s32 db;            /* that the client had selected; -1 unknown */
@@ -99,10 +103,10 @@ struct reply_record {
 	__u8 state;          /* enum reply_state */
 	__u8 argv_status;    /* enum argv_status */
 	__u8 argv_cut;       /* an inline line was longer than what was kept */
-	__u8 pad[2];
+	__u8 pad[6];
 };
 
-_Static_assert(sizeof(struct reply_record) == 104, "reply_record is shared: no implicit padding");
+_Static_assert(sizeof(struct reply_record) == 136, "reply_record is shared: no implicit padding");
 
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {

@@ -193,6 +193,8 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= most)
 			break;
+		if (dispatch_probed() && start[at] == '-') /* dispatch.h wants to know */
+			break;
 		work->number = reply_whole_size(start + at, avail - at);
 		size = env_reload(work->number);
 		if (!size || size >= small)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "connection_tap.bpf.h"
+#include "dispatch.bpf.h"
 #include "preemption.bpf.h"
 #include "socket_tap.bpf.h"
 #include "sweep.bpf.h"

@@ -12,6 +12,7 @@
 #define REPLYLOG_TALK_H
 
 #include "argv_log.h"
+#include "dispatch.h"
 #include "pubsub.h"
 #include "turn.h"
 
@@ -219,6 +220,7 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 	if (!outstanding(conn))
 		return reply_verdict(work, REPLY_UNASKED);
 	talk_begin(conn, FRAME_REPLY, type);
+	dispatch_reply_begins(conn, type);
 	if (conn->reply_seq < conn->plain_until || conn->talk.exec_left)
 		return STEP_ON;
 	if (conn->talk.confirming)
@@ -249,16 +251,11 @@ static __always_inline bool talk_exec_begins(struct connection *conn, struct wor
 
 /* ---- a frame ends ---- */
 
-/* Whether a command takes effect at once inside a transaction (processCommand() in redis 7.0 src/server.c). */
-static __always_inline bool command_ends_queueing(__u8 class)
-{
-	return class == COMMAND_MULTI || class == COMMAND_EXEC || class == COMMAND_DISCARD || class == COMMAND_RESET;
-}
-
 /* The command at hand was queued. What it does when EXEC runs it is not followed: that makes the connection vaguer. */
 static __always_inline long talk_queued(struct connection *conn, struct work *work, __u8 class)
 {
 	conn->talk.queued++;
+	dispatch_queued(conn);
 	if (class == COMMAND_SELECT)
 		conn->talk.db = -1;
 	if (class == COMMAND_IDENTITY)

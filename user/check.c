@@ -28,6 +28,7 @@
 #define PAIR_STEPPED_NS 10000
 #define TRACEPOINT_NS 160
 #define PROGRAM_NS 600
+#define DISPATCH_NS 400
 #define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see docs/COST.md; single-stepping costs about a fifth of it on " \
 		    "metal"
 
@@ -51,6 +52,7 @@ struct report {
 	unsigned int io_threads;
 	bool tls_code;
 	unsigned int cost_ns; /* 0: unknown */
+	unsigned int dispatch_cost_ns; /* 0: nothing is attached there */
 	bool would_attach;
 	char reason[1024];    /* why not */
 };
@@ -159,12 +161,31 @@ static void describe_layer(struct report *r, enum conn_type type)
 		r->cost_ns += stepped ? PAIR_STEPPED_NS : PAIR_EMULATED_NS;
 }
 
+static void describe_dispatch(struct report *r)
+{
+	const struct site *site;
+
+	for (int i = 0; i < DISPATCH_SITES; i++) {
+		site = &r->target.dispatch.site[i];
+		if (!site->present) {
+			add(&r->sites, "%s absent", dispatch_site_name(i));
+			continue;
+		}
+		add(&r->sites, "%s 0x%" PRIx64 " %s, found by symbol", dispatch_site_name(i), site->probe_offset,
+		    site->emulated ? "emulated" : "single-stepped");
+		if (r->way.dispatch)
+			r->dispatch_cost_ns = DISPATCH_NS + (site->emulated ? PAIR_EMULATED_NS : PAIR_STEPPED_NS);
+	}
+}
+
 static void describe_sites(struct report *r)
 {
 	int type;
 
 	for (type = 0; type < CONN_TYPES; type++)
 		describe_layer(r, type);
+	if (r->target.version[0])
+		describe_dispatch(r);
 }
 
 static void ask_kernel(struct report *r)
@@ -186,7 +207,7 @@ static bool try_without_attaching(struct report *r, const struct options *option
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = (struct way){ .attach = options->attach, .tap = options->tap };
+	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch };
 	if (observe_prepare(&r->target, pid, &r->way))
 		return false;
 	loaded = !engine_load(&engine, options, &r->target, r->way);
@@ -283,6 +304,8 @@ static int write_json(const struct report *r, struct sink *sink)
 		put(&j, "cost_threads", cost_threads(r));
 		put(&j, "cost_source", COST_SOURCE);
 	}
+	if (r->dispatch_cost_ns)
+		json_u64(&j, "cost_per_command_ns", r->dispatch_cost_ns);
 	len = json_end(&j);
 	if (len < 0)
 		return len;
@@ -362,6 +385,11 @@ static void say_cost(const struct report *r)
 	say("cost", text);
 	say("", r->io_threads ? "on the IO threads; on the main thread for what it reads and writes itself" :
 	    "on the main thread: there are no IO threads");
+	if (r->dispatch_cost_ns) {
+		snprintf(text, sizeof(text), "about %u.%u us for each command, on the main thread (--dispatch)",
+			 r->dispatch_cost_ns / 1000, r->dispatch_cost_ns / 100 % 10);
+		say("", text);
+	}
 	say("", COST_SOURCE);
 }
 

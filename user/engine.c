@@ -34,10 +34,16 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->threshold = options->threshold;
 	skel->rodata->max_pipeline = options->max_pipeline;
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
+	skel->rodata->probe_dispatch = options->dispatch;
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.free_connections, options->max_clients);
+	if (options->dispatch) {
+		bpf_map__set_max_entries(skel->maps.dispatch_logs, options->max_clients);
+		bpf_map__set_max_entries(skel->maps.dispatch_numbers, options->max_clients);
+		bpf_map__set_max_entries(skel->maps.dispatch_stacks, THREADS_MAX);
+	}
 	bpf_map__set_max_entries(skel->maps.blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.free_blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);

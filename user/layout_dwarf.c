@@ -84,6 +84,7 @@ static const struct wanted_field wanted_fields[] = {
 struct wanted_flag {
 	const char *name; /* in valkey's struct ClientFlags; NULL: it has none */
 	int redis_bit;    /* -1: redis has none */
+	const char *older; /* its name in valkey before; NULL: the same */
 };
 
 static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
@@ -106,6 +107,7 @@ static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
 	[FLAG_ASM_IMPORTING] = { NULL, 54 },
 	[FLAG_MULTI] = { "multi", 3 },
 	[FLAG_TRACKING] = { "tracking", 31 },
+	[FLAG_REEXECUTING] = { "reexecuting_command", 50, "reprocessing_command" },
 };
 
 static bool redis_bits_known(const char *name_version)
@@ -381,6 +383,9 @@ static bool fill_flags(struct search *search, const char *name_version, struct c
 		} else if (wanted->name) {
 			snprintf(path, sizeof(path), "flag.%s", wanted->name);
 			if (!fill_bit(search, path, &layout->flag[i]))
+				return false;
+			snprintf(path, sizeof(path), "flag.%s", wanted->older ? wanted->older : wanted->name);
+			if (layout->flag[i].offset == LAYOUT_ABSENT && !fill_bit(search, path, &layout->flag[i]))
 				return false;
 		}
 	}

@@ -17,10 +17,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* With the socket tap only TLS has return probes. */
+/* With the socket tap only TLS and --dispatch have return probes. */
 static bool has_return_probes(const struct target *target, struct way way)
 {
-	return way.tap == TAP_CHOICE_CONNECTION || target->layer[CONN_TLS].sites.site[SITE_READ].present;
+	return way.tap == TAP_CHOICE_CONNECTION || way.dispatch || target->layer[CONN_TLS].sites.site[SITE_READ].present;
 }
 
 static int check_return_probes(const struct target *target, struct way way)
@@ -63,12 +63,25 @@ static int check_tap(const struct target *target, struct way *way, enum tap_choi
 	return 0;
 }
 
+/* --dispatch needs the function, and to know struct client: no layout, no guess. */
+static int check_dispatch(const struct target *target, struct way way)
+{
+	if (!way.dispatch)
+		return 0;
+	if (!target->dispatch.site[DISPATCH_CALL].present)
+		return complain("--dispatch: -p %d: %s: leave it out", target->pid, target->no_dispatch);
+	if (!target->layout.valid)
+		return complain("--dispatch: -p %d: %s: install the server's debug symbols, or leave it out", target->pid,
+				target->no_layout);
+	return 0;
+}
+
 int observe_prepare(struct target *target, pid_t pid, struct way *way)
 {
 	enum tap_choice asked = way->tap;
 
 	return target_open(target, pid) || kernel_check(way) || check_tap(target, way, asked) ||
-	       check_return_probes(target, *way) ? -1 : 0;
+	       check_dispatch(target, *way) || check_return_probes(target, *way) ? -1 : 0;
 }
 
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
@@ -156,7 +169,7 @@ static bool has_ended(const struct target *target)
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct options *options, const struct server *server, struct succession *succession)
 {
-	struct way way = { .attach = options->attach, .tap = options->tap };
+	struct way way = { .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch };
 	struct sink sink;
 	struct engine engine = {};
 	struct stream stream;

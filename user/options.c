@@ -63,6 +63,8 @@ static const struct option_row rows[] = {
 	  "buffer for records that wait to be written" },
 	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
 	  "socket or connection; auto: the first there is" },
+	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(dispatch), 0, 0,
+	  "also time the execution of commands; the main thread pays" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
 	  "session, multi or perf; auto: the first there is" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },

@@ -20,6 +20,7 @@ enum tap_choice { TAP_CHOICE_AUTO, TAP_CHOICE_SOCKET, TAP_CHOICE_CONNECTION };
 struct way {
 	enum attach_choice attach;
 	enum tap_choice tap;
+	bool dispatch; /* also the execution of commands */
 };
 
 /* How the command line names a server, or servers. */
@@ -38,6 +39,7 @@ struct options {
 	struct selector selectors[SELECTORS_MAX];
 	uint32_t n_selectors;  /* at least 1 */
 	bool follow, check, json;
+	bool dispatch;         /* also probe the execution of commands */
 	uint64_t threshold;    /* bytes; 0 logs every reply */
 	uint32_t max_clients;
 	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */

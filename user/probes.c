@@ -46,6 +46,16 @@ static const struct probe socket_tap[] = {
 	{ "socket_received", 0, false, 0, 0, "sock_recv_length" },
 };
 
+/* --dispatch. Last but for the tracepoints. */
+static const struct probe dispatch_session[] = {
+	{ "call_session", DISPATCH_CALL, false, ATTACH_TYPE_SESSION, FOR_DISPATCH, NULL },
+};
+
+static const struct probe dispatch_pair[] = {
+	{ "call_return", DISPATCH_CALL, true, ATTACH_TYPE_MULTI, FOR_DISPATCH, NULL },
+	{ "call_enter", DISPATCH_CALL, false, ATTACH_TYPE_MULTI, FOR_DISPATCH, NULL },
+};
+
 static void list_add(struct probe_list *list, const struct probe *probes, size_t n, unsigned int types)
 {
 	size_t i;
@@ -60,7 +70,7 @@ static void list_add(struct probe_list *list, const struct probe *probes, size_t
 
 #define LIST_ADD(list, probes, types) list_add(list, probes, sizeof(probes) / sizeof((probes)[0]), types)
 
-_Static_assert(sizeof(pair_io) + sizeof(socket_tap) <= PROBES_MAX * sizeof(struct probe), "every list has room");
+_Static_assert(sizeof(pair_io) + sizeof(socket_tap) + sizeof(dispatch_pair) <= PROBES_MAX * sizeof(struct probe), "every list has room");
 
 void probes_list(struct way way, struct probe_list *list)
 {
@@ -72,6 +82,10 @@ void probes_list(struct way way, struct probe_list *list)
 		LIST_ADD(list, session_io, types);
 	else
 		LIST_ADD(list, pair_io, types);
+	if (way.dispatch && way.attach == ATTACH_SESSION)
+		LIST_ADD(list, dispatch_session, 0);
+	else if (way.dispatch)
+		LIST_ADD(list, dispatch_pair, 0);
 	if (socket)
 		LIST_ADD(list, socket_tap, 0);
 	else
@@ -83,6 +97,13 @@ static void places_in(const struct target *target, enum target_file_kind file, c
 		      struct uprobe_places *places)
 {
 	places->count = 0;
+	if (probe->types == FOR_DISPATCH) {
+		if (file != FILE_EXECUTABLE || !target->dispatch.site[probe->site].present)
+			return;
+		places->offset[places->count] = target->dispatch.site[probe->site].probe_offset;
+		places->cookie[places->count++] = target->dispatch_address[probe->site];
+		return;
+	}
 	for (int type = 0; type < CONN_TYPES; type++) {
 		const struct target_layer *layer = &target->layer[type];
 
@@ -205,6 +226,13 @@ void probes_detach(struct probe_links *links)
 		bpf_link__destroy(links->perf[--links->perfs]);
 }
 
+static void describe_site(struct way way, const struct probe *probe, const struct site *site, const char *name,
+			  char text[PROBE_TEXT])
+{
+	snprintf(text, PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program, name, site->probe_offset,
+		 attach_name(way.attach), site->emulated ? "emulated" : "single-stepped");
+}
+
 static size_t describe(struct way way, const struct target *target, const struct probe *probe,
 		       char (*text)[PROBE_TEXT])
 {
@@ -214,13 +242,15 @@ static size_t describe(struct way way, const struct target *target, const struct
 		snprintf(text[n++], PROBE_TEXT, "%s %s raw_tracepoint", probe->program, probe->tracepoint);
 		return n;
 	}
+	if (probe->types == FOR_DISPATCH) {
+		describe_site(way, probe, &target->dispatch.site[probe->site], dispatch_site_name(probe->site), text[n++]);
+		return n;
+	}
 	for (int type = 0; type < CONN_TYPES; type++) {
 		const struct site *site = &target->layer[type].sites.site[probe->site];
 
 		if (probe->types & 1U << type && site->present)
-			snprintf(text[n++], PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program,
-				 site_name(type, probe->site), site->probe_offset, attach_name(way.attach),
-				 site->emulated ? "emulated" : "single-stepped");
+			describe_site(way, probe, site, site_name(type, probe->site), text[n++]);
 	}
 	return n;
 }

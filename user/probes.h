@@ -13,14 +13,16 @@
 /* Which connection types a probe is for. */
 #define FOR_SOCKET (1U << CONN_SOCKET)
 #define FOR_TLS (1U << CONN_TLS)
+/* Or not for connections at all. */
+#define FOR_DISPATCH (1U << CONN_TYPES)
 
 /* One program, on a site of the server's or on a tracepoint of the kernel's. */
 struct probe {
 	const char *program;
-	enum site_kind site;
+	int site;               /* enum site_kind; FOR_DISPATCH: enum dispatch_site */
 	bool at_return;
 	int attach_type;        /* of uprobe_multi links */
-	unsigned int types;     /* FOR_SOCKET | FOR_TLS */
+	unsigned int types;     /* FOR_SOCKET | FOR_TLS, or FOR_DISPATCH */
 	const char *tracepoint; /* NULL: on a site */
 };
 

@@ -532,3 +532,11 @@ cleanup:
 	callers_free(search.callers);
 	return ret;
 }
+
+int sites_place(struct elf_image *img, uint64_t func, const char *name, struct site *site, char *why, size_t why_size)
+{
+	const struct conn_functions named = { .name = { [0] = name } };
+	const struct search search = { .img = img, .functions = &named, .why = why, .why_size = why_size };
+
+	return place_site(&search, func, 0, site);
+}

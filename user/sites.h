@@ -55,6 +55,12 @@ const char *site_name(enum conn_type type, enum site_kind kind);
  */
 int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *out, char *why, size_t why_size);
 
+/*
+ * Where to probe the function that begins at func: its first instruction, or one soon after it at which the arguments are
+ * still in their registers and that the kernel emulates. name: for why. Returns as sites_find() does.
+ */
+int sites_place(struct elf_image *img, uint64_t func, const char *name, struct site *site, char *why, size_t why_size);
+
 /* Does this file use TLS itself, so that a failure to find its functions means something? */
 bool sites_has_tls(const struct elf_image *img);
 

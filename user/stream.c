@@ -361,6 +361,27 @@ static const char *kind_name(const struct reply_record *rec, const struct argv *
 	return kind_names[rec->kind];
 }
 
+/* Is the command the one that was executed, as far as can be told from the beginning of its name? */
+static bool is_executed(const struct reply_record *rec, const struct argv *a)
+{
+	size_t len = a->n ? a->arg[0].len : 0, known = sizeof(rec->exec_name);
+
+	return len && !memcmp(a->arg[0].bytes, &rec->exec_name, len < known ? len : known) &&
+	       (len >= known || !((const char *)&rec->exec_name)[len]);
+}
+
+/* How long the server's main thread worked on it. */
+static void put_execution(struct json *j, const struct reply_record *rec, const struct argv *a)
+{
+	if (!rec->exec_ns || !is_executed(rec, a))
+		return;
+	json_u64(j, "exec_us", rec->exec_ns / NS_PER_US);
+	if (!rec->inner)
+		return;
+	json_u64(j, "inner_commands", rec->inner);
+	json_u64(j, "inner_exec_us", rec->inner_ns / NS_PER_US);
+}
+
 static void put_reply(const struct stream *s, struct json *j, const struct reply_record *rec, const struct argv *a)
 {
 	put_size(j, rec);
@@ -372,6 +393,7 @@ static void put_reply(const struct stream *s, struct json *j, const struct reply
 	put_duration(j, "first_byte_us", rec->request_ns, rec->first_byte_ns);
 	put_duration(j, "drain_us", rec->first_byte_ns, rec->last_byte_ns);
 	json_u64(j, "writes", rec->writes);
+	put_execution(j, rec, a);
 	put_word(j, "kind", kind_name(rec, a));
 	put_word(j, "attribution", attribution_names[rec->attribution]);
 	put_word(j, "state", state_names[rec->state]);

@@ -175,6 +175,18 @@ static int find_tls_module(struct target *target)
 	return ret;
 }
 
+/* Only --dispatch needs it. */
+static void find_dispatch(struct target *target, struct elf_image *image, uint64_t bias)
+{
+	uint64_t vaddr;
+
+	dispatch_sites_find(image, &target->dispatch, target->no_dispatch, sizeof(target->no_dispatch));
+	for (int i = 0; i < DISPATCH_SITES; i++)
+		if (target->dispatch.site[i].present &&
+		    !elf_image_vaddr(image, target->dispatch.site[i].probe_offset, &vaddr))
+			target->dispatch_address[i] = bias + vaddr;
+}
+
 /* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
@@ -199,6 +211,7 @@ static int read_executable(struct target *target)
 	}
 	if (load_bias(target, image, &bias) || locate_probes(socket, exe, image, bias))
 		goto cleanup;
+	find_dispatch(target, image, bias);
 	elf_image_build_id(image, target->build_id);
 	layout_find(image, exe->fd, target->pid, target->version, &target->layout, target->no_layout,
 		    sizeof(target->no_layout));

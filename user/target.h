@@ -2,6 +2,7 @@
 #ifndef REPLYLOG_TARGET_H
 #define REPLYLOG_TARGET_H
 
+#include "dispatch.h"
 #include "elf_image.h"
 #include "layouts.h"
 #include "sites.h"
@@ -42,6 +43,9 @@ struct target {
 	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
 	struct target_layer layer[CONN_TYPES]; /* CONN_TLS has no sites where the server has no TLS */
+	struct dispatch_sites dispatch;  /* where commands are executed */
+	uint64_t dispatch_address[DISPATCH_SITES];
+	char no_dispatch[256];           /* why not known, for what is not present */
 	struct client_layout layout;     /* valid is LAYOUT_NONE when this server's is not known, and then */
 	char no_layout[256];             /* why not */
 };

@@ -23,6 +23,8 @@ static struct {
 	__u64 threshold;
 	__u64 pipeline_limit;
 	__u64 clock;
+	bool dispatch; /* --dispatch, and what was executed for the one connection */
+	struct dispatch_log dispatches;
 } host;
 
 /* What went into the ring buffer. */
@@ -32,6 +34,7 @@ struct host_record {
 	__u64 first_ns, last_ns, request_ns;
 	__u64 request_bytes;
 	__u64 expected;
+	__u64 exec_ns;
 	__u32 writes;
 	__u32 head_len;
 	__s32 db;
@@ -51,6 +54,8 @@ static void host_reset(__u64 threshold, __u32 blocks)
 
 	host.threshold = threshold;
 	host.pipeline_limit = 1 << 20;
+	host.dispatch = false;
+	memset(&host.dispatches, 0, sizeof(host.dispatches));
 	host.clock = 1000;
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
@@ -91,8 +96,20 @@ static __u64 reply_threshold(void)
 	return host.threshold;
 }
 
+static bool dispatch_probed(void)
+{
+	return host.dispatch;
+}
+
+static struct dispatch_log *dispatch_log_at(__u32 number)
+{
+	(void)number;
+	return &host.dispatches;
+}
+
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
+	const struct dispatch *dispatch;
 	struct argv_found found = {};
 	struct host_record *rec;
 
@@ -118,6 +135,8 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 		return;
 	}
 	rec->seq = end->seq;
+	dispatch = host.dispatch ? dispatch_find(conn, end->seq) : NULL;
+	rec->exec_ns = dispatch ? dispatch->exec_ns : 0;
 	argv_find(conn, end->seq, &found);
 	rec->status = found.status;
 	if (found.status != ARGV_KEPT)

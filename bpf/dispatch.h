@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Which execution a reply answers (--dispatch). The server's call() executes one command; the programs on it
+ * (dispatch.bpf.h) number the executions of each connection from 1 on and note how long each took.
+ *
+ * THE PROOF that execution number n + base is that of command number n:
+ *
+ *   1. When a read finds nothing outstanding, every command before it has been executed for the last time: base is
+ *      what has been counted less what has been read.
+ *   2. A command whose reply is no error was executed by call(), exactly once. Replies without it are errors
+ *      (rejectCommand() and the like in processCommand()), "+QUEUED", and redis 6.0's to QUIT, after which it closes.
+ *      What executes again after it was blocked says so (FLAG_REEXECUTING) and is not numbered anew; what is unblocked
+ *      otherwise does not go through call() again.
+ *   3. Commands of one connection are executed in the order of their numbers.
+ *
+ * So base holds until a reply is an error: that command may have been executed, or not, and nothing is known until 1.
+ * holds again. "+QUEUED" moves it by one. Inside EXEC each queued command is executed by a call() of its own, but for
+ * those that ACL refuses then: as many executions as there are elements prove that there was none.
+ *
+ * Read: redis 6.0.16, 7.0.15, 8.0.6, 8.6.3, valkey 9.1.2, src/server.c processCommand() and call(), src/multi.c
+ * execCommand(), src/blocked.c unblockClientOnKey().
+ */
+#ifndef REPLYLOG_DISPATCH_H
+#define REPLYLOG_DISPATCH_H
+
+#include "turn.h"
+
+/* One execution. */
+struct dispatch {
+	__u64 start_ns;
+	__u64 exec_ns;  /* 0: not done */
+	__u64 inner_ns; /* of that, in the commands that it executed itself: a script's */
+	__u64 name;     /* how argv[0] begins; 0 unknown */
+	__u32 inner;    /* and how many of them */
+	__u32 pad;
+};
+
+/* The last executions of a connection, and the first ones inside the last EXEC. */
+#define DISPATCHES 64
+#define DISPATCHES_INNER 16
+
+/* Written by the thread that executes commands, before the reply can be written. */
+struct dispatch_log {
+	__u32 count;    /* executions so far; the last ones are done[n % DISPATCHES] */
+	__u32 inner_of; /* the execution that inner is about */
+	struct dispatch done[DISPATCHES];
+	struct dispatch inner[DISPATCHES_INNER];
+};
+
+/* Is call() probed? */
+static bool dispatch_probed(void);
+/* The log of a connection, or NULL. */
+static struct dispatch_log *dispatch_log_at(__u32 number);
+
+/* A read finds nothing outstanding. */
+static __always_inline void dispatch_align(struct connection *conn)
+{
+	const struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+
+	if (!log)
+		return;
+	conn->dispatch_base = log->count - (__u32)conn->read_seq;
+	conn->dispatch_known = 1;
+}
+
+/* A reply of this type begins. An attribute hides the type. */
+static __always_inline void dispatch_reply_begins(struct connection *conn, __u8 type)
+{
+	if (dispatch_probed() && (type == '-' || type == '!' || type == '|') && !conn->talk.exec_left)
+		conn->dispatch_known = 0;
+}
+
+/* The reply at hand is "+QUEUED". */
+static __always_inline void dispatch_queued(struct connection *conn)
+{
+	conn->dispatch_base--;
+}
+
+static __always_inline bool dispatch_kept(const struct dispatch_log *log, __u32 number)
+{
+	return log->count - number - 1 < DISPATCHES && log->done[number % DISPATCHES].exec_ns;
+}
+
+/* The execution of the i-th command inside EXEC, which is execution number exec. */
+static __always_inline const struct dispatch *dispatch_inner(const struct dispatch_log *log, __u32 exec, __u64 i,
+							     __u64 elements)
+{
+	env_opaque(i);
+	if (i >= DISPATCHES_INNER || log->inner_of != exec || log->done[exec % DISPATCHES].inner != elements)
+		return NULL;
+	return &log->inner[i];
+}
+
+/* Is the reply at hand one of those that commands in a transaction get when they are queued? */
+static __always_inline bool dispatch_is_queueing(struct connection *conn)
+{
+	const struct turn *turn = turn_at_hand(conn);
+
+	return conn->talk.multi && !(turn && command_ends_queueing(turn->class));
+}
+
+/* The execution of command number seq, whose reply is at hand; NULL when it is not proven or not kept. */
+static __always_inline const struct dispatch *dispatch_find(struct connection *conn, __u64 seq)
+{
+	const struct conversation *talk = &conn->talk;
+	const struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
+
+	if (!log || !conn->dispatch_known || !dispatch_kept(log, number))
+		return NULL;
+	if (talk->exec_left && seq != conn->reply_seq)
+		return dispatch_inner(log, number, talk->queued - talk->exec_left, talk->queued);
+	return dispatch_is_queueing(conn) ? NULL : &log->done[number % DISPATCHES];
+}
+
+#endif
