@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The last look at all connections, when no probe is hit any more: what the server took with it when it ended is logged
- * as at any other close, and what goes on without us is counted.
+ * A look at all connections when no probe is hit any more: what the server took with it when it ended is logged as at
+ * any other close, and what goes on without us is counted. Should we come back, whatever is met then is older than we
+ * are.
  */
 #ifndef REPLYLOG_SWEEP_BPF_H
 #define REPLYLOG_SWEEP_BPF_H
 
-#include "engine.bpf.h"
+#include "dispatch.bpf.h"
 
 static __always_inline void sweep_connection(struct connection *conn, struct work *work, bool server_exited)
 {
@@ -29,6 +30,21 @@ static long sweep_step(__u32 number, void *data)
 	if (!conn || !scratch)
 		return 1;
 	sweep_connection(conn, &scratch->work, sweep->server_exited);
+	if (sweep->forget && conn->key)
+		connection_forget(conn);
+	return 0;
+}
+
+/* The returns of calls under way will not be seen. */
+static long forget_calls_step(__u32 slot, void *data)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct dispatch_stack *stack = bpf_map_lookup_elem(&dispatch_stacks, &slot);
+
+	if (scratch)
+		scratch->call.op = IO_NONE;
+	if (stack)
+		stack->depth = 0;
 	return 0;
 }
 
@@ -38,6 +54,8 @@ SEC("syscall") int sweep_connections(struct sweep *sweep)
 	struct sweep local = *sweep;
 
 	bpf_loop(local.max_clients, sweep_step, &local, 0);
+	if (local.forget)
+		bpf_loop(THREADS_MAX, forget_calls_step, NULL, 0);
 	return 0;
 }
 
