@@ -40,11 +40,12 @@ struct engine_state {
 /* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */
 enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
 
-/* What a look at all connections is told, once no probe is hit any more. */
+/* What a look at connections is told, once no probe is hit any more. A tracepoint's arguments: eight bytes each. */
 struct sweep {
-	__u32 max_clients;
-	__u32 server_exited; /* 0: it goes on without us */
-	__u32 forget;        /* we come back: what is known of connections will not be true any more */
+	__u64 from;          /* which: these numbers */
+	__u64 count;
+	__u64 server_exited; /* 0: it goes on without us */
+	__u64 forget;        /* we come back: what is known of connections will not be true any more */
 };
 
 /* One place a thread. Written by that thread only; a cache line of its own. */

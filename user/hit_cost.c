@@ -130,6 +130,7 @@ static struct replylog_bpf *load(struct way way, const struct probe_list *list)
 	skel->rodata->target_tgid = getpid();
 	engine_choose_programs(skel, way, list);
 	bpf_program__set_autoload(skel->progs.sweep_connections, false);
+	bpf_program__set_autoload(skel->progs.forget_calls, false);
 	bpf_program__set_autoload(skel->progs.socket_sent, way.tap == TAP_CHOICE_SOCKET);
 	if (replylog_bpf__load(skel)) {
 		replylog_bpf__destroy(skel);
