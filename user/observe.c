@@ -11,8 +11,6 @@
 #include "windows.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -157,20 +155,6 @@ cleanup:
 	return err || succession->reason == STOP_ERROR ? -1 : 0;
 }
 
-/* Also while it is ending, which takes seconds with much memory to free: then it has no executable any more. */
-static bool has_ended(const struct target *target)
-{
-	struct pollfd fd = { .fd = target->pidfd, .events = POLLIN };
-	char path[32], exe;
-
-	snprintf(path, sizeof(path), "/proc/%d/exe", target->pid);
-	if (readlink(path, &exe, 1) < 0 && errno == ENOENT)
-		return true;
-	if (target->pidfd < 0)
-		return kill(target->pid, 0) && errno == ESRCH;
-	return poll(&fd, 1, 0) > 0;
-}
-
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct options *options, const struct server *server, struct succession *succession)
 {
@@ -197,7 +181,7 @@ static int observe_one(const struct options *options, const struct server *serve
 	ret = log_replies(&engine, options, &target, &stream, succession);
 cleanup:
 	engine_unload(&engine);
-	succession->server_ended = has_ended(&target);
+	succession->server_ended = target_has_ended(&target);
 	place_left(&succession->place);
 	target_close(&target);
 	return ret;

@@ -9,6 +9,12 @@ static int close_window(struct run *run, struct probe_links *links)
 	return run_pause(run);
 }
 
+/* A server that ends at this moment has ended, whatever we fail at. */
+static enum stop_reason failed(const struct run *run)
+{
+	return !run->error && target_has_ended(run->target) ? STOP_SERVER_EXITED : STOP_ERROR;
+}
+
 /* 0, or -1: see windows_observe(). */
 static int open_window(struct run *run, struct probe_links *links, __u64 paused_ns)
 {
@@ -34,7 +40,7 @@ enum stop_reason windows_observe(struct run *run, struct probe_links *links)
 			return reason;
 		}
 		if (open_window(run, links, paused_ns))
-			return STOP_ERROR;
+			return failed(run);
 		reason = run_until_stopped(run);
 	}
 	return reason;
