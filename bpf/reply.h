@@ -149,32 +149,28 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 /* Replies that reply_whole() looks at in one step. */
 #define WHOLE_REPLIES 8
 
-/* Learns the size of the reply or element that starts here, when it is a short line or a bulk with a short header. */
-static __always_inline void alike_learn(struct alike *alike, const __u8 *start)
+/* What starts here may be a short line, or a bulk with a short header. */
+static __always_inline void reply_learn(struct alike *alike, const __u8 *start)
 {
-	__u64 word = env_load64(start), marks, n = 0;
-	__u32 header = 0, payload = 0;
+	__u64 marks, n = 0;
+	__u32 header = 0;
 
 	if (*start == '$') {
 		header = resp_short_number(start, &n);
-		payload = n + 2;
-	} else if (reply_is_line(*start)) {
-		marks = bytes_equal(word, '\n');
-		header = marks ? bytes_count(bytes_below(marks)) + 1 : 0;
+		return alike_learn(alike, start, header, n + 2);
 	}
-	alike->mask = header ? ~0ULL >> (64 - 8 * header) : 0;
-	alike->header = word & alike->mask;
-	alike->size = header ? header + payload : 0;
+	marks = reply_is_line(*start) ? bytes_equal(env_load64(start), '\n') : 0;
+	alike_learn(alike, start, marks ? bytes_count(bytes_below(marks)) + 1 : 0, 0);
 }
 
 /* The size of what starts here, when it is one of those and all in avail; else 0. */
 static __always_inline __u64 reply_whole_size(struct work *work, const __u8 *start, __u32 avail)
 {
-	struct alike *alike = &work->alike;
-	__u64 size;
+	struct alike *alike = &work->reply_alike;
+	__u32 size;
 
-	if (!alike->size || (env_load64(start) & alike->mask) != alike->header)
-		alike_learn(alike, start);
+	if (!alike_knows(alike, start))
+		reply_learn(alike, start);
 	size = env_reload(alike->size);
 	return size <= avail ? size : 0;
 }

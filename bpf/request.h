@@ -448,8 +448,22 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 	return STEP_ON;
 }
 
-/* Arguments of a command that request_whole() looks at. */
-#define WHOLE_ARGS 4
+/* What starts here may be an argument of at most ARGV_MAX_ARG_BYTES bytes. */
+static __always_inline void argument_learn(struct alike *alike, const __u8 *start)
+{
+	__u64 len = 0;
+	__u32 header = *start == '$' ? resp_short_number(start, &len) : 0;
+
+	alike_learn(alike, start, len > ARGV_MAX_ARG_BYTES ? 0 : header, len + 2);
+}
+
+/* May the name that an argument at start says be one that matters? All of it is there. */
+static __always_inline bool argument_suspect(const struct alike *alike, const __u8 *start)
+{
+	__u32 payload = env_reload(alike->payload) & 15;
+
+	return command_suspect(env_reload(alike->size) - payload - 2, start + payload);
+}
 
 /*
  * The short cut that most commands take: "*<1-4>", arguments of at most 128 bytes, all of it in the window. Nothing is
@@ -457,9 +471,9 @@ static __always_inline int request_inline(struct connection *conn, struct work *
  */
 static __always_inline bool request_whole(struct connection *conn, struct work *work, const __u8 *start, __u32 avail)
 {
-	__u64 word = env_load64(start), len = 0;
-	__u32 args = (word >> 8 & 0xff) - '0', at, i;
-	int size;
+	__u64 word = env_load64(start);
+	__u32 args = (word >> 8 & 0xff) - '0', at, i, size;
+	struct alike *alike;
 
 	if ((word & 0xffff00ff) != WORD4('*', 0, '\r', '\n') || args - 1 >= WHOLE_ARGS || conn->head_lost)
 		return false;
@@ -469,20 +483,15 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 			break;
 		at = env_reload(work->at);
 		env_opaque(at);
-		if (at >= WINDOW || at >= avail || start[at] != '$')
+		if (at >= WINDOW || at >= avail)
 			return false;
-		work->size = resp_short_number(start + at, &work->number);
-		size = env_reload(work->size);
-		len = env_reload(work->number);
-		if (size <= 0 || len > ARGV_MAX_ARG_BYTES)
+		alike = &work->arg_alike[i];
+		if (!alike_knows(alike, start + at))
+			argument_learn(alike, start + at);
+		size = env_reload(alike->size);
+		if (!size || size > avail - at || (!i && argument_suspect(alike, start + at)))
 			return false;
-		at += size;
-		if (!i && (at >= avail || at >= WINDOW || command_suspect(len, start + at)))
-			return false;
-		at += len + 2;
-		if (at > avail)
-			return false;
-		work->at = at;
+		work->at = at + size;
 	}
 	at = env_reload(work->at);
 	argv_push(conn, request_head_start(conn, work), at, work->now, at);

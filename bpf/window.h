@@ -50,15 +50,19 @@ struct cursor {
 };
 
 /*
- * What a reply or element that was short and whole began with, and its size: another one that begins alike has the same
- * size, whatever the rest of it is. Elements of one reply mostly are, and to compare costs less than to parse: nothing
+ * What something that was short and whole (an argument, a reply, an element) began with, and its size: another one that
+ * begins alike has the same size, whatever the rest of it is. Most do, and to compare costs less than to parse: nothing
  * that comes after has to wait for what is compared.
  */
 struct alike {
 	__u64 header;
-	__u64 mask; /* the bytes of the header that are compared */
-	__u64 size; /* 0: nothing is known */
+	__u64 mask;    /* the bytes of the header that are compared */
+	__u32 size;    /* 0: nothing is known */
+	__u32 payload; /* where the payload begins */
 };
+
+/* Arguments of a command that are looked at in one step: see request_whole(). */
+#define WHOLE_ARGS 4
 
 /*
  * Framing of one read or write, in the thread's scratch area. Not on the stack: the verifier follows every value there
@@ -74,7 +78,8 @@ struct work {
 	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
 	__u32 size;
 	__u64 number;
-	struct alike alike;
+	struct alike reply_alike;
+	struct alike arg_alike[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */
 };
 
 /* Results of the parts of a step. */
@@ -89,6 +94,21 @@ struct frame {
 	struct connection *conn;
 	struct work *work;
 };
+
+/* Learns from the first header bytes at start, behind which come payload bytes and what ends them. header 0: nothing. */
+static __always_inline void alike_learn(struct alike *alike, const __u8 *start, __u32 header, __u32 payload)
+{
+	alike->mask = header ? ~0ULL >> (64 - 8 * header) : 0;
+	alike->header = env_load64(start) & alike->mask;
+	alike->size = header ? header + payload : 0;
+	alike->payload = header;
+}
+
+/* Whether what starts here is known by how it begins. */
+static __always_inline bool alike_knows(const struct alike *alike, const __u8 *start)
+{
+	return alike->size && (env_load64(start) & alike->mask) == alike->header;
+}
 
 /* Bytes of this read or write that are not parsed yet. */
 static __always_inline __u64 cursor_unparsed(const struct cursor *cur)

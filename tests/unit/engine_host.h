@@ -172,7 +172,9 @@ static struct host_conn *host_connect(void)
 	struct host_conn *c = calloc(1, sizeof(*c));
 
 	memset(&c->work, 0xa5, sizeof(c->work));
-	memset(&c->work.alike, 0, sizeof(c->work.alike)); /* the one thing that outlives a call */
+	/* What outlives a call. */
+	memset(&c->work.reply_alike, 0, sizeof(c->work.reply_alike));
+	memset(c->work.arg_alike, 0, sizeof(c->work.arg_alike));
 	c->conn.mode = MODE_FOLLOWED;
 	turns_forget(&c->conn);
 	return c;
