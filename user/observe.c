@@ -86,8 +86,8 @@ int observe_prepare(struct target *target, pid_t pid, struct way *way)
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
 		    const struct engine *engine, const char *follows)
 {
-	char text[PROBES_MAX][PROBE_TEXT];
-	const char *probes[PROBES_MAX];
+	char text[PLACES_MAX][PROBE_TEXT];
+	const char *probes[PLACES_MAX];
 	struct stream_start start = {
 		.version = REPLYLOG_VERSION,
 		.follows = follows[0] ? follows : NULL,
