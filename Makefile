@@ -139,6 +139,12 @@ $(OUTPUT)/clients/%: tests/system/clients/%.c Makefile
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) $< $(shell $(PKG_CONFIG) --cflags --libs hiredis libevent) -o $@
 
+# What system tests put into servers, to have them do what they seldom do.
+$(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
+	$(call msg,PRELOAD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
+
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
 	$(Q)rm -rf $(OUTPUT) replylog

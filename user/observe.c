@@ -121,7 +121,7 @@ struct succession {
 	struct place place;
 	char run_id[33];         /* of the last run that got as far as its start record, "" before */
 	enum stop_reason reason; /* of the last run; STOP_REASONS: it had none */
-	bool server_ended;
+	bool server_left; /* ended, or executed itself anew */
 };
 
 /* Attached from first to last line of this function. */
@@ -134,7 +134,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 
 	if (run_init(&run, engine, target, stream, options->max_overhead))
 		goto cleanup;
-	if (probes_attach(&links, engine, target))
+	if (engine_watch_server(engine, target) || probes_attach(&links, engine, target))
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
 	engine_ready(engine, true);
@@ -163,6 +163,7 @@ static int observe_one(const struct options *options, const struct server *serve
 	struct engine engine = {};
 	struct stream stream;
 	struct target target;
+	bool restarted;
 	int ret = -1;
 
 	succession->reason = STOP_REASONS;
@@ -181,8 +182,9 @@ static int observe_one(const struct options *options, const struct server *serve
 	ret = log_replies(&engine, options, &target, &stream, succession);
 cleanup:
 	engine_unload(&engine);
-	succession->server_ended = target_has_ended(&target);
-	place_left(&succession->place);
+	restarted = succession->reason == STOP_SERVER_RESTARTED || target_is_replaced(&target);
+	succession->server_left = restarted || target_has_ended(&target);
+	place_left(&succession->place, restarted ? server->pid : 0);
 	target_close(&target);
 	return ret;
 }
@@ -193,8 +195,8 @@ static bool goes_on(const struct options *options, const struct succession *succ
 	if (!options->follow || succession->reason == STOP_SIGNAL)
 		return false;
 	if (!ret)
-		return succession->reason == STOP_SERVER_EXITED;
-	return succession->reason == STOP_REASONS && succession->server_ended && place_is_known(&succession->place);
+		return succession->reason == STOP_SERVER_EXITED || succession->reason == STOP_SERVER_RESTARTED;
+	return succession->reason == STOP_REASONS && succession->server_left && place_is_known(&succession->place);
 }
 
 int observe(const struct options *options, const struct server *first)
