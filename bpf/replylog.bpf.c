@@ -3,6 +3,7 @@
 #include "dispatch.bpf.h"
 #include "preemption.bpf.h"
 #include "restart.bpf.h"
+#include "seccomp.bpf.h"
 #include "socket_tap.bpf.h"
 #include "sweep.bpf.h"
 

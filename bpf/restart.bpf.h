@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The server executes itself anew, or another program (DEBUG RESTART; a wrapper): the process stays, and so do its pidfd
- * and, in the same file, our breakpoints, but nothing that is known of its memory holds any more. By then the kernel has
- * ended its other threads (begin_new_exec() in fs/exec.c): no program of ours runs in the old image after this.
+ * The server executes itself anew, or another program (DEBUG RESTART; a wrapper): the process stays, and so do its
+ * pidfd and, in the same file, our breakpoints, but nothing that is known of its memory holds any more. By then the
+ * kernel has ended its other threads (begin_new_exec() in fs/exec.c): no program of ours runs in the old image after
+ * this.
  *
  * One look at each execve of the host. The children that a server forks to execute something have pids of their own.
  */

@@ -27,6 +27,13 @@ struct engine {
 struct probe_list;
 void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
 
+/*
+ * Loads one program of a skeleton, to ask the kernel something with it, and what memory it has of its own: none of the
+ * engine's. 0 or -errno.
+ */
+struct bpf_program;
+int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only);
+
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
 void engine_catch_warnings(void);
 

@@ -7,13 +7,13 @@
 #include "preemption.h"
 #include "probes.h"
 #include "run.h"
+#include "seccomp.h"
 #include "stream.h"
 #include "windows.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 /* With the socket tap only TLS and --dispatch have return probes. */
@@ -24,14 +24,21 @@ static bool has_return_probes(const struct target *target, struct way way)
 
 static int check_return_probes(const struct target *target, struct way way)
 {
-	struct utsname kernel;
+	enum filtered_child outcome;
+	int err;
 
-	uname(&kernel);
-	if (!has_return_probes(target, way) || !target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
+	if (!target->seccomp_filter || !has_return_probes(target, way))
 		return 0;
-	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
-			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
-			target->pid, kernel.release);
+	outcome = seccomp_ask(way.attach, &err);
+	if (outcome == CHILD_SURVIVED)
+		return 0;
+	if (outcome == CHILD_DIED)
+		return complain("-p %d runs under a seccomp filter, and on this kernel a return probe kills such a "
+				"process, as it did a child of replylog's (fixed in Linux 6.12.14 and 6.13.3): upgrade "
+				"the kernel, or run the server without the filter", target->pid);
+	return complain("-p %d runs under a seccomp filter, and whether it would survive a return probe could not be "
+			"tried on a child of replylog's: %s: run replylog as root on the host, or the server without "
+			"the filter", target->pid, strerror(err));
 }
 
 /*

@@ -278,7 +278,7 @@ bool target_has_ended(const struct target *target)
 	return poll(&fd, 1, 0) > 0;
 }
 
-/* Addresses are random; where the administrator has switched that off, the file at least is another one, or all is well. */
+/* Addresses are random; where that is switched off, the file at least is another one, or all is as it was. */
 bool target_is_replaced(const struct target *target)
 {
 	Elf64_auxv_t auxv[TARGET_AUXV];
