@@ -21,22 +21,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* include/linux/proc_ns.h PROC_PID_INIT_INO: the inode of the initial pid namespace, fixed since Linux 3.8. */
-#define INIT_PID_NAMESPACE 0xEFFFFFFCU
-
-/* BPF sees the pids of the initial namespace; in another one, -p would name a different process. */
-static int check_pid_namespace(void)
-{
-	struct stat st;
-
-	if (stat("/proc/self/ns/pid", &st))
-		return complain("/proc/self/ns/pid: %s: mount /proc", strerror(errno));
-	if (st.st_ino != INIT_PID_NAMESPACE)
-		return complain("this is not the host's pid namespace: run replylog on the host, or in a container "
-				"with --pid=host");
-	return 0;
-}
-
 static int no_process(pid_t pid, int err)
 {
 	if (err == ESRCH || err == ENOENT)
@@ -241,7 +225,7 @@ int target_open(struct target *target, pid_t pid)
 	target->pidfd = -1;
 	for (int file = 0; file < TARGET_FILES; file++)
 		target->file[file].fd = -1;
-	if (check_pid_namespace() || open_process(target))
+	if (open_process(target))
 		return -1;
 	/* First: whatever else is found out is known to be of the same image when this is still the same. */
 	target->n_auxv = read_auxv(pid, target->auxv);
