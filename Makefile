@@ -39,7 +39,8 @@ TEST_CFLAGS := -Wno-error=deprecated-declarations
 # What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
-	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o hit_cost.o observe.o preemption.o probes.o run.o supervise.o windows.o),$(USER_OBJECTS)))
+	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o hit_cost.o observe.o preemption.o probes.o run.o seccomp.o \
+		supervise.o windows.o),$(USER_OBJECTS)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -138,6 +139,12 @@ $(OUTPUT)/clients/%: tests/system/clients/%.c Makefile
 	$(call msg,CLIENT,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) $< $(shell $(PKG_CONFIG) --cflags --libs hiredis libevent) -o $@
+
+# What system tests put into servers, to have them do what they seldom do.
+$(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
+	$(call msg,PRELOAD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))

@@ -2,6 +2,8 @@
 #include "connection_tap.bpf.h"
 #include "dispatch.bpf.h"
 #include "preemption.bpf.h"
+#include "restart.bpf.h"
+#include "seccomp.bpf.h"
 #include "socket_tap.bpf.h"
 #include "sweep.bpf.h"
 

@@ -33,6 +33,8 @@ enum hit {
 struct engine_state {
 	__u32 ready;           /* user space: everything is attached, act. 0: every probe returns at once */
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */
+	__u32 executed;        /* BPF: the server executed itself anew, or another program: never ready again */
+	__u32 pad;
 	__u64 losses[LOSS_KINDS];
 	__u64 tallies[TALLIES];
 };
@@ -44,7 +46,7 @@ enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
 struct sweep {
 	__u64 from;          /* which: these numbers */
 	__u64 count;
-	__u64 server_exited; /* 0: it goes on without us */
+	__u64 server_exited; /* it took its connections with it; 0: they go on without us */
 	__u64 forget;        /* we come back: what is known of connections will not be true any more */
 };
 

@@ -65,6 +65,18 @@ void engine_choose_programs(struct replylog_bpf *skel, struct way way, const str
 	}
 }
 
+int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only)
+{
+	struct bpf_program *program;
+	struct bpf_map *map;
+
+	bpf_object__for_each_program(program, skel->obj)
+		bpf_program__set_autoload(program, program == only);
+	bpf_object__for_each_map(map, skel->obj)
+		bpf_map__set_autocreate(map, bpf_map__is_internal(map) || map == skel->maps.io_own_stack);
+	return replylog_bpf__load(skel);
+}
+
 /* Everything is free at first; what is given out last is taken first. */
 static int fill(const struct bpf_map *free_numbers)
 {
@@ -91,6 +103,7 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	configure(engine->skel, options, target, &engine->cost);
 	probes_list(way, &list);
 	engine_choose_programs(engine->skel, way, &list);
+	bpf_program__set_autoload(engine->skel->progs.server_executes, true);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
@@ -99,15 +112,33 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	return fill(engine->skel->maps.free_blocks) || fill(engine->skel->maps.free_connections) ? -1 : 0;
 }
 
+int engine_watch_server(struct engine *engine, const struct target *target)
+{
+	engine->watch = bpf_program__attach_raw_tracepoint(engine->skel->progs.server_executes, "sched_process_exec");
+	if (!engine->watch)
+		return complain("attaching server_executes to the tracepoint sched_process_exec: %s", strerror(errno));
+	/* What it executes from here on is seen by the program; what it has executed since it was looked at, here. */
+	if (target_is_replaced(target))
+		return complain("-p %d: the server has executed itself anew meanwhile: try again", target->pid);
+	return 0;
+}
+
 void engine_unload(struct engine *engine)
 {
+	bpf_link__destroy(engine->watch);
+	engine->watch = NULL;
 	replylog_bpf__destroy(engine->skel);
 	engine->skel = NULL;
 }
 
 void engine_ready(struct engine *engine, bool ready)
 {
-	__atomic_store_n(&engine->skel->bss->engine.ready, ready, __ATOMIC_SEQ_CST);
+	struct engine_state *state = &engine->skel->bss->engine;
+
+	/* If the server executes itself at this moment, either we see it or its ready = 0 comes after ours. */
+	__atomic_store_n(&state->ready, ready, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&state->executed, __ATOMIC_SEQ_CST))
+		__atomic_store_n(&state->ready, 0, __ATOMIC_SEQ_CST);
 }
 
 volatile struct engine_state *engine_state(struct engine *engine)
@@ -158,7 +189,7 @@ int engine_sweep(struct engine *engine, enum engine_end why)
 	__u32 max_clients = bpf_map__max_entries(engine->skel->maps.connections);
 	struct sweep sweep = {
 		.count = SWEPT_AT_ONCE,
-		.server_exited = why == END_SERVER_EXITED,
+		.server_exited = why == END_SERVER_LEFT,
 		.forget = why == END_PAUSE,
 	};
 

@@ -13,17 +13,26 @@
 #include "layout.h"
 #include "shared.h"
 
+struct bpf_link;
 struct replylog_bpf;
 
 struct engine {
 	struct replylog_bpf *skel;
 	struct way way;
 	struct hit_cost cost; /* measured with --max-overhead only */
+	struct bpf_link *watch; /* see engine_watch_server() */
 };
 
 /* Of the variants of each program, only those of the list are to be loaded, for this way of attaching. */
 struct probe_list;
 void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
+
+/*
+ * Loads one program of a skeleton, to ask the kernel something with it, and what memory it has of its own: none of the
+ * engine's. 0 or -errno.
+ */
+struct bpf_program;
+int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only);
 
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
 void engine_catch_warnings(void);
@@ -36,7 +45,17 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		struct way way);
 void engine_unload(struct engine *engine);
 
-/* Everything is attached: from now on the probes act; or not, even as long as they are attached. */
+/*
+ * From now on and until engine_unload(), engine_state()->executed says whether the server has executed itself anew, and
+ * the ring buffer's doorbell rings when it does. Before anything is attached. 0, or -1 with the reason on stderr: also
+ * when it has done that since target_open().
+ */
+int engine_watch_server(struct engine *engine, const struct target *target);
+
+/*
+ * Everything is attached: from now on the probes act, until the server executes itself anew; or not, even as long as
+ * they are attached.
+ */
 void engine_ready(struct engine *engine, bool ready);
 
 /* Shared with BPF, which adds to the counters at any time: read each once. */
@@ -55,12 +74,12 @@ int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
 /* Statistics of all threads of the server, of which each thread may be changing its own. 0 or -errno. */
 int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS_MAX]);
 
-enum engine_end { END_SERVER_EXITED, END_DETACHED, END_PAUSE };
+enum engine_end { END_SERVER_LEFT, END_DETACHED, END_PAUSE };
 
 /*
- * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server ended)
- * or is counted as unfinished. At a pause all connections are forgotten, too: attached anew, the probes meet them as
- * they do at first. 0, or -1 with the reason on stderr.
+ * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server took its
+ * connections with it) or is counted as unfinished. At a pause all connections are forgotten, too: attached anew, the
+ * probes meet them as they do at first. 0, or -1 with the reason on stderr.
  */
 int engine_sweep(struct engine *engine, enum engine_end why);
 

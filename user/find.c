@@ -7,6 +7,7 @@
 #include "proc_status.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,11 +256,32 @@ static int find(const struct selector *selector, bool follow, struct servers *se
 	}
 }
 
+/* include/linux/proc_ns.h PROC_PID_INIT_INO: the inode of the initial pid namespace, fixed since Linux 3.8. */
+#define INIT_PID_NAMESPACE 0xEFFFFFFCU
+
+/*
+ * BPF sees the pids of the initial namespace; in another one, -p would name a different process, and /proc shows none
+ * but those that are inside: --port would look, or with --follow wait, for what can't be seen.
+ */
+static int check_pid_namespace(void)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/pid", &st))
+		return complain("/proc/self/ns/pid: %s: mount /proc", strerror(errno));
+	if (st.st_ino != INIT_PID_NAMESPACE)
+		return complain("this is not the host's pid namespace: run replylog on the host, or in a container "
+				"with --pid=host");
+	return 0;
+}
+
 int find_selected(const struct options *options, struct servers *servers)
 {
 	uint32_t i;
 
 	servers->n = 0;
+	if (check_pid_namespace())
+		return -1;
 	for (i = 0; i < options->n_selectors; i++)
 		if (find(&options->selectors[i], options->follow, servers))
 			return -1;

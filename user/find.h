@@ -25,7 +25,7 @@ struct servers {
 
 /*
  * The servers that the options select, each once: one for each selector, or all. 0, or -1 with the reason on stderr:
- * none there, several that could be meant. With --follow, what isn't there yet is no error but has pid 0 (--all: n
+ * not in the host's pid namespace, none there, several that could be meant. With --follow, what isn't there yet is no error but has pid 0 (--all: n
  * may be 0).
  */
 int find_selected(const struct options *options, struct servers *servers);

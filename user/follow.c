@@ -74,10 +74,11 @@ int place_of(struct place *place, pid_t pid)
 	return 0;
 }
 
-void place_left(struct place *place)
+void place_left(struct place *place, pid_t restarted)
 {
 	struct timespec now;
 
+	place->restarted = restarted;
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	place->ended = (uint64_t)(now.tv_sec > OVERLAP_S ? now.tv_sec - OVERLAP_S : 0) * (uint64_t)sysconf(_SC_CLK_TCK);
 }
@@ -100,7 +101,8 @@ static bool same_place(const struct place *place, pid_t pid)
 	char cgroup[FOLLOW_CGROUP];
 	struct proc_stat stat;
 
-	if (proc_stat(pid, &stat) || stat.started < place->ended || in_our_network(pid) != place->host_network)
+	if (proc_stat(pid, &stat) || (stat.started < place->ended && pid != place->restarted) ||
+	    in_our_network(pid) != place->host_network)
 		return false;
 	if (place->host_network)
 		return true;

@@ -23,6 +23,7 @@ struct place {
 	bool host_network;
 	char cgroup[FOLLOW_CGROUP];
 	uint64_t ended;             /* clock ticks after boot, about */
+	pid_t restarted;            /* the process that executed itself anew: its successor may be itself. 0: it has ended */
 };
 
 /* Before the first server of a selector that is no pid was there. */
@@ -37,8 +38,8 @@ int place_of(struct place *place, pid_t pid);
 /* Whether a successor can be told. */
 bool place_is_known(const struct place *place);
 
-/* The server has just ended: from now on its successor can start. */
-void place_left(struct place *place);
+/* The server has just ended or executed itself anew (restarted: its pid, else 0): from now on its successor can start. */
+void place_left(struct place *place, pid_t restarted);
 
 /*
  * Waits until there is one server that takes this place. Its pid; 0 when a signal has asked us to end; -1 when nobody

@@ -2,12 +2,12 @@
 #include "hit_cost.h"
 
 #include "complain.h"
+#include "own_function.h"
 #include "probes.h"
 #include "replylog.skel.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <link.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -87,28 +87,6 @@ static __u64 time_once(const struct work_load *load)
 	return best / BATCH;
 }
 
-/* Our own binary is the first of what is loaded. */
-static int find_offset(struct dl_phdr_info *info, size_t size, void *data)
-{
-	struct uprobe_places *places = data;
-	__u64 vaddr = places->cookie[0] - info->dlpi_addr;
-
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-
-		if (segment->p_type == PT_LOAD && vaddr >= segment->p_vaddr && vaddr - segment->p_vaddr < segment->p_filesz)
-			places->offset[0] = vaddr - segment->p_vaddr + segment->p_offset;
-	}
-	return 1;
-}
-
-/* A function of ours as a place to probe; sessions want to know its address. */
-static void place_function(struct uprobe_places *places, const struct work_load *load)
-{
-	*places = (struct uprobe_places){ .cookie = { (uintptr_t)load->function }, .count = 1 };
-	dl_iterate_phdr(find_offset, places);
-}
-
 /* The programs that this way attaches to the server's write function. */
 static void list_write(struct way way, struct probe_list *list)
 {
@@ -148,10 +126,10 @@ static int measure_probe(struct replylog_bpf *skel, struct way way, const struct
 	struct uprobe_places places;
 	__u64 bare = time_once(&load), probed;
 
-	place_function(&places, &load);
+	own_function_place((uintptr_t)load.function, &places);
 	for (size_t i = 0; i < list->n; i++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
-		int err = probes_attach_places(&links, way.attach, &list->probe[i], program, "/proc/self/exe", &places, &self);
+		int err = probes_attach_places(&links, way.attach, &list->probe[i], program, OWN_EXECUTABLE, &places, &self);
 
 		if (err) {
 			probes_detach(&links);

@@ -210,13 +210,3 @@ void kernel_capabilities(struct kernel_capability capabilities[KERNEL_CAPABILITI
 
 	memcpy(capabilities, asked, sizeof(asked));
 }
-
-bool kernel_uretprobe_kills_seccomp(const char *release)
-{
-	unsigned int major, minor, patch = 0;
-
-	if (sscanf(release, "%u.%u.%u", &major, &minor, &patch) < 2 || major != 6)
-		return false;
-	/* Stable releases that took cf6cb56ef244: see KERNEL-NOTES; 6.11 ended before it. */
-	return minor == 11 || (minor == 12 && patch < 14) || (minor == 13 && patch < 3);
-}

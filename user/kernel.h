@@ -46,10 +46,4 @@ struct kernel_capability {
 /* What this process may do. CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON. */
 void kernel_capabilities(struct kernel_capability capabilities[KERNEL_CAPABILITIES]);
 
-/*
- * True for the releases on which a return probe kills a process that runs under a seccomp filter: the uretprobe
- * system call (Linux 6.11, ff474a78cef5) was not exempt from filters until cf6cb56ef244.
- */
-bool kernel_uretprobe_kills_seccomp(const char *release);
-
 #endif

@@ -7,13 +7,13 @@
 #include "preemption.h"
 #include "probes.h"
 #include "run.h"
+#include "seccomp.h"
 #include "stream.h"
 #include "windows.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 /* With the socket tap only TLS and --dispatch have return probes. */
@@ -24,14 +24,21 @@ static bool has_return_probes(const struct target *target, struct way way)
 
 static int check_return_probes(const struct target *target, struct way way)
 {
-	struct utsname kernel;
+	enum filtered_child outcome;
+	int err;
 
-	uname(&kernel);
-	if (!has_return_probes(target, way) || !target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
+	if (!target->seccomp_filter || !has_return_probes(target, way))
 		return 0;
-	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
-			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
-			target->pid, kernel.release);
+	outcome = seccomp_ask(way.attach, &err);
+	if (outcome == CHILD_SURVIVED)
+		return 0;
+	if (outcome == CHILD_DIED)
+		return complain("-p %d runs under a seccomp filter, and on this kernel a return probe kills such a "
+				"process, as it did a child of replylog's (fixed in Linux 6.12.14 and 6.13.3): upgrade "
+				"the kernel, or run the server without the filter", target->pid);
+	return complain("-p %d runs under a seccomp filter, and whether it would survive a return probe could not be "
+			"tried on a child of replylog's: %s: run replylog as root on the host, or the server without "
+			"the filter", target->pid, strerror(err));
 }
 
 /*
@@ -86,8 +93,8 @@ int observe_prepare(struct target *target, pid_t pid, struct way *way)
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
 		    const struct engine *engine, const char *follows)
 {
-	char text[PROBES_MAX][PROBE_TEXT];
-	const char *probes[PROBES_MAX];
+	char text[PLACES_MAX][PROBE_TEXT];
+	const char *probes[PLACES_MAX];
 	struct stream_start start = {
 		.version = REPLYLOG_VERSION,
 		.follows = follows[0] ? follows : NULL,
@@ -121,7 +128,7 @@ struct succession {
 	struct place place;
 	char run_id[33];         /* of the last run that got as far as its start record, "" before */
 	enum stop_reason reason; /* of the last run; STOP_REASONS: it had none */
-	bool server_ended;
+	bool server_left; /* ended, or executed itself anew */
 };
 
 /* Attached from first to last line of this function. */
@@ -134,7 +141,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 
 	if (run_init(&run, engine, target, stream, options->max_overhead))
 		goto cleanup;
-	if (probes_attach(&links, engine, target))
+	if (engine_watch_server(engine, target) || probes_attach(&links, engine, target))
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
 	engine_ready(engine, true);
@@ -163,6 +170,7 @@ static int observe_one(const struct options *options, const struct server *serve
 	struct engine engine = {};
 	struct stream stream;
 	struct target target;
+	bool restarted;
 	int ret = -1;
 
 	succession->reason = STOP_REASONS;
@@ -181,8 +189,9 @@ static int observe_one(const struct options *options, const struct server *serve
 	ret = log_replies(&engine, options, &target, &stream, succession);
 cleanup:
 	engine_unload(&engine);
-	succession->server_ended = target_has_ended(&target);
-	place_left(&succession->place);
+	restarted = succession->reason == STOP_SERVER_RESTARTED || target_is_replaced(&target);
+	succession->server_left = restarted || target_has_ended(&target);
+	place_left(&succession->place, restarted ? server->pid : 0);
 	target_close(&target);
 	return ret;
 }
@@ -193,8 +202,8 @@ static bool goes_on(const struct options *options, const struct succession *succ
 	if (!options->follow || succession->reason == STOP_SIGNAL)
 		return false;
 	if (!ret)
-		return succession->reason == STOP_SERVER_EXITED;
-	return succession->reason == STOP_REASONS && succession->server_ended && place_is_known(&succession->place);
+		return succession->reason == STOP_SERVER_EXITED || succession->reason == STOP_SERVER_RESTARTED;
+	return succession->reason == STOP_REASONS && succession->server_left && place_is_known(&succession->place);
 }
 
 int observe(const struct options *options, const struct server *first)

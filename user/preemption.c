@@ -10,15 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static bool load_asker(struct replylog_bpf *skel)
-{
-	struct bpf_program *program;
-
-	bpf_object__for_each_program(program, skel->obj)
-		bpf_program__set_autoload(program, program == skel->progs.ask_preemption);
-	return !replylog_bpf__load(skel);
-}
-
 /* What the program on the tracepoint sees of a byte that we send. */
 static enum preemption send_a_byte(struct replylog_bpf *skel)
 {
@@ -43,7 +34,7 @@ bool tracepoints_run_undisturbed(void)
 	struct replylog_bpf *skel = replylog_bpf__open();
 	enum preemption answer = PREEMPTION_UNKNOWN;
 
-	if (skel && load_asker(skel))
+	if (skel && !engine_load_one(skel, skel->progs.ask_preemption))
 		answer = send_a_byte(skel);
 	replylog_bpf__destroy(skel);
 	return answer == PREEMPTION_OFF;

@@ -70,7 +70,8 @@ static void list_add(struct probe_list *list, const struct probe *probes, size_t
 
 #define LIST_ADD(list, probes, types) list_add(list, probes, sizeof(probes) / sizeof((probes)[0]), types)
 
-_Static_assert(sizeof(pair_io) + sizeof(socket_tap) + sizeof(dispatch_pair) <= PROBES_MAX * sizeof(struct probe), "every list has room");
+_Static_assert(sizeof(pair_io) + sizeof(socket_tap) + sizeof(dispatch_pair) <= PROBES_MAX * sizeof(struct probe),
+	       "every list has room");
 
 void probes_list(struct way way, struct probe_list *list)
 {
@@ -257,7 +258,7 @@ static size_t describe(struct way way, const struct target *target, const struct
 	return n;
 }
 
-size_t probes_describe(struct way way, const struct target *target, char text[PROBES_MAX][PROBE_TEXT])
+size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT])
 {
 	struct probe_list list;
 	size_t n = 0, i;

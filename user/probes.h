@@ -30,7 +30,7 @@ struct probe {
 	const char *tracepoint; /* NULL: on a site */
 };
 
-/* The functions of two connection types, entry and return each. */
+/* Entry and return of each function. */
 #define PROBES_MAX 16
 
 struct probe_list {
@@ -41,10 +41,13 @@ struct probe_list {
 /* All that this way attaches, in the order of attaching. */
 void probes_list(struct way way, struct probe_list *list);
 
+/* A probe is in the functions of each connection type, and a perf link is in one place only. */
+#define PLACES_MAX (PROBES_MAX * CONN_TYPES)
+
 /* Links of one attach. All or none. */
 struct probe_links {
-	int fd[PROBES_MAX];                    /* uprobe_multi links */
-	struct bpf_link *perf[PROBES_MAX];
+	int fd[PLACES_MAX];                    /* uprobe_multi links */
+	struct bpf_link *perf[PLACES_MAX];
 	size_t fds, perfs;
 };
 
@@ -72,8 +75,8 @@ void probes_detach(struct probe_links *links);
 
 /*
  * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
- * one text a probe. Returns how many.
+ * one text a place. Returns how many.
  */
-size_t probes_describe(struct way way, const struct target *target, char text[PROBES_MAX][PROBE_TEXT]);
+size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT]);
 
 #endif

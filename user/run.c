@@ -150,6 +150,9 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	*reason = STOP_SIGNAL;
 	if (fds[WATCH_SIGNALS].revents)
 		return true;
+	*reason = STOP_SERVER_RESTARTED;
+	if (engine_state(run->engine)->executed)
+		return true;
 	*reason = STOP_SERVER_EXITED;
 	return fds[WATCH_SERVER].revents;
 }
@@ -247,7 +250,6 @@ enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
 	enum stop_reason reason;
 
 	watch(run, fds);
-	fds[WATCH_RING].fd = -1;
 	do {
 		if (poll(fds, WATCHED, until_ms(until)) < 0 && errno != EINTR)
 			run->error = -errno;
@@ -259,13 +261,18 @@ enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
 	return STOP_REASONS;
 }
 
+static bool server_left(enum stop_reason reason)
+{
+	return reason == STOP_SERVER_EXITED || reason == STOP_SERVER_RESTARTED;
+}
+
 int run_finish(struct run *run, enum stop_reason reason)
 {
 	struct stream_stop stop = { .reason = reason };
 	struct engine_hits hits;
 	int tally;
 
-	engine_sweep(run->engine, reason == STOP_SERVER_EXITED ? END_SERVER_EXITED : END_DETACHED);
+	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
 	if (!take_rest(run))
 		run->error = engine_hits(run->engine, run->target->pid, &hits);
 	if (run->error)

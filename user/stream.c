@@ -46,7 +46,7 @@ static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
 	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes",
 };
-static const char *const stop_names[] = { "signal", "server_exited", "error" };
+static const char *const stop_names[] = { "signal", "server_exited", "server_restarted", "error" };
 
 #define NAMES(names) (sizeof(names) / sizeof((names)[0]))
 

@@ -63,6 +63,7 @@ struct stream_start {
 enum stop_reason {
 	STOP_SIGNAL,        /* "signal": SIGINT or SIGTERM */
 	STOP_SERVER_EXITED, /* "server_exited" */
+	STOP_SERVER_RESTARTED, /* "server_restarted": the same process executed itself anew, or another program */
 	STOP_ERROR,         /* "error": replylog cannot go on, stderr says why */
 	STOP_REASONS,
 };

@@ -129,6 +129,11 @@ static void reap(struct supervisor *s, struct worker *worker)
 			 name_of(worker, text), WTERMSIG(status));
 	if (status)
 		s->status = -1;
+	/* A worker ends well when its server has left, and one that executed itself anew may come back under its pid. */
+	if (!status && worker->server_fd >= 0) {
+		close(worker->server_fd);
+		worker->server_fd = -1;
+	}
 }
 
 static void end_all(struct supervisor *s)

@@ -21,22 +21,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* include/linux/proc_ns.h PROC_PID_INIT_INO: the inode of the initial pid namespace, fixed since Linux 3.8. */
-#define INIT_PID_NAMESPACE 0xEFFFFFFCU
-
-/* BPF sees the pids of the initial namespace; in another one, -p would name a different process. */
-static int check_pid_namespace(void)
-{
-	struct stat st;
-
-	if (stat("/proc/self/ns/pid", &st))
-		return complain("/proc/self/ns/pid: %s: mount /proc", strerror(errno));
-	if (st.st_ino != INIT_PID_NAMESPACE)
-		return complain("this is not the host's pid namespace: run replylog on the host, or in a container "
-				"with --pid=host");
-	return 0;
-}
-
 static int no_process(pid_t pid, int err)
 {
 	if (err == ESRCH || err == ENOENT)
@@ -72,6 +56,22 @@ static void hold_file(struct target_file *file, int fd, const char *name)
 	snprintf(file->name, sizeof(file->name), "%s", name);
 }
 
+/* How many words, 0 when there are none: a kernel thread, or it has ended. */
+static size_t read_auxv(pid_t pid, Elf64_auxv_t auxv[TARGET_AUXV])
+{
+	char path[32];
+	FILE *file;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/auxv", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	n = fread(auxv, sizeof(auxv[0]), TARGET_AUXV, file);
+	fclose(file);
+	return n;
+}
+
 static int open_executable(struct target *target)
 {
 	char link[32], name[PATH_MAX];
@@ -99,20 +99,13 @@ static int open_executable(struct target *target)
 static int load_bias(const struct target *target, const struct elf_image *image, uint64_t *bias)
 {
 	const Elf64_Ehdr *header = (const Elf64_Ehdr *)elf_image_bytes(image, 0, sizeof(*header));
-	Elf64_auxv_t entry = { .a_type = AT_NULL };
-	char path[32];
-	FILE *auxv;
+	size_t i;
 
-	snprintf(path, sizeof(path), "/proc/%d/auxv", target->pid);
-	auxv = fopen(path, "re");
-	if (!auxv)
-		return complain("%s: %s", path, strerror(errno));
-	while (entry.a_type != AT_ENTRY && fread(&entry, sizeof(entry), 1, auxv) == 1)
+	for (i = 0; i < target->n_auxv && target->auxv[i].a_type != AT_ENTRY; i++)
 		;
-	fclose(auxv);
-	if (!header || entry.a_type != AT_ENTRY)
-		return complain("%s: no AT_ENTRY: has the server just ended?", path);
-	*bias = entry.a_un.a_val - header->e_entry;
+	if (!header || i == target->n_auxv)
+		return complain("/proc/%d/auxv: no AT_ENTRY: has the server just ended?", target->pid);
+	*bias = target->auxv[i].a_un.a_val - header->e_entry;
 	return 0;
 }
 
@@ -232,7 +225,11 @@ int target_open(struct target *target, pid_t pid)
 	target->pidfd = -1;
 	for (int file = 0; file < TARGET_FILES; file++)
 		target->file[file].fd = -1;
-	if (check_pid_namespace() || open_process(target) || open_executable(target) || read_executable(target))
+	if (open_process(target))
+		return -1;
+	/* First: whatever else is found out is known to be of the same image when this is still the same. */
+	target->n_auxv = read_auxv(pid, target->auxv);
+	if (open_executable(target) || read_executable(target))
 		return -1;
 	/* Absent on kernels without seccomp. SECCOMP_MODE_FILTER is 2 (include/uapi/linux/seccomp.h). */
 	proc_status_number(pid, "Seccomp", &seccomp);
@@ -263,6 +260,23 @@ bool target_has_ended(const struct target *target)
 	if (target->pidfd < 0)
 		return kill(target->pid, 0) && errno == ESRCH;
 	return poll(&fd, 1, 0) > 0;
+}
+
+/* Addresses are random; where that is switched off, the file at least is another one, or all is as it was. */
+bool target_is_replaced(const struct target *target)
+{
+	Elf64_auxv_t auxv[TARGET_AUXV];
+	struct stat then, now;
+	char path[32];
+	size_t n = read_auxv(target->pid, auxv);
+
+	if (!n || !target->n_auxv)
+		return false;
+	if (n != target->n_auxv || memcmp(auxv, target->auxv, n * sizeof(auxv[0])))
+		return true;
+	snprintf(path, sizeof(path), "/proc/%d/exe", target->pid);
+	return !fstat(target->file[FILE_EXECUTABLE].fd, &then) && !stat(path, &now) &&
+	       (then.st_dev != now.st_dev || then.st_ino != now.st_ino);
 }
 
 static bool thread_is_idle(pid_t pid, const char *tid)

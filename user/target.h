@@ -7,6 +7,7 @@
 #include "layouts.h"
 #include "sites.h"
 
+#include <elf.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -34,9 +35,14 @@ struct target_layer {
 	uint64_t probe_address[SITE_KINDS]; /* 0 for sites that are not there */
 };
 
+/* Words of the auxiliary vector: AT_VECTOR_SIZE is under 64 in all architectures (include/linux/auxvec.h). */
+#define TARGET_AUXV 64
+
 /* The server process. */
 struct target {
 	pid_t pid;
+	Elf64_auxv_t auxv[TARGET_AUXV];  /* what execve gave it, its random addresses among that */
+	size_t n_auxv;                   /* 0: not read */
 	int pidfd;                       /* becomes readable when the server is gone */
 	struct target_file file[TARGET_FILES];
 	char version[32];                /* "valkey 9.1.2" */
@@ -62,6 +68,12 @@ void target_close(struct target *target);
  * executable any more.
  */
 bool target_has_ended(const struct target *target);
+
+/*
+ * Whether the process has executed itself anew, or another program, since target_open(): then nothing in *target but
+ * the pid holds. False when that can't be told: it has ended.
+ */
+bool target_is_replaced(const struct target *target);
 
 /*
  * A thread of the server that hardly ever runs (a "bio_*" background thread), or the main thread. A perf uprobe

@@ -8,11 +8,11 @@ WAYS = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
 
 
 @contextmanager
-def attached(server, way):
+def attached(server, way, *flags):
     """A replylog attached this way. That a kernel without it is believed is kernel.takes_the_best_way's to check."""
     with ExitStack() as stack:
         try:
-            replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", way))
+            replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", way, *flags))
         except AssertionError as error:
             lack = f"this kernel has no {WAYS[way]}"
             if lack in str(error):
@@ -34,6 +34,22 @@ def test_every_way_is_exact(way):
 
 
 test_every_way_is_exact.cases = {way: (way,) for way in WAYS}
+
+
+def test_every_place_at_once(way):
+    """All that can be probed, in plain connections and in TLS: more places than programs."""
+    with Server("valkey-9.1") as server:
+        with attached(server, way, "--dispatch") as replylog:
+            assert server.answers()
+            replylog.wait_replies(1)
+            records = replylog.stop()
+        assert replylog.returncode == 0 and replylog.stderr == "", (replylog.returncode, replylog.stderr)
+        assert {"connTLSWritev", "connSocketWritev", "call"} < {probe.split()[1] for probe in records[0]["probes"]}
+        assert records[1]["cmd"] == "PING" and records[-1]["event"] == "stop", records
+        server.assert_untouched()
+
+
+test_every_place_at_once.cases = {way: (way,) for way in WAYS}
 
 
 def test_both_taps_say_the_same(name, io_threads):

@@ -10,9 +10,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import Replylog, Server, run_replylog, wait_until
+from harness import BINARY, Replylog, Server, run_replylog, wait_until
 from resp import Client, encode
 from test_check import check
+from test_errors import assert_refused
 from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
 from transport import Tcp
 
@@ -177,6 +178,22 @@ def age(pid):
     """Seconds since it was started."""
     ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_replylog_in_a_container(proc, flags):
+    """In a pid namespace of its own, with the /proc of that or the host's: said at once, also where it would wait."""
+    with Server("valkey-9.1") as server:
+        own = ["unshare", "--pid", "--fork", "--kill-child", *proc, BINARY]
+        which = [str({"PID": server.pid, "PORT": server.port}.get(flag, flag)) for flag in flags]
+        assert_refused(run_replylog(argv=[*own, *which], timeout=20), "not the host's pid namespace")
+        assert server.patched() == 0
+
+
+test_replylog_in_a_container.cases = {
+    f"{' '.join(flags)}{', own /proc' if proc else ''}": (proc, flags)
+    for proc in ((), ("--mount-proc",))
+    for flags in (("-p", "PID"), ("--port", "PORT"), ("--port", "PORT", "--follow"), ("--all", "--follow"),
+                  ("--check", "-p", "PID"))}
 
 
 def test_chroot():

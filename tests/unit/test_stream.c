@@ -530,7 +530,7 @@ static void test_dropped(void **state)
 
 static void test_stop(void **state)
 {
-	static const char *const names[] = { "signal", "server_exited", "error" };
+	static const char *const names[] = { "signal", "server_exited", "server_restarted", "error" };
 	struct stream_stop stop = { .hits_main = 1, .hits_io = 2 };
 	char expected[512];
 

@@ -1,0 +1,77 @@
+"""Servers under seccomp filters, as containers and service managers give them: whether a return probe would kill them
+is tried on a child of replylog's first."""
+import os
+import sys
+from pathlib import Path
+
+from harness import BINARY, Server, Skip, run_replylog
+from resp import encode
+from test_attach import WAYS, attached
+from test_errors import assert_refused, serves
+
+LAUNCHER = Path(__file__).with_name("under_filter.py")
+
+
+def under_filter(name, argv):
+    if os.uname().machine != "x86_64":
+        raise Skip("under_filter.py knows the system calls of x86-64 only")
+    return [sys.executable, LAUNCHER, name, *argv]
+
+
+class FilteredServer(Server):
+    def __init__(self, name, filter_name):
+        super().__init__(name)
+        self.filter_name = filter_name
+
+    def command(self, binary=None):
+        return under_filter(self.filter_name, super().command(binary))
+
+    def __enter__(self):
+        super().__enter__()
+        assert "\nSeccomp:\t2\n" in Path(f"/proc/{self.pid}/status").read_text(), "no filter"
+        return self
+
+
+def test_survives(filter_name, way):
+    """And is observed, with return probes."""
+    with FilteredServer("valkey-9.1", filter_name) as server:
+        with attached(server, way) as replylog, server.client() as client:
+            lengths = client.drain(encode([b"ECHO", b"x" * 1000]) * 100, 100)
+            replylog.wait_replies(100)
+            records = replylog.stop()
+        assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
+        assert [record["reply_bytes"] for record in records[1:-1]] == lengths
+        assert serves(server)
+        server.assert_untouched()
+
+
+test_survives.cases = {f"{name},{way}": (name, way) for name in ("unknown-fail", "unknown-kill") for way in WAYS}
+
+
+def refused_under(filter_name, server, *flags):
+    """What a replylog says that is itself under a filter, which the child that it tries inherits."""
+    run = run_replylog(argv=under_filter(filter_name, [BINARY, "-p", str(server.pid), *flags]))
+    assert_refused(run, "seccomp filter")
+    assert serves(server) and server.patched() == 0
+    return run.stderr
+
+
+def test_child_dies():
+    """As all do on a kernel with the bug: here, because it is killed in its last step."""
+    with FilteredServer("valkey-9.1", "unknown-fail") as server:
+        for flags in (), ("--tap", "connection"), ("--dispatch",):
+            assert "a return probe kills such a process" in refused_under("no-good-end", server, *flags)
+
+
+def test_cannot_be_tried():
+    """No filter, no answer: refused."""
+    with FilteredServer("valkey-9.1", "unknown-fail") as server:
+        assert "could not be tried" in refused_under("no-filters", server)
+
+
+def test_no_filter_no_question():
+    """The child would die, and is not asked: a server without a filter has nothing to fear."""
+    with Server("valkey-9.1") as server:
+        asks = [BINARY, "--check", "-p", str(server.pid), "--tap", "connection"]
+        run = run_replylog(argv=under_filter("no-filters", asks))
+        assert run.returncode == 0, run
