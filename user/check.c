@@ -207,7 +207,8 @@ static bool try_without_attaching(struct report *r, const struct options *option
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch };
+	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch,
+			       .argv = options->argv_from == FROM_DISPATCH };
 	if (observe_prepare(&r->target, pid, &r->way))
 		return false;
 	loaded = !engine_load(&engine, options, &r->target, r->way);
