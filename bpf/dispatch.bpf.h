@@ -98,8 +98,8 @@ static __always_inline __u64 dispatch_name(__u64 client)
 	return name;
 }
 
-/* Keeps what the server's structs say of the command: its place in the connection's heads. */
-static __always_inline __u32 dispatch_take(const struct dispatch_frame *frame, __u32 slot, __u64 conn)
+/* Keeps what the server's structs say of the command, and how its name begins. */
+static __always_inline void dispatch_take(struct dispatch_frame *frame, __u32 slot, __u64 conn)
 {
 	struct heads *heads = bpf_map_lookup_elem(&dispatch_heads, &frame->connection);
 	struct head_work *work;
@@ -108,11 +108,14 @@ static __always_inline __u32 dispatch_take(const struct dispatch_frame *frame, _
 	slot--;
 	work = bpf_map_lookup_elem(&head_works, &slot);
 	if (!heads || !work)
-		return HEAD_NONE;
+		return;
 	len = head_take(work, frame->client, conn);
-	if (!len)
+	if (!len) {
 		count_tally(TALLY_DISPATCH_UNREAD, 1);
-	return heads_keep(heads, work, len);
+		return;
+	}
+	frame->dispatch.head = heads_keep(heads, work, len);
+	frame->dispatch.name = work->name;
 }
 
 /* Of a blocked command that is executed again, what was kept at first is what the client sent. */
@@ -192,8 +195,9 @@ static __always_inline int dispatch_enter(struct pt_regs *ctx)
 	if (!dispatch_begin(stack, &frame, conn) || stack->depth >= DISPATCH_DEPTH)
 		return 1;
 	if (dispatch_is_taken(&frame))
-		frame.dispatch.head = dispatch_take(&frame, slot, conn);
-	frame.dispatch.name = dispatch_name(client);
+		dispatch_take(&frame, slot, conn);
+	if (!frame.dispatch.name)
+		frame.dispatch.name = dispatch_name(client);
 	frame.dispatch.start_ns = bpf_ktime_get_ns();
 	stack->depth++;
 	top = dispatch_top(stack);
@@ -265,8 +269,12 @@ static __always_inline int dispatch_return(struct pt_regs *ctx)
 
 SEC("?uprobe") int call_session(struct pt_regs *ctx)
 {
+	__u32 ret;
+
 	keep_own_stack(ctx, &io_own_stack);
-	return PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx) ? dispatch_return(ctx) : dispatch_enter(ctx);
+	ret = PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx) ? dispatch_return(ctx) : dispatch_enter(ctx);
+	env_opaque(ret); /* the compiler knows that it is 0 or 1, and is to let the verifier know, too */
+	return ret & 1;
 }
 
 SEC("?uprobe") int call_enter(struct pt_regs *ctx)

@@ -35,7 +35,9 @@ _Static_assert(sizeof(struct dispatch_head) + HEAD_NUMBER + ARGV_MAX_ARGS * (HEA
 
 /* Where a thread puts one together. What is added last may reach past HEAD_MAX before that is known. */
 struct head_work {
-	__u64 object[ARGV_MAX_ARGS]; /* the command's arguments */
+	__u8 client[CLIENT_SPAN_MAX]; /* the beginning of the struct client, client_span bytes */
+	__u64 object[ARGV_MAX_ARGS];  /* the command's arguments */
+	__u64 name;                   /* how argv[0] begins; what is behind its end is 0 */
 	__u32 used;
 	__u32 failed;
 	union {
@@ -43,6 +45,18 @@ struct head_work {
 		__u8 bytes[HEAD_MAX + ARGV_MAX_ARG_BYTES];
 	};
 };
+
+/* client_field(), out of what is read already. */
+static __always_inline __u64 head_field(const struct head_work *work, __u64 client,
+					const volatile struct layout_field *field, __u64 missing)
+{
+	__u64 value;
+
+	if (field->offset + sizeof(value) > client_span)
+		return client_field(client, field, missing);
+	value = env_load64(work->client + field->offset);
+	return field->size == 1 ? (__u8)value : field->size == 2 ? (__u16)value : field->size == 4 ? (__u32)value : value;
+}
 
 /* Adds the first n bytes at addr. */
 static __always_inline int head_add(struct head_work *work, __u64 addr, __u64 n)
@@ -89,17 +103,32 @@ static __always_inline int head_add_number(struct head_work *work, __u8 tag, __u
 	return head_add_words(work, low << 8 | tag, high << 8 | low >> 56, i + 1 + 3);
 }
 
-static __always_inline int head_add_argument(struct head_work *work, __u64 object)
+static __always_inline void head_note_name(struct head_work *work, const struct server_string *name, __u32 at)
+{
+	env_opaque(at);
+	if (at > HEAD_MAX)
+		return;
+	work->name = env_load64(work->bytes + at);
+	if (name->len < sizeof(work->name))
+		work->name &= (1ULL << 8 * name->len) - 1;
+}
+
+static __always_inline int head_add_argument(struct head_work *work, __u64 object, bool is_name)
 {
 	struct server_string string;
 	bool whole;
+	__u32 at;
 
 	if (object_string(object, &string))
 		return -1;
 	whole = string.len <= ARGV_MAX_ARG_BYTES;
-	if (head_add_number(work, whole ? '$' : '!', string.len) ||
-	    head_add(work, string.addr, whole ? string.len : ARGV_MAX_ARG_BYTES))
+	if (head_add_number(work, whole ? '$' : '!', string.len))
 		return -1;
+	at = env_reload(work->used);
+	if (head_add(work, string.addr, whole ? string.len : ARGV_MAX_ARG_BYTES))
+		return -1;
+	if (is_name)
+		head_note_name(work, &string, at);
 	return whole ? head_add_words(work, '\r' | '\n' << 8, 0, 2) : 0;
 }
 
@@ -116,13 +145,14 @@ static long head_argument_step(__u32 i, void *data)
 	env_opaque(i);
 	if (i >= frame->argc || i >= ARGV_MAX_ARGS)
 		return 1;
-	frame->work->failed = !!head_add_argument(frame->work, frame->work->object[i]);
+	frame->work->failed = !!head_add_argument(frame->work, frame->work->object[i], !i);
 	return frame->work->failed;
 }
 
 static __always_inline int head_add_argv(struct head_work *work, __u64 client)
 {
-	__u64 argv = client_field(client, &client_layout.argv, 0), argc = client_field(client, &client_layout.argc, 0);
+	__u64 argv = head_field(work, client, &client_layout.argv, 0);
+	__u64 argc = head_field(work, client, &client_layout.argc, 0);
 	struct head_frame frame = { .work = work, .argc = argc };
 	__u64 kept = argc < ARGV_MAX_ARGS ? argc : ARGV_MAX_ARGS;
 
@@ -151,7 +181,7 @@ static __always_inline int head_add_word(struct head_work *work, enum client_wor
 static __always_inline int head_add_object(struct head_work *work, enum client_word word, __u64 client,
 					   const volatile struct layout_field *field)
 {
-	__u64 object = client_field(client, field, 0);
+	__u64 object = head_field(work, client, field, 0);
 	struct server_string string;
 
 	if (!object)
@@ -162,7 +192,7 @@ static __always_inline int head_add_object(struct head_work *work, enum client_w
 /* A client without a user may do anything: a module's, or the server's own. */
 static __always_inline int head_add_user(struct head_work *work, __u64 client)
 {
-	__u64 user = client_field(client, &client_layout.user, 0);
+	__u64 user = head_field(work, client, &client_layout.user, 0);
 	struct server_string string;
 
 	if (!user)
@@ -174,8 +204,8 @@ static __always_inline int head_add_user(struct head_work *work, __u64 client)
 /* Reads what can fail where the struct is not what it should be: then nothing else is believed either. */
 static __always_inline int head_add_client(struct head_work *work, __u64 client)
 {
-	__u64 db = client_field(client, &client_layout.db, 0), id = client_field(db, &client_layout.db_id, 0);
-	__u64 resp = client_field(client, &client_layout.resp, 0);
+	__u64 db = head_field(work, client, &client_layout.db, 0), id = client_field(db, &client_layout.db_id, 0);
+	__u64 resp = head_field(work, client, &client_layout.resp, 0);
 
 	if (id > 0x7fffffff || (resp != 2 && resp != 3))
 		return -1;
@@ -193,7 +223,7 @@ static __always_inline int head_add_client(struct head_work *work, __u64 client)
  */
 env_noinline __u32 head_take(struct head_work *work, __u64 client, __u64 conn)
 {
-	if (!connection_points_at(conn, client))
+	if (!connection_points_at(conn, client) || env_read_server(work->client, client_span, client))
 		return 0;
 	__builtin_memset(&work->head, 0, sizeof(work->head));
 	work->used = sizeof(work->head);

@@ -11,6 +11,7 @@
 
 /* Set before loading: where the server keeps what it knows of a client; valid is 0 when that is not known. */
 const volatile struct client_layout client_layout;
+const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/layouts.h */
 
 #include "argv_log.h"
 #include "dispatch.h"

@@ -36,6 +36,7 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
+	skel->rodata->client_span = layout_span(&target->layout);
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);

@@ -35,6 +35,24 @@ int layout_from_table(const char *name_version, struct client_layout *out)
 	return -ENOENT;
 }
 
+__u32 layout_span(const struct client_layout *layout)
+{
+	const struct layout_field *const fields[] = {
+		&layout->resp, &layout->db, &layout->user, &layout->name, &layout->lib_name, &layout->lib_ver, &layout->argc,
+		&layout->argv,
+	};
+	__u32 span = 0;
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		/* A word is read of each. */
+		__u32 end = fields[i]->offset + sizeof(__u64);
+
+		if (end <= CLIENT_SPAN_MAX && end <= layout->client_size && end > span)
+			span = end;
+	}
+	return span;
+}
+
 /*
  * Opens the regular file at path as a process with that root would: links in it lead nowhere else, and what is no file
  * (a device, a pipe) is not opened. -1 when there is none.

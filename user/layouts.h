@@ -29,6 +29,12 @@ int layout_from_table(const char *name_version, struct client_layout *out);
  */
 int layout_from_debug_info(int fd, const char *name_version, struct client_layout *out);
 
+/*
+ * How much of a struct client's beginning holds the fields that --argv-from dispatch reads, but for those that lie
+ * behind CLIENT_SPAN_MAX.
+ */
+__u32 layout_span(const struct client_layout *layout);
+
 /* Fills in what follows from the rest, and checks that all of it lies within struct client. False: not to be used. */
 bool layout_finish(struct client_layout *layout);
 

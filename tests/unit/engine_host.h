@@ -15,6 +15,7 @@
 
 /* Of the structs that a test makes up. */
 static struct client_layout client_layout;
+static __u32 client_span;
 
 #include "request.h"
 #include "reply.h"

@@ -15,6 +15,7 @@
 
 /* Of the structs made up here. */
 static struct client_layout client_layout;
+static __u32 client_span;
 
 #include "heads.h"
 
@@ -69,6 +70,7 @@ static int reset(void **state)
 		.argc = AT(client, argc), .resp = AT(client, resp), .db_id = AT(db, id), .user_name = AT(user, name),
 		.robj_ptr = AT(object, ptr), .robj_expiry = { 4, 1, 0 }, .robj_key = { 4, 2, 0 }, .robj_embedded = { 4, 4, 0 },
 	};
+	client_span = sizeof(struct client);
 	server.conn[4] = &server.client;
 	server.db.id = 3;
 	server.client.conn = server.conn;
@@ -158,6 +160,22 @@ static void test_argv(void **state)
 	assert_false(a.truncated);
 	assert_int_equal(server.work.head.db, 3);
 	assert_int_equal(server.work.head.resp, 2);
+	assert_memory_equal(&server.work.name, "SET\0\0\0\0", 8);
+}
+
+/* Fields that don't lie within what is read at once. */
+static void test_far_fields(void **state)
+{
+	struct argv a;
+
+	(void)state;
+	add("NAMEOFTHECOMMAND");
+	for (client_span = 0; client_span <= sizeof(struct client); client_span++) {
+		decode(&a);
+		assert_argument(&a, 0, "NAMEOFTHECOMMAND", 16);
+		assert_int_equal(server.work.head.db, 3);
+		assert_memory_equal(&server.work.name, "NAMEOFTH", 8);
+	}
 }
 
 /* Each type of sds, at the lengths where numbers get longer and arguments are cut. */
@@ -382,6 +400,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_argv, reset),
+		cmocka_unit_test_setup(test_far_fields, reset),
 		cmocka_unit_test_setup(test_lengths, reset),
 		cmocka_unit_test_setup(test_true_length, reset),
 		cmocka_unit_test_setup(test_many_arguments, reset),
