@@ -66,7 +66,9 @@ static __always_inline int sds_string(__u64 sds, struct server_string *out)
 	__u32 type;
 
 	out->addr = sds;
-	if (env_read_server(head, sizeof(head), sds - sizeof(head)))
+	/* Type 5 has one byte only, and what is before it may not be there. */
+	if (env_read_server(head, sizeof(head), sds - sizeof(head)) &&
+	    (env_read_server(&head[2], 1, sds - 1) || SDS_TYPE(head[2]) != SDS_TYPE_5))
 		return -1;
 	type = SDS_TYPE(head[2]);
 	if (type == SDS_TYPE_5) {

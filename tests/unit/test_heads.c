@@ -11,11 +11,24 @@
 #include <cmocka.h>
 
 #include "argv.h"
+#include "env.h"
 #include "layout.h"
 
 /* Of the structs made up here. */
 static struct client_layout client_layout;
 static __u32 client_span;
+
+/* A part of memory that is not there. */
+static struct {
+	__u64 from, to;
+} hole;
+
+static long read_or_fail(void *dst, __u32 n, __u64 addr)
+{
+	return addr < hole.to && addr + n > hole.from ? -1 : env_read_server(dst, n, addr);
+}
+
+#define env_read_server read_or_fail
 
 #include "heads.h"
 
@@ -64,6 +77,7 @@ static int reset(void **state)
 	while (server.n_made)
 		free(server.made[--server.n_made]);
 	memset(&server, 0, sizeof(server));
+	hole.from = hole.to = 0;
 	client_layout = (struct client_layout){
 		.conn = AT(client, conn), .db = AT(client, db), .user = AT(client, user), .name = AT(client, name),
 		.lib_name = AT(client, lib_name), .lib_ver = { LAYOUT_ABSENT, 0 }, .argv = AT(client, argv),
@@ -243,6 +257,22 @@ static void test_many_arguments(void **state)
 	}
 }
 
+/* An allocation may begin where memory does: of the shortest sds, a byte lies before the string and no more. */
+static void test_beginning_of_memory(void **state)
+{
+	struct argv a;
+
+	(void)state;
+	add("GET");
+	add("key");
+	hole.to = (unsigned long)server.argv[1]->ptr - 1;
+	hole.from = hole.to - 4;
+	decode(&a);
+	assert_argument(&a, 1, "key", 3);
+	hole.to++;
+	assert_int_equal(take(), 0);
+}
+
 /* valkey 9: in the object itself, behind an expiry or not. One with a key in it is no argument. */
 static void test_embedded(void **state)
 {
@@ -404,6 +434,7 @@ int main(void)
 		cmocka_unit_test_setup(test_lengths, reset),
 		cmocka_unit_test_setup(test_true_length, reset),
 		cmocka_unit_test_setup(test_many_arguments, reset),
+		cmocka_unit_test_setup(test_beginning_of_memory, reset),
 		cmocka_unit_test_setup(test_embedded, reset),
 		cmocka_unit_test_setup(test_who, reset),
 		cmocka_unit_test_setup(test_long_name, reset),
