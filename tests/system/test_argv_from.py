@@ -76,13 +76,13 @@ class Mixed:
         return self.of(("SELECT", self.random.choice("0123")), ("DBSIZE",), ("SELECT", "99"), ("SELECT", "0"))
 
     def blocking(self):
-        return self.of(("BLPOP", "nothing", "0.001"), ("PING",), ("RPUSH", "own:list", "x"), ("BLPOP", "own:list", "1"))
+        return self.of(("BLPOP", "nothing", "0.01"), ("PING",), ("RPUSH", "own:list", "x"), ("BLPOP", "own:list", "1"))
 
 
 def converse(server, seed, name, count):
     """One client's part. How many replies it got."""
     mixed, sent = Mixed(seed, name), 0
-    with server.client(timeout=120) as client:
+    with server.client(timeout=60) as client:
         while sent < count:
             requests, replies = mixed.batch()
             if replies:
