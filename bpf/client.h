@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The server's struct client, and the strings behind it, over offsets that layout.h explains. The includer defines
- * client_layout. Whatever is read may change while it is read, or be no such thing: it is checked before it is believed.
+ * client_layout. Whatever is read may change while it is read, or be no such thing: it is checked before anybody
+ * believes it.
  */
 #ifndef REPLYLOG_CLIENT_H
 #define REPLYLOG_CLIENT_H
 
 #include "env.h"
 #include "layout.h"
+
+/* A field is the first of the eight bytes from its offset on. */
+static __always_inline __u64 field_value(const volatile struct layout_field *field, __u64 word)
+{
+	return field->size == 1 ? (__u8)word : field->size == 2 ? (__u16)word : field->size == 4 ? (__u32)word : word;
+}
 
 /* The value of a field; missing says what a field means that this version doesn't have. */
 static __always_inline __u64 client_field(__u64 client, const volatile struct layout_field *field, __u64 missing)
@@ -18,7 +25,7 @@ static __always_inline __u64 client_field(__u64 client, const volatile struct la
 		return missing;
 	if (env_read_server(&value, sizeof(value), client + field->offset))
 		return ~0ULL;
-	return field->size == 1 ? (__u8)value : field->size == 2 ? (__u16)value : field->size == 4 ? (__u32)value : value;
+	return field_value(field, value);
 }
 
 static __always_inline bool client_flag(__u64 client, enum client_flag flag)

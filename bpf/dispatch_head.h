@@ -25,7 +25,7 @@ struct dispatch_head {
 
 _Static_assert(sizeof(struct dispatch_head) == 16, "no implicit padding");
 
-/* "!<12 digits>\r\n" and what is kept of an argument; "*<argc>\r\n". Longer arguments than 12 digits can say are refused. */
+/* "!<12 digits>\r\n" and what is kept of an argument; "*<argc>\r\n". An argument of 13 digits of bytes is refused. */
 #define HEAD_DIGITS 12
 #define HEAD_NUMBER (1 + HEAD_DIGITS + 2)
 #define HEAD_MAX 5376
@@ -55,7 +55,7 @@ static __always_inline __u64 head_field(const struct head_work *work, __u64 clie
 	if (field->offset + sizeof(value) > client_span)
 		return client_field(client, field, missing);
 	value = env_load64(work->client + field->offset);
-	return field->size == 1 ? (__u8)value : field->size == 2 ? (__u16)value : field->size == 4 ? (__u32)value : value;
+	return field_value(field, value);
 }
 
 /* Adds the first n bytes at addr. */
@@ -168,7 +168,8 @@ static __always_inline int head_add_argv(struct head_work *work, __u64 client)
 }
 
 /* One that would have to be cut is not known, as in user/identity.c. */
-static __always_inline int head_add_word(struct head_work *work, enum client_word word, const struct server_string *string)
+static __always_inline int head_add_word(struct head_work *work, enum client_word word,
+					 const struct server_string *string)
 {
 	if (string->len > ARGV_MAX_ARG_BYTES)
 		return 0;

@@ -95,8 +95,9 @@ static __always_inline __u64 first_bytes(__u64 word, __u32 n)
 #define TAGS_ALIKE BYTES((__u8)~('$' ^ '!'))
 
 /*
- * Do the request's head, which is in out.head, and the dispatched one begin alike? Both count the arguments and name the
- * command in their first bytes, unless the request is an inline command. What a module's filter has changed differs, too.
+ * Do the request's head, which is in out.head, and the dispatched one begin alike? Both count the arguments and name
+ * the command in their first bytes, unless the request is an inline command. What a module's filter has changed
+ * differs, too.
  */
 static __always_inline bool heads_agree(const struct scratch *scratch, struct heads *heads, __u32 place, __u32 len)
 {

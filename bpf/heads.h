@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The heads of the last commands that a connection has had dispatched (--argv-from dispatch), in a ring of bytes. The
- * thread that executes commands adds to it while another may be sending an earlier reply's record: who reads asks, after
- * reading, whether what was read is still there. Only commands of the same client overwrite each other, so one that
- * waits while its reply drains is kept for as long as that takes.
+ * thread that executes commands adds to it while another may be sending an earlier reply's record: who reads asks,
+ * after reading, whether what was read is still there. Only commands of the same client overwrite each other, so one
+ * that waits while its reply drains is kept for as long as that takes.
  */
 #ifndef REPLYLOG_HEADS_H
 #define REPLYLOG_HEADS_H

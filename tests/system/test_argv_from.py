@@ -1,11 +1,13 @@
-"""--argv-from dispatch: argv, database, user and name out of the server's structs, held against what the request's bytes
-say: two replylogs beside each other on the same server and the same traffic, and their records one by one."""
+"""--argv-from dispatch: argv, database, user and name out of the server's structs, held against what the request's
+bytes say: two replylogs beside each other on the same server and the same traffic, and their records one by one."""
+import json
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
 import workload
-from harness import Replylog, Server
+import test_secrets as secrets
+from harness import Replylog, Server, run_replylog, wait_until
 from resp import encode, to_bytes
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 4000))
@@ -146,3 +148,155 @@ def test_both_ways_agree(name, io_threads):
     assert total >= sent >= COMMANDS
     assert other[-1]["dropped"] == other[-1]["dispatch_unread"] == other[-1]["dispatch_disagrees"] == 0, other[-1]
     assert structs >= total / 3, f"{structs} of {total}"
+
+
+# ---- what only the structs know ------------------------------------------------------------------------------------
+
+def dispatched(replylog, count):
+    """The records of a replylog that is ended when count are there; all of them from the structs."""
+    replylog.wait_replies(count)
+    records = [record for record in replylog.stop() if record["event"] == "reply"]
+    assert len(records) == count, records
+    assert not [record for record in records if record["argv_from"] != "dispatch"], records
+    return records
+
+
+def who(record):
+    return tuple(record.get(key) for key in WHO)
+
+
+@each_server
+def test_older_connections(name, io_threads):
+    """What a client said of itself before replylog came; and what it says then holds from the next command on."""
+    with Server(name, io_threads=io_threads) as server, server.client() as client:
+        client.call("ACL", "SETUSER", "worker", "on", ">password", "+@all", "allkeys")
+        client.call("AUTH", "worker", "password")
+        client.call("CLIENT", "SETNAME", "older")
+        client.call("SELECT", "3")
+        with Replylog(server.pid, 0, *DISPATCH) as replylog:
+            client.call("PING")
+            client.call("HELLO", "3", "AUTH", "default", "", "SETNAME", "other")
+            client.call("SELECT", "1")
+            client.call("PING")
+            records = dispatched(replylog, 4)
+    assert [who(record) for record in records] == [
+        (3, 2, "older", "worker", None, None), (3, 2, "older", "worker", None, None),
+        (3, 3, "other", "default", None, None), (1, 3, "other", "default", None, None)], records
+
+
+def test_library():
+    """CLIENT SETINFO, of an older connection; a name too long to be kept whole is not known."""
+    with Server("valkey-9.1") as server, server.client() as client:
+        client.call("CLIENT", "SETINFO", "LIB-NAME", "somelib")
+        client.call("CLIENT", "SETINFO", "LIB-VER", "1.2.3")
+        client.call("CLIENT", "SETNAME", "n" * 128)
+        with Replylog(server.pid, 0, *DISPATCH) as replylog:
+            client.call("CLIENT", "SETNAME", "n" * 129)
+            client.call("PING")
+            records = dispatched(replylog, 2)
+    assert [who(record)[2:] for record in records] == [
+        ("n" * 128, "default", "somelib", "1.2.3"), (None, "default", "somelib", "1.2.3")], records
+
+
+@each_server
+def test_inside_exec(name, io_threads):
+    """Queued commands change the database and the name for those after them."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
+            server.client() as client:
+        client.pipeline([("MULTI",), ("SELECT", "2"), ("CLIENT", "SETNAME", "x"), ("PING",), ("EXEC",)])
+        replylog.wait_replies(7)
+        records = [record for record in replylog.stop() if record.get("argv_from") == "dispatch"]
+    assert [(record["cmd"], record["db"], record.get("client_name")) for record in records] == [
+        ("MULTI", 0, None), ("SELECT", 0, None), ("CLIENT", 2, None), ("PING", 2, "x")], records
+
+
+@each_server
+def test_blocked(name, io_threads):
+    """A blocked command that is executed again is shown as it was sent. What comes after it is its own."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
+            server.client() as client, server.client() as other:
+        for _ in range(3):
+            client.send("BRPOPLPUSH", "from", "to", "0")
+            wait_until(lambda: "cmd=brpoplpush" in other.call("CLIENT", "LIST").decode(), "blocked client")
+            other.call("RPUSH", "from", "value")
+            assert client.read() == b"value"
+            client.call("ECHO", "after")
+        replylog.wait_replies(9)
+        records = [record for record in replylog.stop() if record.get("client_addr") == client.addr]
+    assert [record["argv"][0] for record in records[1::2]] == ["ECHO"] * 3, records
+    for record in records[::2]:
+        assert record["argv_from"] == "dispatch" and record["argv"] == ["BRPOPLPUSH", "from", "to", "0"], record
+
+
+@each_server
+def test_slow_drain(name, io_threads):
+    """A reply that its client is slow to take keeps the argv of the structs, whatever other clients do meanwhile."""
+    with Server(name, io_threads=io_threads) as server, server.client() as other, server.client() as client:
+        other.call("SETRANGE", "big", 30_000_000, "x")
+        with Replylog(server.pid, "1mb", *DISPATCH) as replylog:
+            client.send("GET", "big")
+            client.sock.recv(1000)
+            other.drain(encode([b"ECHO", b"e" * 100]) * 5000, 5000)
+            client.read()
+            record, = dispatched(replylog, 1)
+    assert record["argv"] == ["GET", "big"] and record["exec_us"] < record["drain_us"] + record["first_byte_us"], record
+
+
+@each_server
+def test_overwritten(name, io_threads):
+    """Of more commands than are kept the last ones have the structs' argv; the others have that of the request."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
+            server.client() as client:
+        client.drain(b"".join(encode([b"ECHO", b"%d" % i]) for i in range(200)), 200)
+        client.drain(b"".join(encode([b"ECHO", b"%d" % i * 100]) for i in range(200, 230)), 30)
+        replylog.wait_replies(230)
+        *records, stop = replylog.stop()[1:]
+    assert [int(record["argv"][1][:3]) for record in records[200:]] == list(range(200, 230)), records
+    assert [record["argv"][1] for record in records[:200]] == [str(i) for i in range(200)], records
+    assert records[199]["argv_from"] == records[-1]["argv_from"] == "dispatch"
+    # Without IO threads all of a read is executed before the first of its replies is written.
+    assert io_threads > 1 or "request" in {record["argv_from"] for record in records[:200]}, records
+    assert stop["dispatch_unread"] == stop["dispatch_disagrees"] == 0, stop
+
+
+@each_server
+def test_secrets(name, io_threads):
+    """What is redacted is the same."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
+            server.client() as client:
+        for argv, _ in secrets.SHOWN:
+            client.drain(secrets.raw(argv), 1)
+        for request in [secrets.raw(argv) for argv in secrets.HIDDEN] + secrets.INLINE:
+            client.drain(request, 1)
+        count = len(secrets.SHOWN) + len(secrets.HIDDEN) + len(secrets.INLINE)
+        replylog.wait_replies(count)
+        replylog.stop()
+    secrets.assert_nothing_shows(replylog)
+    records = replylog.replies()
+    assert len(records) == count
+    for (_, shown), record in zip(secrets.SHOWN, records):
+        assert record["argv"] == shown, record
+    assert [record for record in records if record["argv_from"] == "dispatch" and "(redacted)" in record["argv"]]
+
+
+def test_off_by_default():
+    """Without the option nothing is said of where argv is from."""
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--dispatch") as replylog, server.client() as client:
+        client.call("PING")
+        replylog.wait_replies(1)
+        _, record, stop = replylog.stop()
+        assert "argv_from" not in record and "exec_us" in record, record
+        assert stop["dispatch_unread"] == 0, stop
+
+
+def test_check_says_what_it_costs():
+    """And more than --dispatch alone."""
+    def cost(*flags):
+        result = run_replylog("--check", "--json", *flags, "-p", str(server.pid))
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["cost_per_command_ns"]
+
+    with Server("valkey-9.1") as server:
+        assert cost(*DISPATCH) > cost("--dispatch") > 0
+        result = run_replylog("--check", *DISPATCH, "-p", str(server.pid))
+        assert "(--argv-from dispatch)" in result.stdout, result.stdout

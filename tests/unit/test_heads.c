@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is kept of a command as it is dispatched: bpf/client.h, bpf/dispatch_head.h, bpf/heads.h, over structs made up here. */
+/* What is kept of a command as it is dispatched (bpf/client.h, dispatch_head.h, heads.h), over structs made up here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +147,8 @@ static void decode(struct argv *out)
 	__u32 len = take();
 
 	assert_int_equal(len, sizeof(struct dispatch_head) + head_len(&server.work.head));
-	assert_int_equal(argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len, false), 0);
+	assert_int_equal(argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len,
+				     false), 0);
 }
 
 static void assert_argument(const struct argv *a, unsigned int i, const char *bytes, uint64_t true_len)
@@ -195,7 +196,9 @@ static void test_far_fields(void **state)
 /* Each type of sds, at the lengths where numbers get longer and arguments are cut. */
 static void test_lengths(void **state)
 {
-	static const uint64_t lengths[] = { 0, 1, 9, 10, 31, 99, 100, 127, 128, 129, 255, 256, 1000, 65535, 65536, 99999, 100000 };
+	static const uint64_t lengths[] = {
+		0, 1, 9, 10, 31, 99, 100, 127, 128, 129, 255, 256, 1000, 65535, 65536, 99999, 100000,
+	};
 	char *bytes = calloc(1, 100000);
 	struct argv a;
 
