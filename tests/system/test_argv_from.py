@@ -6,6 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import workload
+import test_schema as schema
 import test_secrets as secrets
 from harness import Replylog, Server, run_replylog, wait_until
 from resp import encode, to_bytes
@@ -142,6 +143,7 @@ def test_both_ways_agree(name, io_threads):
             for replylog in (asked, dispatched):
                 replylog.wait_replies(sent)
             one, other = asked.stop(), dispatched.stop()
+    schema.check_lines(dispatched.lines)
     structs, total = compare(one, other), len(other) - 2
     print(f"{name}, {io_threads} io threads: {total} records agree, {structs} of them from the server's structs; "
           f"stop: {other[-1]}")
