@@ -39,7 +39,7 @@ TEST_CFLAGS := -Wno-error=deprecated-declarations
 # What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
-	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o observe.o preemption.o probes.o run.o supervise.o),$(USER_OBJECTS)))
+	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o hit_cost.o observe.o preemption.o probes.o run.o supervise.o windows.o),$(USER_OBJECTS)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 

@@ -36,7 +36,7 @@ static __always_inline int tap_accept(struct pt_regs *ctx)
 	__u64 server_conn = PT_REGS_PARM1(ctx);
 	struct worker worker = { .tap = TAP_CONNECTION };
 
-	if (tap_wanted() && tap_hit(&worker) && accepts_client(server_conn))
+	if (tap_wanted() && tap_hit(&worker, HIT_PROBE) && accepts_client(server_conn))
 		engine_accepted(&worker, server_conn, server_conn);
 	return 0;
 }

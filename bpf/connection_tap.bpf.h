@@ -8,6 +8,7 @@
 #define REPLYLOG_CONNECTION_TAP_BPF_H
 
 #include "engine.bpf.h"
+#include "overhead.bpf.h"
 #include "own_stack.bpf.h"
 #include <bpf/bpf_tracing.h>
 
@@ -48,11 +49,12 @@ static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
 }
 
 /* Counts a hit and finds this thread's areas. False when there is no room. */
-static __always_inline bool tap_hit(struct worker *worker)
+static __always_inline bool tap_hit(struct worker *worker, enum hit hit)
 {
 	if (!tap_worker(tap_slot(true), worker))
 		return false;
 	worker->stats->hits++;
+	overhead_hit(worker->stats, hit);
 	return true;
 }
 
@@ -75,7 +77,7 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 
 	if (!tap_wanted())
 		return 1;
-	if (!tap_hit(&worker)) {
+	if (!tap_hit(&worker, HIT_PROBE)) {
 		engine_missed(PT_REGS_PARM1(ctx), false);
 		return 1;
 	}
@@ -104,6 +106,7 @@ static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 	__s32 bytes = PT_REGS_RC(ctx);
 	struct worker worker = { .tap = TAP_CONNECTION };
 	struct call *call;
+	__u64 begin;
 
 	if (!tap_wanted() || !tap_worker(tap_slot(false), &worker))
 		return 0;
@@ -113,12 +116,14 @@ static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 	call->op = IO_NONE;
 	if (bytes <= 0)
 		return 0;
+	begin = overhead_begin();
 	if (op == IO_READ)
 		engine_read(&worker, call->conn, call->addr, bytes);
 	else if (op == IO_WRITE)
 		engine_write(&worker, call->conn, call->addr, bytes);
 	else
 		engine_writev(&worker, call->conn, call->addr, call->len, bytes);
+	overhead_end(worker.stats, begin);
 	return 0;
 }
 
@@ -128,7 +133,7 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 
 	if (!tap_wanted())
 		return 0;
-	if (tap_hit(&worker))
+	if (tap_hit(&worker, HIT_PROBE))
 		engine_close(&worker, PT_REGS_PARM1(ctx));
 	else
 		engine_missed(PT_REGS_PARM1(ctx), true);

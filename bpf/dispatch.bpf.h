@@ -187,6 +187,7 @@ static __always_inline int dispatch_enter(struct pt_regs *ctx)
 	if (!stats || !stack)
 		return dispatch_uncounted(client);
 	stats->hits++;
+	overhead_hit(stats, HIT_PROBE);
 	dispatch_unwind(stack, PT_REGS_SP(ctx) + 1);
 	__builtin_memset(&frame, 0, sizeof(frame));
 	frame.sp = PT_REGS_SP(ctx);

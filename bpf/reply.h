@@ -147,23 +147,36 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 }
 
 /* Replies that reply_whole() looks at in one step. */
-#define WHOLE_REPLIES 4
+#define WHOLE_REPLIES 8
 
-/* The size of the reply or element that starts here when it is a short line or a bulk and all in avail, else 0. */
-static __always_inline __u64 reply_whole_size(const __u8 *start, __u32 avail)
+/* Learns the size of the reply or element that starts here, when it is a short line or a bulk with a short header. */
+static __always_inline void alike_learn(struct alike *alike, const __u8 *start)
 {
-	__u64 marks, n = 0;
-	int size;
+	__u64 word = env_load64(start), marks, n = 0;
+	__u32 header = 0, payload = 0;
 
 	if (*start == '$') {
-		size = resp_short_number(start, &n);
-		return size > 0 && size + n + 2 <= avail ? size + n + 2 : 0;
+		header = resp_short_number(start, &n);
+		payload = n + 2;
+	} else if (reply_is_line(*start)) {
+		marks = bytes_equal(word, '\n');
+		header = marks ? bytes_count(bytes_below(marks)) + 1 : 0;
 	}
-	if (!reply_is_line(*start))
-		return 0;
-	marks = bytes_equal(env_load64(start), '\n');
-	size = marks ? bytes_count(bytes_below(marks)) + 1 : 0;
-	return (__u32)size <= avail ? size : 0;
+	alike->mask = header ? ~0ULL >> (64 - 8 * header) : 0;
+	alike->header = word & alike->mask;
+	alike->size = header ? header + payload : 0;
+}
+
+/* The size of what starts here, when it is one of those and all in avail; else 0. */
+static __always_inline __u64 reply_whole_size(struct work *work, const __u8 *start, __u32 avail)
+{
+	struct alike *alike = &work->alike;
+	__u64 size;
+
+	if (!alike->size || (env_load64(start) & alike->mask) != alike->header)
+		alike_learn(alike, start);
+	size = env_reload(alike->size);
+	return size <= avail ? size : 0;
 }
 
 /* How many replies, or elements of the reply at hand, need nothing but to be counted. */
@@ -195,8 +208,7 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 			break;
 		if (dispatch_probed() && start[at] == '-') /* dispatch.h wants to know */
 			break;
-		work->number = reply_whole_size(start + at, avail - at);
-		size = env_reload(work->number);
+		size = reply_whole_size(work, start + at, avail - at);
 		if (!size || size >= small)
 			break;
 		work->at = at + size;

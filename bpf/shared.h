@@ -23,6 +23,13 @@ enum io_op {
 	IO_OPS,
 };
 
+/* How a program is reached. */
+enum hit {
+	HIT_PROBE,      /* by a breakpoint, and most of them once more at the function's return */
+	HIT_TRACEPOINT,
+	HITS,
+};
+
 struct engine_state {
 	__u32 ready;           /* user space: everything is attached, act. 0: every probe returns at once */
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */
@@ -33,10 +40,12 @@ struct engine_state {
 /* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */
 enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
 
-/* What the last look at all connections is told. */
+/* What a look at connections is told, once no probe is hit any more. A tracepoint's arguments: eight bytes each. */
 struct sweep {
-	__u32 max_clients;
-	__u32 server_exited; /* 0: it goes on without us */
+	__u64 from;          /* which: these numbers */
+	__u64 count;
+	__u64 server_exited; /* 0: it goes on without us */
+	__u64 forget;        /* we come back: what is known of connections will not be true any more */
 };
 
 /* One place a thread. Written by that thread only; a cache line of its own. */
@@ -45,7 +54,8 @@ struct thread_stats {
 	__u32 pad;
 	__u64 hits;               /* I/O calls and closes seen */
 	__u64 unattributed_bytes; /* reply bytes of connections that are not followed */
-	__u64 pad2[5];
+	__u64 own_ns;             /* --max-overhead: what the probes took of this thread's time */
+	__u64 pad2[4];
 };
 
 _Static_assert(sizeof(struct thread_stats) == 64, "one cache line per thread");

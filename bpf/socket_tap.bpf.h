@@ -40,12 +40,14 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 	__s32 bytes = io->bytes;
 	struct pt_regs *regs;
 	__u32 number;
+	__u64 begin;
 
 	if (bytes <= 0 || !tap_wanted())
 		return 0;
+	begin = overhead_begin();
 	regs = caller_registers();
 	number = SYSCALL_NUMBER(regs);
-	if (!tap_hit(&worker)) {
+	if (!tap_hit(&worker, HIT_TRACEPOINT)) {
 		engine_missed(io->sk, false);
 		return 0;
 	}
@@ -57,6 +59,7 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 		engine_writev(&worker, io->sk, SYSCALL_ARG2(regs), SYSCALL_ARG3(regs), bytes);
 	else
 		engine_unknown_call(&worker, io->sk);
+	overhead_end(worker.stats, begin);
 	return 0;
 }
 
@@ -79,7 +82,7 @@ SEC("?uprobe") int socket_accept(struct pt_regs *ctx)
 	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
 	keep_own_stack(ctx, &once_own_stack);
-	if (!tap_wanted() || !tap_hit(&worker) || !accepts_client(server_conn))
+	if (!tap_wanted() || !tap_hit(&worker, HIT_PROBE) || !accepts_client(server_conn))
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
 	if (sk)
@@ -94,7 +97,7 @@ SEC("?uprobe") int socket_accept_tls(struct pt_regs *ctx)
 	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
 	keep_own_stack(ctx, &once_own_stack);
-	if (!tap_wanted() || !tap_hit(&worker))
+	if (!tap_wanted() || !tap_hit(&worker, HIT_PROBE))
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
 	if (sk)
@@ -115,7 +118,7 @@ SEC("?uprobe") int socket_close(struct pt_regs *ctx)
 	if (!tap_wanted())
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
-	if (!tap_hit(&worker)) {
+	if (!tap_hit(&worker, HIT_PROBE)) {
 		engine_missed(server_conn, true);
 		if (sk)
 			engine_missed(sk, true);

@@ -50,6 +50,17 @@ struct cursor {
 };
 
 /*
+ * What a reply or element that was short and whole began with, and its size: another one that begins alike has the same
+ * size, whatever the rest of it is. Elements of one reply mostly are, and to compare costs less than to parse: nothing
+ * that comes after has to wait for what is compared.
+ */
+struct alike {
+	__u64 header;
+	__u64 mask; /* the bytes of the header that are compared */
+	__u64 size; /* 0: nothing is known */
+};
+
+/*
  * Framing of one read or write, in the thread's scratch area. Not on the stack: the verifier follows every value there
  * through every path of a loop, and gives up; what lies in a map it takes as unknown, once.
  */
@@ -63,6 +74,7 @@ struct work {
 	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
 	__u32 size;
 	__u64 number;
+	struct alike alike;
 };
 
 /* Results of the parts of a step. */

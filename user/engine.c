@@ -26,7 +26,8 @@ void engine_catch_warnings(void)
 	libbpf_set_print(keep_warning);
 }
 
-static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target)
+static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target,
+		      const struct hit_cost *cost)
 {
 	__u32 blocks = options->argv_memory / ARGV_BLOCK_BYTES;
 
@@ -37,6 +38,8 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
 	skel->rodata->client_span = layout_span(&target->layout);
+	skel->rodata->measure_overhead = options->max_overhead;
+	memcpy((void *)skel->rodata->hit_ns, cost->ns, sizeof(cost->ns));
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
 	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);
@@ -55,19 +58,16 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
 }
 
-/* Of the variants of each program, only those that this way attaches. */
-static void choose_programs(struct replylog_bpf *skel, struct way way)
+void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list)
 {
-	struct probe_list list;
 	size_t i;
 
-	probes_list(way, &list);
-	for (i = 0; i < list.n; i++) {
-		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list.probe[i].program);
+	for (i = 0; i < list->n; i++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
 
 		bpf_program__set_autoload(program, true);
-		if (way.attach != ATTACH_PERF && !list.probe[i].tracepoint)
-			bpf_program__set_expected_attach_type(program, list.probe[i].attach_type);
+		if (way.attach != ATTACH_PERF && !list->probe[i].tracepoint)
+			bpf_program__set_expected_attach_type(program, list->probe[i].attach_type);
 	}
 }
 
@@ -85,14 +85,18 @@ static int fill(const struct bpf_map *free_numbers)
 int engine_load(struct engine *engine, const struct options *options, const struct target *target,
 		struct way way)
 {
+	struct probe_list list;
 	int err;
 
 	engine->way = way;
+	if (options->max_overhead && hit_cost_measure(&engine->cost, target, way))
+		return -1;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
 		return complain("opening the BPF programs: %s: %s", strerror(errno), first_warning);
-	configure(engine->skel, options, target);
-	choose_programs(engine->skel, way);
+	configure(engine->skel, options, target, &engine->cost);
+	probes_list(way, &list);
+	engine_choose_programs(engine->skel, way, &list);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
@@ -107,9 +111,9 @@ void engine_unload(struct engine *engine)
 	engine->skel = NULL;
 }
 
-void engine_ready(struct engine *engine)
+void engine_ready(struct engine *engine, bool ready)
 {
-	__atomic_store_n(&engine->skel->bss->engine.ready, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&engine->skel->bss->engine.ready, ready, __ATOMIC_SEQ_CST);
 }
 
 volatile struct engine_state *engine_state(struct engine *engine)
@@ -117,33 +121,55 @@ volatile struct engine_state *engine_state(struct engine *engine)
 	return &engine->skel->bss->engine;
 }
 
-void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
+int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS_MAX])
 {
-	int fd = bpf_map__fd(engine->skel->maps.thread_stats);
-	struct thread_stats stats;
-	__u32 slot;
+	__u32 slots[THREADS_MAX], next, count = THREADS_MAX;
 
-	memset(hits, 0, sizeof(*hits));
-	for (slot = 0; slot < THREADS_MAX; slot++) {
-		if (bpf_map_lookup_elem(fd, &slot, &stats))
-			continue;
-		if (stats.tid == (__u32)server)
-			hits->main_thread += stats.hits;
-		else
-			hits->other_threads += stats.hits;
-		hits->unattributed_bytes += stats.unattributed_bytes;
-	}
+	if (bpf_map_lookup_batch(bpf_map__fd(engine->skel->maps.thread_stats), NULL, &next, slots, stats, &count, NULL) &&
+	    errno != ENOENT) /* that was the last of them */
+		return -errno;
+	return 0;
 }
 
-int engine_sweep(struct engine *engine, bool server_exited)
+int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
 {
-	struct sweep sweep = {
-		.max_clients = bpf_map__max_entries(engine->skel->maps.connections),
-		.server_exited = server_exited,
-	};
-	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &sweep, .ctx_size_in = sizeof(sweep));
+	struct thread_stats stats[THREADS_MAX];
+	int err = engine_thread_stats(engine, stats);
 
-	if (bpf_prog_test_run_opts(bpf_program__fd(engine->skel->progs.sweep_connections), &run))
-		return complain("looking at all connections at the end: %s", strerror(errno));
+	memset(hits, 0, sizeof(*hits));
+	for (int i = 0; !err && i < THREADS_MAX; i++) {
+		if (stats[i].tid == (__u32)server)
+			hits->main_thread += stats[i].hits;
+		else
+			hits->other_threads += stats[i].hits;
+		hits->unattributed_bytes += stats[i].unattributed_bytes;
+	}
+	return err;
+}
+
+/* Nothing else runs on our CPU meanwhile, so that is not for long. */
+#define SWEPT_AT_ONCE 4096
+
+static int run_program(const struct bpf_program *program, struct sweep *sweep)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = sweep, .ctx_size_in = sizeof(*sweep));
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(program), &run))
+		return complain("looking at all connections: %s: %s", bpf_program__name(program), strerror(errno));
 	return 0;
+}
+
+int engine_sweep(struct engine *engine, enum engine_end why)
+{
+	__u32 max_clients = bpf_map__max_entries(engine->skel->maps.connections);
+	struct sweep sweep = {
+		.count = SWEPT_AT_ONCE,
+		.server_exited = why == END_SERVER_EXITED,
+		.forget = why == END_PAUSE,
+	};
+
+	for (; sweep.from < max_clients; sweep.from += SWEPT_AT_ONCE)
+		if (run_program(engine->skel->progs.sweep_connections, &sweep))
+			return -1;
+	return sweep.forget ? run_program(engine->skel->progs.forget_calls, &sweep) : 0;
 }

@@ -3,6 +3,7 @@
 #ifndef REPLYLOG_ENGINE_H
 #define REPLYLOG_ENGINE_H
 
+#include "hit_cost.h"
 #include "kernel.h"
 #include "options.h"
 #include "target.h"
@@ -17,7 +18,12 @@ struct replylog_bpf;
 struct engine {
 	struct replylog_bpf *skel;
 	struct way way;
+	struct hit_cost cost; /* measured with --max-overhead only */
 };
+
+/* Of the variants of each program, only those of the list are to be loaded, for this way of attaching. */
+struct probe_list;
+void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
 
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
 void engine_catch_warnings(void);
@@ -30,8 +36,8 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		struct way way);
 void engine_unload(struct engine *engine);
 
-/* Everything is attached: from now on the probes act. */
-void engine_ready(struct engine *engine);
+/* Everything is attached: from now on the probes act; or not, even as long as they are attached. */
+void engine_ready(struct engine *engine, bool ready);
 
 /* Shared with BPF, which adds to the counters at any time: read each once. */
 volatile struct engine_state *engine_state(struct engine *engine);
@@ -43,12 +49,19 @@ struct engine_hits {
 	__u64 unattributed_bytes;
 };
 
-void engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
+/* 0 or -errno. */
+int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
+
+/* Statistics of all threads of the server, of which each thread may be changing its own. 0 or -errno. */
+int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS_MAX]);
+
+enum engine_end { END_SERVER_EXITED, END_DETACHED, END_PAUSE };
 
 /*
  * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server ended)
- * or is counted as unfinished. 0, or -1 with the reason on stderr.
+ * or is counted as unfinished. At a pause all connections are forgotten, too: attached anew, the probes meet them as
+ * they do at first. 0, or -1 with the reason on stderr.
  */
-int engine_sweep(struct engine *engine, bool server_exited);
+int engine_sweep(struct engine *engine, enum engine_end why);
 
 #endif

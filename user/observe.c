@@ -8,10 +8,9 @@
 #include "probes.h"
 #include "run.h"
 #include "stream.h"
+#include "windows.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -87,7 +86,7 @@ int observe_prepare(struct target *target, pid_t pid, struct way *way)
 }
 
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
-		    struct way way, const char *follows)
+		    const struct engine *engine, const char *follows)
 {
 	char text[PROBES_MAX][PROBE_TEXT];
 	const char *probes[PROBES_MAX];
@@ -98,9 +97,12 @@ static int announce(struct stream *stream, const struct options *options, const 
 		.server_build_id = target->build_id[0] ? target->build_id : NULL,
 		.server_version = target->version,
 		.threshold = options->threshold,
-		.tap = tap_name(way.tap),
+		.tap = tap_name(engine->way.tap),
+		.max_overhead = options->max_overhead,
+		.probe_ns = engine->cost.ns[HIT_PROBE],
+		.tracepoint_ns = engine->cost.ns[HIT_TRACEPOINT],
 		.probes = probes,
-		.n_probes = probes_describe(way, target, text),
+		.n_probes = probes_describe(engine->way, target, text),
 	};
 	size_t i;
 
@@ -132,16 +134,17 @@ static int log_replies(struct engine *engine, const struct options *options, con
 	struct run run;
 	int err = -1;
 
-	if (run_init(&run, engine, target, stream))
+	if (run_init(&run, engine, target, stream, options->max_overhead))
 		goto cleanup;
 	if (probes_attach(&links, engine, target))
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
-	engine_ready(engine);
-	err = announce(stream, options, target, engine->way, succession->run_id);
+	engine_ready(engine, true);
+	run_begin(&run);
+	err = announce(stream, options, target, engine, succession->run_id);
 	if (!err) {
 		memcpy(succession->run_id, stream->run_id, sizeof(succession->run_id));
-		succession->reason = run_until_stopped(&run);
+		succession->reason = windows_observe(&run, &links);
 		err = run.error;
 	}
 	probes_detach(&links);
@@ -151,21 +154,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		stream_failed(err);
 cleanup:
 	run_close(&run);
-	return err ? -1 : 0;
-}
-
-/* Also while it is ending, which takes seconds with much memory to free: then it has no executable any more. */
-static bool has_ended(const struct target *target)
-{
-	struct pollfd fd = { .fd = target->pidfd, .events = POLLIN };
-	char path[32], exe;
-
-	snprintf(path, sizeof(path), "/proc/%d/exe", target->pid);
-	if (readlink(path, &exe, 1) < 0 && errno == ENOENT)
-		return true;
-	if (target->pidfd < 0)
-		return kill(target->pid, 0) && errno == ESRCH;
-	return poll(&fd, 1, 0) > 0;
+	return err || succession->reason == STOP_ERROR ? -1 : 0;
 }
 
 /* One run. What the next server will be known by is found out while this one lives. */
@@ -191,10 +180,11 @@ static int observe_one(const struct options *options, const struct server *serve
 		complain("no random bytes or no clock: %s", strerror(errno));
 		goto cleanup;
 	}
+	stream.window = options->max_overhead ? 1 : 0;
 	ret = log_replies(&engine, options, &target, &stream, succession);
 cleanup:
 	engine_unload(&engine);
-	succession->server_ended = has_ended(&target);
+	succession->server_ended = target_has_ended(&target);
 	place_left(&succession->place);
 	target_close(&target);
 	return ret;

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "complain.h"
@@ -16,13 +17,13 @@
 #define GB (UINT64_C(1) << 30)
 
 /* What follows an option, or what one without a value does. */
-enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_WORD, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
+enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_PERCENT, VALUE_WORD, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
 
 struct option_row {
 	const char *name;
 	char letter; /* 0: no short form */
 	const char *argument;
-	const char *initial; /* the default, as on the command line; NULL: must be given (or is a flag) */
+	const char *initial; /* the default, as on the command line; NULL: none */
 	enum value value;
 	size_t offset, width; /* of its field in struct options; a selector's offset is its kind */
 	uint64_t min, max;
@@ -67,6 +68,8 @@ static const struct option_row rows[] = {
 	  "also time the execution of commands; the main thread pays" },
 	{ "argv-from", 0, "FROM", "request", VALUE_WORD, FIELD(argv_from), FROM_REQUEST, FROM_DISPATCH,
 	  "argv from its bytes, or dispatch: from the server's structs" },
+	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(max_overhead), 1, 1000,
+	  "observe in windows where the probes take more of a thread's time" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
 	  "session, multi or perf; auto: the first there is" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },
@@ -110,6 +113,19 @@ static int number_parse(const char *s, uint64_t *value)
 	return size_parse(s, value);
 }
 
+/* Percent, with at most one digit behind the point, in tenths. */
+static int percent_parse(const char *s, uint64_t *tenths)
+{
+	size_t whole = strspn(s, "0123456789"), part = s[whole] == '.' ? strspn(s + whole + 1, "0123456789") : 0;
+
+	if (!whole || part > 1 || s[whole + (part ? part + 1 : 0)])
+		return -EINVAL;
+	if (whole > 4) /* out of range, whatever follows */
+		return -ERANGE;
+	*tenths = strtoul(s, NULL, 10) * 10 + (part ? (uint64_t)(s[whole + 1] - '0') : 0);
+	return 0;
+}
+
 static void store(struct options *o, const struct option_row *row, uint64_t value)
 {
 	uint32_t narrow = (uint32_t)value;
@@ -121,10 +137,20 @@ static void store(struct options *o, const struct option_row *row, uint64_t valu
 		memcpy(field, &value, sizeof(value));
 }
 
+static enum options_result bad_percent(const struct option_row *row, const char *word)
+{
+	char buf[64];
+
+	return bad("--%s: '%s' is no percentage: use 0.1 to 100, with at most one digit behind the point", row->name,
+		   shown(word, buf));
+}
+
 static enum options_result out_of_range(const struct option_row *row, const char *word)
 {
 	char buf[64];
 
+	if (row->value == VALUE_PERCENT)
+		return bad_percent(row, word);
 	if (row->max == UINT64_MAX)
 		return bad("--%s: '%s' does not fit in 64 bits: use a smaller size", row->name,
 			   shown(word, buf));
@@ -157,6 +183,8 @@ static int value_parse(const struct option_row *row, const char *word, uint64_t 
 	switch (row->value) {
 	case VALUE_SIZE:
 		return size_parse(word, value);
+	case VALUE_PERCENT:
+		return percent_parse(word, value);
 	case VALUE_WORD:
 		return word_parse(row, word, value);
 	default:
@@ -187,6 +215,8 @@ static enum options_result read_value(const struct option_row *row, const char *
 	if (err == -EINVAL && row->value == VALUE_SIZE)
 		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name,
 			   shown(word, buf));
+	if (err == -EINVAL && row->value == VALUE_PERCENT)
+		return bad_percent(row, word);
 	if (err == -EINVAL)
 		return bad("--%s: '%s' is not a number: use %" PRIu64 " to %" PRIu64, row->name,
 			   shown(word, buf), row->min, row->max);
@@ -245,7 +275,7 @@ static enum options_result help(void)
 		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", rows[i].letter ? '-' : ' ',
 			 rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ", " : "  ", rows[i].name,
 			 rows[i].argument ? " " : "", rows[i].argument ? rows[i].argument : "");
-		printf("  %-26s %s", left, rows[i].help);
+		printf("  %-27s %s", left, rows[i].help);
 		if (rows[i].initial)
 			printf(" (default %s)", rows[i].initial);
 		putchar('\n');

@@ -115,21 +115,15 @@ static void places_in(const struct target *target, enum target_file_kind file, c
 }
 
 static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			struct bpf_program *program, const struct target *target, enum target_file_kind file)
+			struct bpf_program *program, const char *path, const struct uprobe_places *places, pid_t pid)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
-	pid_t filter = how == ATTACH_SESSION ? target->pid : 0;
-	struct uprobe_places places;
-	int fd;
+	pid_t filter = how == ATTACH_SESSION ? pid : 0;
+	int fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, path, places, probe->at_return, filter);
 
-	places_in(target, file, probe, &places);
-	if (!places.count)
-		return 0;
-	fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, target->file[file].path, &places,
-				probe->at_return, filter);
 	if (fd < 0)
 		return fd;
 	links->fd[links->fds++] = fd;
@@ -137,21 +131,27 @@ static int attach_multi(struct probe_links *links, enum attach_choice how, const
 }
 
 static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program,
-		       const struct target *target, enum target_file_kind file)
+		       const char *path, const struct uprobe_places *places, pid_t thread)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = probe->at_return);
-	pid_t thread = target_idle_thread(target);
-	struct uprobe_places places;
 	struct bpf_link *link;
 
-	places_in(target, file, probe, &places);
-	for (__u32 i = 0; i < places.count; i++) {
-		link = bpf_program__attach_uprobe_opts(program, thread, target->file[file].path, places.offset[i], &opts);
+	for (__u32 i = 0; i < places->count; i++) {
+		link = bpf_program__attach_uprobe_opts(program, thread, path, places->offset[i], &opts);
 		if (!link)
 			return -errno;
 		links->perf[links->perfs++] = link;
 	}
 	return 0;
+}
+
+int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
+			 const struct probe_process *process)
+{
+	if (how == ATTACH_PERF)
+		return attach_perf(links, probe, program, path, places, process->thread);
+	return attach_multi(links, how, probe, program, path, places, process->pid);
 }
 
 static int attach_tracepoint(struct probe_links *links, const struct probe *probe, struct bpf_program *program)
@@ -165,15 +165,16 @@ static int attach_tracepoint(struct probe_links *links, const struct probe *prob
 }
 
 static int attach_one(struct probe_links *links, struct engine *engine, const struct probe *probe,
-		      const struct target *target, enum target_file_kind file)
+		      const struct target *target, const struct probe_process *process, enum target_file_kind file)
 {
 	struct bpf_program *program = bpf_object__find_program_by_name(engine->skel->obj, probe->program);
+	struct uprobe_places places;
 	int err;
 
-	if (engine->way.attach == ATTACH_PERF)
-		err = attach_perf(links, probe, program, target, file);
-	else
-		err = attach_multi(links, engine->way.attach, probe, program, target, file);
+	places_in(target, file, probe, &places);
+	if (!places.count)
+		return 0;
+	err = probes_attach_places(links, engine->way.attach, probe, program, target->file[file].path, &places, process);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
@@ -184,18 +185,19 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 
 /* To each file of the server's that has the site. */
 static int attach_sites(struct probe_links *links, struct engine *engine, const struct probe *probe,
-			const struct target *target)
+			const struct target *target, const struct probe_process *process)
 {
 	int file;
 
 	for (file = 0; file < TARGET_FILES; file++)
-		if (attach_one(links, engine, probe, target, file))
+		if (attach_one(links, engine, probe, target, process, file))
 			return -1;
 	return 0;
 }
 
 int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target)
 {
+	struct probe_process process = { .pid = target->pid, .thread = target_idle_thread(target) };
 	struct probe_list list;
 	size_t i;
 	int err;
@@ -209,7 +211,7 @@ int probes_attach(struct probe_links *links, struct engine *engine, const struct
 			err = attach_tracepoint(links, probe,
 						bpf_object__find_program_by_name(engine->skel->obj, probe->program));
 		else
-			err = attach_sites(links, engine, probe, target);
+			err = attach_sites(links, engine, probe, target, &process);
 		if (err) {
 			probes_detach(links);
 			return -1;

@@ -7,8 +7,12 @@
 #include "kernel.h"
 #include "sites.h"
 #include "target.h"
+#include "uprobe_link.h"
 
 #include <stddef.h>
+
+struct bpf_link;
+struct bpf_program;
 
 /* Which connection types a probe is for. */
 #define FOR_SOCKET (1U << CONN_SOCKET)
@@ -43,6 +47,20 @@ struct probe_links {
 	struct bpf_link *perf[PROBES_MAX];
 	size_t fds, perfs;
 };
+
+/* Whose address space a probe is for, and which of its threads a perf uprobe goes along with. */
+struct probe_process {
+	pid_t pid;
+	pid_t thread;
+};
+
+/*
+ * Attaches a program to places of one file. 0, or -errno; either way what is attached is in links, which has room for
+ * as many as a list has probes.
+ */
+int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
+			 const struct probe_process *process);
 
 /* Attaches every probe that the server has a site for. 0, or -1 with the reason on stderr and nothing attached. */
 int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target);

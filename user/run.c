@@ -7,8 +7,13 @@
 
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000ULL
+#define NS_PER_MS 1000000ULL
 
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
 #define LINGER_MS 1
@@ -63,9 +68,19 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
-int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream)
+static __u64 now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (__u64)t.tv_sec * NS_PER_S + (__u64)t.tv_nsec;
+}
+
+int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream,
+	     __u32 max_overhead)
 {
 	memset(run, 0, sizeof(*run));
+	governor_init(&run->governor, max_overhead, now_ns());
 	run->engine = engine;
 	run->target = target;
 	run->stream = stream;
@@ -139,6 +154,46 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	return fds[WATCH_SERVER].revents;
 }
 
+void run_begin(struct run *run)
+{
+	governor_begin(&run->governor, now_ns());
+	run->pause_ns = 0;
+}
+
+/* Has --max-overhead enough? Looks only when it is time to. */
+static bool wants_pause(struct run *run)
+{
+	struct thread_stats stats[THREADS_MAX];
+	__u64 now = now_ns();
+	int err;
+
+	if (!run->governor.budget || now - run->governor.looked_ns < governor_next_look(&run->governor))
+		return false;
+	err = engine_thread_stats(run->engine, stats);
+	if (err)
+		run->error = err;
+	else
+		run->pause_ns = governor_look(&run->governor, stats, now);
+	return run->pause_ns;
+}
+
+/* For poll(): until a moment, -1 for ever. The next millisecond, so that it is there when we wake. */
+static int until_ms(__u64 when_ns)
+{
+	__u64 now = now_ns();
+
+	if (when_ns == ~0ULL)
+		return -1;
+	if (when_ns <= now)
+		return 0;
+	return when_ns - now >= (__u64)INT_MAX * NS_PER_MS ? INT_MAX : (int)((when_ns - now + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+static __u64 next_look(const struct run *run)
+{
+	return run->governor.budget ? run->governor.looked_ns + governor_next_look(&run->governor) : ~0ULL;
+}
+
 enum stop_reason run_until_stopped(struct run *run)
 {
 	struct pollfd fds[WATCHED];
@@ -149,13 +204,59 @@ enum stop_reason run_until_stopped(struct run *run)
 	do {
 		if (!records)
 			records = go_to_sleep(run);
-		if (poll(fds, WATCHED, records ? LINGER_MS : -1) < 0 && errno != EINTR)
+		if (poll(fds, WATCHED, records ? LINGER_MS : until_ms(next_look(run))) < 0 && errno != EINTR)
 			run->error = -errno;
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
 		records = drain(run);
-	} while (!is_over(run, fds, &reason));
-	return reason;
+		if (is_over(run, fds, &reason))
+			return reason;
+	} while (!wants_pause(run));
+	return STOP_REASONS;
+}
+
+/* Everything that is in the ring and everything that was lost. */
+static int take_rest(struct run *run)
+{
+	run->error = 0; /* of stdout, it is still known to the sink */
+	while (drain(run) > 0)
+		;
+	if (!run->error)
+		run->error = report_losses(run);
+	return run->error;
+}
+
+int run_pause(struct run *run)
+{
+	struct stream_pause pause = {
+		.observed_ns = run->governor.looked_ns - run->governor.began_ns,
+		.overhead = governor_share(&run->governor),
+		.pause_ns = run->pause_ns,
+	};
+
+	engine_sweep(run->engine, END_PAUSE);
+	if (!take_rest(run))
+		run->error = stream_paused(run->stream, &pause);
+	return run->error;
+}
+
+enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
+{
+	__u64 began = now_ns(), until = began + run->pause_ns;
+	struct pollfd fds[WATCHED];
+	enum stop_reason reason;
+
+	watch(run, fds);
+	fds[WATCH_RING].fd = -1;
+	do {
+		if (poll(fds, WATCHED, until_ms(until)) < 0 && errno != EINTR)
+			run->error = -errno;
+		*paused_ns = now_ns() - began;
+		if (is_over(run, fds, &reason))
+			return reason;
+	} while (now_ns() < until);
+	clock_map_refresh(&run->stream->clock);
+	return STOP_REASONS;
 }
 
 int run_finish(struct run *run, enum stop_reason reason)
@@ -164,15 +265,11 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int tally;
 
-	engine_sweep(run->engine, reason == STOP_SERVER_EXITED);
-	run->error = 0; /* of stdout, it is still known to the sink */
-	while (drain(run) > 0)
-		;
-	if (!run->error)
-		run->error = report_losses(run);
+	engine_sweep(run->engine, reason == STOP_SERVER_EXITED ? END_SERVER_EXITED : END_DETACHED);
+	if (!take_rest(run))
+		run->error = engine_hits(run->engine, run->target->pid, &hits);
 	if (run->error)
 		return run->error;
-	engine_hits(run->engine, run->target->pid, &hits);
 	stop.hits_main = hits.main_thread;
 	stop.hits_io = hits.other_threads;
 	for (tally = 0; tally < TALLIES; tally++)

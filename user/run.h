@@ -4,6 +4,7 @@
 #define REPLYLOG_RUN_H
 
 #include "engine.h"
+#include "governor.h"
 #include "probes.h"
 #include "stream.h"
 #include "target.h"
@@ -19,14 +20,34 @@ struct run {
 	__u64 drained;               /* records taken from the ring */
 	int error;                   /* negative errno of the stream, once it has failed */
 	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */
+	struct governor governor;    /* --max-overhead */
+	__u64 pause_ns;              /* what it wants, 0: nothing */
 };
 
-/* Prepares for records to come. 0, or -1 with the reason on stderr. */
-int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream);
+/*
+ * Prepares for records to come. max_overhead: see governor_init(). 0, or -1 with the reason on stderr.
+ */
+int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream,
+	     __u32 max_overhead);
 void run_close(struct run *run);
 
-/* Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more. */
+/*
+ * Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more. STOP_REASONS: it has not, but
+ * --max-overhead wants a pause of run->pause_ns.
+ */
 enum stop_reason run_until_stopped(struct run *run);
+
+/* The probes act (again). */
+void run_begin(struct run *run);
+
+/* After the probes are detached for a pause: what is still in the ring, and what was lost. 0 or negative errno. */
+int run_pause(struct run *run);
+
+/*
+ * Sits out the pause, of which *paused_ns are over when it returns: STOP_REASONS when all of it is, or why it is no use
+ * to go on.
+ */
+enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns);
 
 /* After the probes are detached: what is still in the ring, then the stop record. 0 or negative errno (run->error). */
 int run_finish(struct run *run, enum stop_reason reason);

@@ -202,6 +202,12 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	put_foreign(&j, "server_version", start->server_version);
 	json_u64(&j, "threshold", start->threshold);
 	put_word(&j, "tap", start->tap);
+	if (start->max_overhead) {
+		json_u64(&j, "max_overhead_permille", start->max_overhead);
+		json_u64(&j, "probe_ns", start->probe_ns);
+		if (start->tracepoint_ns)
+			json_u64(&j, "tracepoint_ns", start->tracepoint_ns);
+	}
 	json_array_begin(&j, "probes");
 	for (size_t i = 0; i < start->n_probes; i++)
 		json_item_text(&j, start->probes[i], strnlen(start->probes[i], STREAM_WORD_MAX));
@@ -405,6 +411,8 @@ static void put_reply(const struct stream *s, struct json *j, const struct reply
 	put_word(j, "kind", kind_name(rec, a));
 	put_word(j, "attribution", attribution_names[rec->attribution]);
 	put_word(j, "state", state_names[rec->state]);
+	if (s->window)
+		json_u64(j, "window", s->window);
 }
 
 static int write_reply(struct stream *s, const struct reply_record *rec, const struct argv *a,
@@ -540,5 +548,38 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	json_u64(&j, "hits_io", stop->hits_io);
 	for (int tally = 0; tally < TALLIES; tally++)
 		json_u64(&j, tally_names[tally], stop->tally[tally]);
+	if (s->window) {
+		json_u64(&j, "windows", s->window);
+		json_u64(&j, "paused_us", s->paused_ns / NS_PER_US);
+	}
+	return line_end(s, &j);
+}
+
+static void window_begin(struct stream *s, struct json *j, const char *event)
+{
+	line_begin(s, j, event);
+	put_time(s, j, "ts", (uint64_t)now_ns(CLOCK_MONOTONIC));
+	json_u64(j, "window", s->window);
+}
+
+int stream_paused(struct stream *s, const struct stream_pause *pause)
+{
+	struct json j;
+
+	window_begin(s, &j, "paused");
+	json_u64(&j, "observed_us", pause->observed_ns / NS_PER_US);
+	json_u64(&j, "overhead_permille", pause->overhead);
+	json_u64(&j, "pause_us", pause->pause_ns / NS_PER_US);
+	return line_end(s, &j);
+}
+
+int stream_resumed(struct stream *s, uint64_t paused_ns)
+{
+	struct json j;
+
+	s->window++;
+	s->paused_ns += paused_ns;
+	window_begin(s, &j, "resumed");
+	json_u64(&j, "paused_us", paused_ns / NS_PER_US);
 	return line_end(s, &j);
 }

@@ -37,6 +37,8 @@ struct stream {
 	uint64_t replies; /* written so far; also the last seq */
 	uint64_t dropped;
 	uint32_t server_pid; /* on every line */
+	uint64_t window;     /* with --max-overhead: the number of the window that replies are from, from 1 on; else 0 */
+	uint64_t paused_ns;  /* between windows, all together */
 	char run_id[33];
 	size_t line_len;
 	char line[STREAM_LINE_MAX]; /* the last line, its newline included; not NUL-terminated */
@@ -51,6 +53,9 @@ struct stream_start {
 	const char *server_version;
 	uint64_t threshold; /* bytes */
 	const char *tap;    /* "socket" or "connection" */
+	uint32_t max_overhead; /* tenths of a percent; 0: no limit, and the next two are not written */
+	uint32_t probe_ns;  /* what hits cost on this machine beside what the programs do */
+	uint32_t tracepoint_ns;
 	const char *const *probes;
 	size_t n_probes;
 };
@@ -60,6 +65,13 @@ enum stop_reason {
 	STOP_SERVER_EXITED, /* "server_exited" */
 	STOP_ERROR,         /* "error": replylog cannot go on, stderr says why */
 	STOP_REASONS,
+};
+
+/* A window ends. */
+struct stream_pause {
+	uint64_t observed_ns; /* how long it was */
+	uint32_t overhead;    /* tenths of a percent of the time of the thread that gave most */
+	uint64_t pause_ns;    /* how long nothing will be observed */
 };
 
 struct stream_stop {
@@ -90,5 +102,9 @@ int stream_start(struct stream *s, const struct stream_start *start);
 int stream_reply(struct stream *s, const struct reply_record *rec, size_t size);
 int stream_dropped(struct stream *s, enum loss reason, uint64_t count);
 int stream_stop(struct stream *s, const struct stream_stop *stop);
+
+/* Likewise. The window ends; and after so many nanoseconds the next one begins. */
+int stream_paused(struct stream *s, const struct stream_pause *pause);
+int stream_resumed(struct stream *s, uint64_t paused_ns);
 
 #endif

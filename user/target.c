@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -248,6 +250,19 @@ void target_close(struct target *target)
 			close(target->file[file].fd);
 		target->file[file].fd = -1;
 	}
+}
+
+bool target_has_ended(const struct target *target)
+{
+	struct pollfd fd = { .fd = target->pidfd, .events = POLLIN };
+	char path[32], exe;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", target->pid);
+	if (readlink(path, &exe, 1) < 0 && errno == ENOENT)
+		return true;
+	if (target->pidfd < 0)
+		return kill(target->pid, 0) && errno == ESRCH;
+	return poll(&fd, 1, 0) > 0;
 }
 
 static bool thread_is_idle(pid_t pid, const char *tid)

@@ -58,6 +58,12 @@ int target_open(struct target *target, pid_t pid);
 void target_close(struct target *target);
 
 /*
+ * Has the process ended? Also while it is ending, which takes seconds with much memory to free: then it has no
+ * executable any more.
+ */
+bool target_has_ended(const struct target *target);
+
+/*
  * A thread of the server that hardly ever runs (a "bio_*" background thread), or the main thread. A perf uprobe
  * filters by address space, so any thread will do, but it is switched in and out with that one.
  */

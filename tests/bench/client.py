@@ -16,8 +16,9 @@ PERCENTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 class Load:
     """valkey-benchmark with this command for some seconds."""
 
-    def __init__(self, command, pipeline=1, clients=50, keys=None, size=None, rate=None):
+    def __init__(self, command, pipeline=1, clients=50, keys=None, size=None, rate=None, cpus=None):
         self.command = command
+        self.pinned = ["taskset", "-c", cpus] if cpus else []
         options = ["-c", clients, "-P", pipeline]
         for flag, value in (("-r", keys), ("-d", size), ("--rps", rate)):
             options += [flag, value] if value else []
@@ -25,13 +26,13 @@ class Load:
 
     def __str__(self):
         command = self.command if len(self.command) < 8 else [*self.command[:3], "..."]
-        return " ".join(["valkey-benchmark", *self.options, *command])
+        return " ".join([*self.pinned, "valkey-benchmark", *self.options, *command])
 
     def run(self, server, seconds):
         root = SERVERS / BENCHMARK
         if not (root / ".complete").exists():
             raise Skip(f"no {BENCHMARK} in {SERVERS}, for its valkey-benchmark: run scripts/servers {BENCHMARK}")
-        argv = ["chroot", root, "/usr/bin/valkey-benchmark", "-p", str(server.port), "--duration", str(seconds),
+        argv = [*self.pinned, "chroot", root, "/usr/bin/valkey-benchmark", "-p", str(server.port), "--duration", str(seconds),
                 "--precision", "3", *self.options, *self.command]
         # Slow replies and many connections take their time to end after the last second.
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds * 3 + 60)

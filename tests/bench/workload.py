@@ -1,6 +1,7 @@
 """What clients ask in a measurement: each workload fills the server with its keys and says the load."""
 from harness import Skip
 
+from bench import meter
 from bench.client import Discard, Load
 
 KEY = "key:__rand_int__"        # valkey-benchmark writes 12 digits
@@ -49,11 +50,12 @@ def fill_mix(server, keys):
 
 
 class Workload:
-    def __init__(self, title, fill, load, pipelines=(1,)):
+    def __init__(self, title, fill, load, pipelines=(1,), pinned=False):
         self.title = title
         self.fill = fill                # of (server, keys)
         self.load = load                # of (pipeline, clients, keys)
         self.pipelines = pipelines      # measured when none is asked for
+        self.pinned = pinned            # the server's main thread has a core of its own, see meter.pin()
 
 
 WORKLOADS = {
@@ -83,6 +85,13 @@ WORKLOADS = {
     "mix": Workload(
         "GET of 128 bytes, one in 10,000 of 2 MiB", fill_mix,
         lambda pipeline, clients, keys: Load(["GET", "mix:__rand_int__"], pipeline, clients, 10_000), (1, 16)),
+    # What IO threads are for: it is the main thread that has no time left. With the client on the other cores, what the
+    # probes cost there is not in the way, and what they cost here would show.
+    "busy": Workload(
+        "BITCOUNT of 64 KiB, the main thread busy on a core of its own",
+        lambda server, keys: fill_size(server, "busy", 64 << 10),
+        lambda pipeline, clients, keys: Load(["BITCOUNT", "busy"], pipeline, clients, cpus=meter.other_cpus()), (1, 16),
+        pinned=True),
 }
 
 

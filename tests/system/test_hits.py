@@ -74,13 +74,14 @@ def benchmark(server):
 
 
 def hits_under_load(server, watcher):
-    """(hits_main, hits_io, what the server did on its main thread meanwhile)"""
-    main_before, _ = io_counts(watcher)
+    """(hits_main, hits_io, what the server did on its main thread while replylog was certainly there, and at most)"""
+    before, _ = io_counts(watcher)
     with Replylog(server.pid, None) as replylog:
-        _, io_before = io_counts(watcher)
+        there, io_before = io_counts(watcher)
         wait_until(lambda: io_counts(watcher)[1] - io_before > LOAD + CLIENTS, "load", 60, interval=0.1)
+        still_there, _ = io_counts(watcher)
         stop = replylog.stop()[-1]
-    return stop["hits_main"], stop["hits_io"], io_counts(watcher)[0] - main_before
+    return stop["hits_main"], stop["hits_io"], still_there - there, io_counts(watcher)[0] - before
 
 
 def test_main_thread_takes_none(io_threads):
@@ -91,12 +92,13 @@ def test_main_thread_takes_none(io_threads):
         with benchmark(server):
             wait_until(lambda: b"io_threads_active:1" in watcher.call("INFO", "server"), "active IO threads", 60)
             rounds = [hits_under_load(server, watcher) for _ in range(5)]
-    print(f"(hits on the main thread, elsewhere, the server's own work on its main thread): {rounds}")
-    for main, io, server_main in rounds:
-        # The server counts a read or write when its client's turn comes: each client may have two under way.
-        assert abs(main - server_main) <= 2 * CLIENTS + 2, f"{main} hits on the main thread, the server says {server_main}"
+    print(f"(hits on the main thread, elsewhere, the server's own work on its main thread, least and most): {rounds}")
+    # The server counts a read or write when its client's turn comes: each client may have two under way.
+    under_way = 2 * CLIENTS + 2
+    for main, io, least, most in rounds:
+        assert least - under_way <= main <= most + under_way, f"{main} hits on the main thread, the server says {least} to {most}"
         assert io >= LOAD, f"{io} hits on IO threads"
-    assert any(main == 0 for main, _, _ in rounds), rounds
+    assert any(main == 0 for main, *_ in rounds), rounds
 
 
 test_main_thread_takes_none.cases = {"2 io threads": (2,), "4 io threads": (4,)}

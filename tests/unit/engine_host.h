@@ -177,6 +177,7 @@ static struct host_conn *host_connect(void)
 	struct host_conn *c = calloc(1, sizeof(*c));
 
 	memset(&c->work, 0xa5, sizeof(c->work));
+	memset(&c->work.alike, 0, sizeof(c->work.alike)); /* the one thing that outlives a call */
 	c->conn.mode = MODE_FOLLOWED;
 	turns_forget(&c->conn);
 	return c;

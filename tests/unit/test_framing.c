@@ -407,6 +407,62 @@ static void test_threshold(void **state)
 	free(c);
 }
 
+static size_t plain_reply_size(const char *p);
+static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, bool requests_side);
+
+/* Short replies and elements that begin nearly alike: runs of the same, then one whose header differs in its last bytes. */
+static size_t nearly_alike(char *out)
+{
+	static const char *const all[] = {
+		"$1\r\nx\r\n", "$10\r\n0123456789\r\n", "$11\r\n$1\r\nx\r\n$1\r\n\r\n", "$0\r\n\r\n", "$-1\r\n", ":1\r\n",
+		":10\r\n", ":1000\r\n", ":10000\r\n", ":100000\r\n", "+O\r\n", "+OK\r\n", "+OKOKO\r\n", "+OKOKOKOKOK\r\n", "_\r\n",
+	};
+	const char *one = all[rand() % (sizeof(all) / sizeof(all[0]))];
+	size_t len = 0, run = 1 + rand() % 20;
+
+	while (run--)
+		len += sprintf(out + len, "%s", one);
+	return len;
+}
+
+static unsigned int count_frames(const char *bytes, size_t len)
+{
+	unsigned int n = 0;
+	size_t at;
+
+	for (at = 0; at < len; at += plain_reply_size(bytes + at))
+		n++;
+	return n;
+}
+
+/* What one was like says nothing of the next one, unless it begins alike: within a reply, and from one to the next. */
+static void test_nearly_alike(void **state)
+{
+	static char small[65536], reply[65536 + 32];
+	struct host_conn *c = host_connect();
+	size_t len, reply_len;
+	unsigned int i, n, round;
+
+	(void)state;
+	srand(20261126);
+	for (round = 0; round < 2000; round++) {
+		for (len = i = 0; i < 30; i++)
+			len += nearly_alike(small + len);
+		n = count_frames(small, len);
+		host_reset(len, 4);
+		for (i = 0; i < n + 1; i++)
+			assert_int_equal(host_read(c, "PING\r\n", 6), REQUEST_OK);
+		reply_len = sprintf(reply, "*%u\r\n", n);
+		memcpy(reply + reply_len, small, len);
+		feed_in_pieces(c, small, len, false);
+		feed_in_pieces(c, reply, reply_len + len, false);
+		assert_int_equal(host_count, 1);
+		assert_int_equal(host_records[0].seq, c->conn.read_seq - 1);
+		assert_int_equal(host_records[0].bytes, reply_len + len);
+	}
+	free(c);
+}
+
 /* ---- pushes, and connections that stop being conversations ---- */
 
 static void test_push_is_charged_to_no_command(void **state)
@@ -808,6 +864,7 @@ int main(void)
 		cmocka_unit_test(test_command_after_many_arguments),
 		cmocka_unit_test(test_bulk_of_100_mb_is_skipped),
 		cmocka_unit_test(test_threshold),
+		cmocka_unit_test(test_nearly_alike),
 		cmocka_unit_test(test_push_is_charged_to_no_command),
 		cmocka_unit_test(test_leaving_commands),
 		cmocka_unit_test(test_malformed),

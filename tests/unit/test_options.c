@@ -14,6 +14,7 @@
 #include "../../user/options.h"
 
 #define ARGS_MAX 80
+#define PERCENT " is no percentage: use 0.1 to 100, with at most one digit behind the point"
 
 /* What options_parse wrote to a standard stream, whose descriptor is lent to a file for the while. */
 struct capture {
@@ -242,6 +243,26 @@ static void test_numbers(void **state)
 	refuses("-p 1 --max-pipeline 1kb", "--max-pipeline: '1kb' is not a number: use 1 to 16384");
 }
 
+static void test_percent(void **state)
+{
+	(void)state;
+	assert_int_equal(accepts("-p 1").max_overhead, 0);
+	assert_int_equal(accepts("-p 1 --max-overhead 5").max_overhead, 50);
+	assert_int_equal(accepts("-p 1 --max-overhead 0.1").max_overhead, 1);
+	assert_int_equal(accepts("-p 1 --max-overhead 99.9").max_overhead, 999);
+	assert_int_equal(accepts("-p 1 --max-overhead 100").max_overhead, 1000);
+	refuses("-p 1 --max-overhead 0", "--max-overhead: '0'" PERCENT);
+	refuses("-p 1 --max-overhead 0.0", "--max-overhead: '0.0'" PERCENT);
+	refuses("-p 1 --max-overhead 100.1", "--max-overhead: '100.1'" PERCENT);
+	refuses("-p 1 --max-overhead 18446744073709551617", "--max-overhead: '18446744073709551617'" PERCENT);
+	refuses("-p 1 --max-overhead 5%", "--max-overhead: '5%'" PERCENT);
+	refuses("-p 1 --max-overhead 5.25", "--max-overhead: '5.25'" PERCENT);
+	refuses("-p 1 --max-overhead 5.", "--max-overhead: '5.'" PERCENT);
+	refuses("-p 1 --max-overhead .5", "--max-overhead: '.5'" PERCENT);
+	refuses("-p 1 --max-overhead -1", "--max-overhead: '-1'" PERCENT);
+	refuses("-p 1 --max-overhead ", "--max-overhead: ''" PERCENT);
+}
+
 static void test_unknown(void **state)
 {
 	(void)state;
@@ -323,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
 		cmocka_unit_test(test_rounding), cmocka_unit_test(test_pid),
 		cmocka_unit_test(test_sizes),    cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_percent),
 		cmocka_unit_test(test_unknown),  cmocka_unit_test(test_help),
 		cmocka_unit_test(test_version),  cmocka_unit_test(test_stdout_full),
 	};

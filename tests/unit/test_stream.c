@@ -442,8 +442,16 @@ static void test_not_ours(void **state)
 static void test_start(void **state)
 {
 	static const char *const probes[] = { "connSocketRead+4", "a\"b" };
-	struct stream_start start = { "0.1.0", NULL, "/usr/bin/valkey-server", "c0ffee", "9.1.2", 1048576,
-				      "socket", probes, 2 };
+	struct stream_start start = {
+		.version = "0.1.0",
+		.server_exe = "/usr/bin/valkey-server",
+		.server_build_id = "c0ffee",
+		.server_version = "9.1.2",
+		.threshold = 1048576,
+		.tap = "socket",
+		.probes = probes,
+		.n_probes = 2,
+	};
 	char expected[512];
 	const char *line;
 
@@ -467,6 +475,41 @@ static void test_start(void **state)
 	assert_null(strstr(line, "build_id"));
 	assert_null(strstr(line, "server_version"));
 	assert_non_null(strstr(line, "\"probes\":[]}\n"));
+}
+
+/* --max-overhead: the windows of a run, and what is said of them. */
+static void test_windows(void **state)
+{
+	struct stream_start start = { .version = "1", .tap = "socket", .max_overhead = 25, .probe_ns = 630, .tracepoint_ns = 27 };
+	struct stream_pause pause = { .observed_ns = 1500001999, .overhead = 120, .pause_ns = 3000000000 };
+	const char *line;
+
+	(void)state;
+	stream.window = 1;
+	assert_int_equal(stream_start(&stream, &start), 0);
+	assert_non_null(strstr(arrived(), "\"tap\":\"socket\",\"max_overhead_permille\":25,\"probe_ns\":630,"
+					  "\"tracepoint_ns\":27,\"probes\":[]}\n"));
+	start.tracepoint_ns = 0;
+	assert_int_equal(stream_start(&stream, &start), 0);
+	assert_null(strstr(arrived(), "tracepoint_ns"));
+	record(BYTES(LRANGE));
+	assert_int_equal(reply(), 0);
+	assert_non_null(strstr(arrived(), "\"state\":\"complete\",\"window\":1}\n"));
+	assert_int_equal(stream_paused(&stream, &pause), 0);
+	line = arrived();
+	assert_non_null(strstr(line, "{\"event\":\"paused\",\"server_pid\":4242,\"ts\":\"20"));
+	assert_non_null(strstr(line, "Z\",\"window\":1,\"observed_us\":1500001,\"overhead_permille\":120,"
+				     "\"pause_us\":3000000}\n"));
+	assert_int_equal(stream_resumed(&stream, 3000001999), 0);
+	line = arrived();
+	assert_non_null(strstr(line, "{\"event\":\"resumed\",\"server_pid\":4242,\"ts\":\"20"));
+	assert_non_null(strstr(line, "Z\",\"window\":2,\"paused_us\":3000001}\n"));
+	record(BYTES(LRANGE));
+	assert_int_equal(reply(), 0);
+	assert_non_null(strstr(arrived(), "\"window\":2}\n"));
+	stream.paused_ns += 5000;
+	assert_int_equal(stream_stop(&stream, &(struct stream_stop){ .reason = STOP_SIGNAL }), 0);
+	assert_non_null(strstr(arrived(), "\"unattributed_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
 }
 
 static void test_start_long(void **state)
@@ -687,6 +730,7 @@ int main(void)
 		TEST(test_addresses),
 		TEST(test_text),           TEST(test_escaped),   TEST(test_cut_text),
 		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
+		TEST(test_not_ours),       TEST(test_start),     TEST(test_windows),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_start_long),
 		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_stop),
 		TEST(test_timestamps),     TEST(test_clock),     TEST(test_sink_closed),
