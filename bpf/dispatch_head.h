@@ -58,8 +58,11 @@ static __always_inline __u64 head_field(const struct head_work *work, __u64 clie
 	return field_value(field, value);
 }
 
-/* Adds the first n bytes at addr. Bounds in 64 bits, for Linux 6.1: see head_copy_part() in argv_log.h. */
-static __always_inline int head_add(struct head_work *work, __u64 addr, __u64 n)
+/*
+ * Adds the first n bytes at addr. This and the next two are functions of their own, with registers enough for what they
+ * check: of a number that the compiler keeps on the stack, the verifier of Linux 6.1 forgets the bounds.
+ */
+env_noinline int head_add(struct head_work *work, __u64 addr, __u64 n)
 {
 	__u64 used = env_reload(work->used);
 
@@ -72,7 +75,7 @@ static __always_inline int head_add(struct head_work *work, __u64 addr, __u64 n)
 }
 
 /* Adds n bytes of two words, at most 16. */
-static __always_inline int head_add_words(struct head_work *work, __u64 low, __u64 high, __u32 n)
+env_noinline int head_add_words(struct head_work *work, __u64 low, __u64 high, __u32 n)
 {
 	__u64 used = env_reload(work->used);
 
@@ -103,7 +106,7 @@ static __always_inline int head_add_number(struct head_work *work, __u8 tag, __u
 	return head_add_words(work, low << 8 | tag, high << 8 | low >> 56, i + 1 + 3);
 }
 
-static __always_inline void head_note_name(struct head_work *work, const struct server_string *name, __u64 at)
+env_noinline void head_note_name(struct head_work *work, const struct server_string *name, __u64 at)
 {
 	env_opaque(at);
 	if (at > HEAD_MAX)

@@ -27,7 +27,7 @@ static __always_inline __u32 heads_room(__u32 len)
 }
 
 /* Adds a head of len bytes, and gives its place. */
-static __always_inline __u32 heads_keep(struct heads *heads, const struct head_work *work, __u64 len)
+env_noinline __u32 heads_keep(struct heads *heads, const struct head_work *work, __u64 len)
 {
 	__u32 at;
 	__u64 off;
@@ -66,7 +66,7 @@ static __always_inline __u32 head_len(const struct dispatch_head *head)
 }
 
 /* Copies what follows the beginning, len bytes, all of it still being there. to has room for HEAD_MAX. */
-static __always_inline bool heads_copy(struct heads *heads, __u32 place, __u64 len, __u8 *to)
+env_noinline bool heads_copy(struct heads *heads, __u32 place, __u64 len, __u8 *to)
 {
 	const __u64 begin = sizeof(struct dispatch_head);
 	__u64 off = (place - 1) % HEADS_RING;
