@@ -58,10 +58,13 @@ static __always_inline __u64 head_field(const struct head_work *work, __u64 clie
 	return field_value(field, value);
 }
 
-/* Adds the first n bytes at addr. */
-static __always_inline int head_add(struct head_work *work, __u64 addr, __u64 n)
+/*
+ * Adds the first n bytes at addr. This and the next two are functions of their own, with registers enough for what they
+ * check: of a number that the compiler keeps on the stack, the verifier of Linux 6.1 forgets the bounds.
+ */
+env_noinline int head_add(struct head_work *work, __u64 addr, __u64 n)
 {
-	__u32 used = env_reload(work->used);
+	__u64 used = env_reload(work->used);
 
 	env_opaque(n);
 	env_opaque(used);
@@ -72,9 +75,9 @@ static __always_inline int head_add(struct head_work *work, __u64 addr, __u64 n)
 }
 
 /* Adds n bytes of two words, at most 16. */
-static __always_inline int head_add_words(struct head_work *work, __u64 low, __u64 high, __u32 n)
+env_noinline int head_add_words(struct head_work *work, __u64 low, __u64 high, __u32 n)
 {
-	__u32 used = env_reload(work->used);
+	__u64 used = env_reload(work->used);
 
 	env_opaque(used);
 	if (used > HEAD_MAX)
@@ -103,7 +106,7 @@ static __always_inline int head_add_number(struct head_work *work, __u8 tag, __u
 	return head_add_words(work, low << 8 | tag, high << 8 | low >> 56, i + 1 + 3);
 }
 
-static __always_inline void head_note_name(struct head_work *work, const struct server_string *name, __u32 at)
+env_noinline void head_note_name(struct head_work *work, const struct server_string *name, __u64 at)
 {
 	env_opaque(at);
 	if (at > HEAD_MAX)
@@ -117,7 +120,7 @@ static __always_inline int head_add_argument(struct head_work *work, __u64 objec
 {
 	struct server_string string;
 	bool whole;
-	__u32 at;
+	__u64 at;
 
 	if (object_string(object, &string))
 		return -1;
@@ -138,15 +141,18 @@ struct head_frame {
 	__u64 argc;
 };
 
-static long head_argument_step(__u32 i, void *data)
+static long head_argument_step(__u32 step, void *data)
 {
 	struct head_frame *frame = data;
+	__u64 i = step;
 
+	if (i >= frame->argc)
+		return 1;
 	env_opaque(i);
-	if (i >= frame->argc || i >= ARGV_MAX_ARGS)
+	if (i >= ARGV_MAX_ARGS)
 		return 1;
 	frame->work->failed = !!head_add_argument(frame->work, frame->work->object[i], !i);
-	return frame->work->failed;
+	return env_reload(frame->work->failed) & 1;
 }
 
 static __always_inline int head_add_argv(struct head_work *work, __u64 client)

@@ -27,16 +27,19 @@ static __always_inline __u32 heads_room(__u32 len)
 }
 
 /* Adds a head of len bytes, and gives its place. */
-static __always_inline __u32 heads_keep(struct heads *heads, const struct head_work *work, __u32 len)
+env_noinline __u32 heads_keep(struct heads *heads, const struct head_work *work, __u64 len)
 {
 	__u32 at;
+	__u64 off;
 
-	env_opaque(len);
-	if (!len || len > HEAD_MAX)
-		return HEAD_NONE;
 	/* What is there is taken back before it is overwritten. */
 	at = env_add(&heads->end, heads_room(len));
-	return env_copy(heads->bytes + at % HEADS_RING, len, work->bytes) ? HEAD_NONE : at + 1;
+	off = at % HEADS_RING;
+	env_opaque(off);
+	env_opaque(len);
+	if (!len || len > HEAD_MAX || off >= HEADS_RING || env_copy(heads->bytes + off, len, work->bytes))
+		return HEAD_NONE;
+	return at + 1;
 }
 
 /* Is the head of len bytes that was read there still whole? */
@@ -63,12 +66,14 @@ static __always_inline __u32 head_len(const struct dispatch_head *head)
 }
 
 /* Copies what follows the beginning, len bytes, all of it still being there. to has room for HEAD_MAX. */
-static __always_inline bool heads_copy(struct heads *heads, __u32 place, __u32 len, __u8 *to)
+env_noinline bool heads_copy(struct heads *heads, __u32 place, __u64 len, __u8 *to)
 {
-	const __u32 begin = sizeof(struct dispatch_head);
+	const __u64 begin = sizeof(struct dispatch_head);
+	__u64 off = (place - 1) % HEADS_RING;
 
+	env_opaque(off);
 	env_opaque(len);
-	return len <= HEAD_MAX - begin && !env_copy(to, len, heads->bytes + (place - 1) % HEADS_RING + begin) &&
+	return off < HEADS_RING && len <= HEAD_MAX - begin && !env_copy(to, len, heads->bytes + off + begin) &&
 	       heads_hold(heads, place, begin + len);
 }
 
