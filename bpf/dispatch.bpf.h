@@ -8,7 +8,7 @@
 #define REPLYLOG_DISPATCH_BPF_H
 
 #include "connection_tap.bpf.h"
-#include "object.bpf.h"
+#include "heads.h"
 
 enum dispatch_role {
 	DISPATCH_COMMAND, /* a client's own command */
@@ -20,10 +20,11 @@ enum dispatch_role {
 struct dispatch_frame {
 	__u64 sp;     /* where its return address is; matches the return to the entry */
 	__u64 client;
-	__u32 connection; /* of a client's own command: number of the connection, */
-	__u32 number; /* and of the execution; of what EXEC executes: its place there */
+	__u32 connection; /* number of the connection; not of what is nested */
+	__u32 number; /* of the execution; of what EXEC executes: its place there */
 	__u8 role;    /* enum dispatch_role */
-	__u8 pad[7];
+	__u8 again;   /* a command that was blocked is executed once more */
+	__u8 pad[6];
 	struct dispatch dispatch;
 };
 
@@ -87,18 +88,48 @@ static __always_inline enum dispatch_role dispatch_role(struct dispatch_stack *s
 /* How the name of the command that the client has at hand begins. */
 static __always_inline __u64 dispatch_name(__u64 client)
 {
-	__u64 object = client_argument(client, 0), sds = object ? object_sds(object) : 0, name = 0;
+	__u64 argv = client_field(client, &client_layout.argv, 0), object = 0, sds, name = 0;
 
+	if (bpf_probe_read_user(&object, sizeof(object), (void *)argv))
+		return 0;
+	sds = object_sds(object);
 	if (!sds || bpf_probe_read_user(&name, sizeof(name), (void *)sds))
 		return 0;
 	return name;
+}
+
+/* Keeps what the server's structs say of the command, and how its name begins. */
+static __always_inline void dispatch_take(struct dispatch_frame *frame, __u32 slot, __u64 conn)
+{
+	struct heads *heads = bpf_map_lookup_elem(&dispatch_heads, &frame->connection);
+	struct head_work *work;
+	__u32 len;
+
+	slot--;
+	work = bpf_map_lookup_elem(&head_works, &slot);
+	if (!heads || !work)
+		return;
+	len = head_take(work, frame->client, conn);
+	if (!len) {
+		count_tally(TALLY_DISPATCH_UNREAD, 1);
+		return;
+	}
+	frame->dispatch.head = heads_keep(heads, work, len);
+	frame->dispatch.name = work->name;
+}
+
+/* Of a blocked command that is executed again, what was kept at first is what the client sent. */
+static __always_inline bool dispatch_is_taken(const struct dispatch_frame *frame)
+{
+	if (!argv_at_dispatch || frame->again)
+		return false;
+	return frame->role == DISPATCH_COMMAND || (frame->role == DISPATCH_QUEUED && frame->number < DISPATCHES_INNER);
 }
 
 /* Numbers the execution of a client's own command. False when the connection is not known. */
 static __always_inline bool dispatch_number(struct dispatch_frame *frame, __u64 conn)
 {
 	__u32 *connection = bpf_map_lookup_elem(&dispatch_numbers, &conn);
-	bool again = client_flag(frame->client, FLAG_REEXECUTING);
 	struct dispatch_log *log;
 
 	if (!connection)
@@ -107,8 +138,9 @@ static __always_inline bool dispatch_number(struct dispatch_frame *frame, __u64 
 	log = dispatch_log_at(frame->connection);
 	if (!log)
 		return false;
-	if (!again)
-		__builtin_memset(&log->done[log->count++ % DISPATCHES], 0, sizeof(log->done[0]));
+	frame->again = client_flag(frame->client, FLAG_REEXECUTING);
+	if (!frame->again)
+		__builtin_memset(&log->done[env_add(&log->count, 1) % DISPATCHES], 0, sizeof(log->done[0]));
 	frame->number = log->count - 1;
 	return true;
 }
@@ -123,9 +155,8 @@ static __always_inline int dispatch_uncounted(__u64 client)
 	return 1;
 }
 
-static __always_inline bool dispatch_begin(struct dispatch_stack *stack, struct dispatch_frame *frame)
+static __always_inline bool dispatch_begin(struct dispatch_stack *stack, struct dispatch_frame *frame, __u64 conn)
 {
-	__u64 conn = client_field(frame->client, &client_layout.conn, 0);
 	struct dispatch_frame *outer = dispatch_top(stack);
 
 	frame->role = dispatch_role(stack, frame->client, conn);
@@ -133,6 +164,7 @@ static __always_inline bool dispatch_begin(struct dispatch_stack *stack, struct 
 		return dispatch_number(frame, conn);
 	if (!outer)
 		return false;
+	frame->connection = outer->connection;
 	frame->number = outer->dispatch.inner++;
 	return true;
 }
@@ -140,7 +172,7 @@ static __always_inline bool dispatch_begin(struct dispatch_stack *stack, struct 
 /* 0, or 1 when the return is of no interest. */
 static __always_inline int dispatch_enter(struct pt_regs *ctx)
 {
-	__u64 client = PT_REGS_PARM1(ctx);
+	__u64 client = PT_REGS_PARM1(ctx), conn;
 	struct dispatch_stack *stack;
 	struct thread_stats *stats;
 	struct dispatch_frame frame, *top;
@@ -160,9 +192,13 @@ static __always_inline int dispatch_enter(struct pt_regs *ctx)
 	__builtin_memset(&frame, 0, sizeof(frame));
 	frame.sp = PT_REGS_SP(ctx);
 	frame.client = client;
-	if (!dispatch_begin(stack, &frame) || stack->depth >= DISPATCH_DEPTH)
+	conn = client_field(client, &client_layout.conn, 0);
+	if (!dispatch_begin(stack, &frame, conn) || stack->depth >= DISPATCH_DEPTH)
 		return 1;
-	frame.dispatch.name = dispatch_name(client);
+	if (dispatch_is_taken(&frame))
+		dispatch_take(&frame, slot, conn);
+	if (!frame.dispatch.name)
+		frame.dispatch.name = dispatch_name(client);
 	frame.dispatch.start_ns = bpf_ktime_get_ns();
 	stack->depth++;
 	top = dispatch_top(stack);
@@ -180,8 +216,10 @@ static __always_inline void dispatch_note(const struct dispatch_frame *frame)
 	if (!log || log->count - frame->number - 1 >= DISPATCHES)
 		return;
 	done = &log->done[frame->number % DISPATCHES];
-	if (!done->start_ns)
+	if (!frame->again) {
 		done->start_ns = frame->dispatch.start_ns;
+		done->head = frame->dispatch.head;
+	}
 	done->name = frame->dispatch.name;
 	done->exec_ns += frame->dispatch.exec_ns;
 	done->inner_ns += frame->dispatch.inner_ns;
@@ -191,13 +229,14 @@ static __always_inline void dispatch_note(const struct dispatch_frame *frame)
 /* What EXEC executed, when it is among the first that are kept. */
 static __always_inline void dispatch_note_queued(const struct dispatch_frame *frame, const struct dispatch_frame *exec)
 {
-	struct dispatch_log *log = dispatch_log_at(exec->connection);
+	struct dispatch_log *log = dispatch_log_at(frame->connection);
 	__u32 i = frame->number;
 
 	env_opaque(i);
 	if (!log || i >= DISPATCHES_INNER)
 		return;
-	log->inner_of = exec->number;
+	if (log->inner_of != exec->number)
+		env_exchange(&log->inner_of, exec->number);
 	log->inner[i] = frame->dispatch;
 }
 
@@ -231,8 +270,12 @@ static __always_inline int dispatch_return(struct pt_regs *ctx)
 
 SEC("?uprobe") int call_session(struct pt_regs *ctx)
 {
+	__u32 ret;
+
 	keep_own_stack(ctx, &io_own_stack);
-	return PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx) ? dispatch_return(ctx) : dispatch_enter(ctx);
+	ret = PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx) ? dispatch_return(ctx) : dispatch_enter(ctx);
+	env_opaque(ret); /* the compiler knows that it is 0 or 1, and is to let the verifier know, too */
+	return ret & 1;
 }
 
 SEC("?uprobe") int call_enter(struct pt_regs *ctx)

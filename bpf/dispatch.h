@@ -23,6 +23,7 @@
 #ifndef REPLYLOG_DISPATCH_H
 #define REPLYLOG_DISPATCH_H
 
+#include "heads.h"
 #include "turn.h"
 
 /* One execution. */
@@ -32,14 +33,18 @@ struct dispatch {
 	__u64 inner_ns; /* of that, in the commands that it executed itself: a script's */
 	__u64 name;     /* how argv[0] begins; 0 unknown */
 	__u32 inner;    /* and how many of them */
-	__u32 pad;
+	__u32 head;     /* the place of its head in the connection's heads (--argv-from dispatch), or HEAD_NONE */
 };
 
 /* The last executions of a connection, and the first ones inside the last EXEC. */
 #define DISPATCHES 64
 #define DISPATCHES_INNER 16
 
-/* Written by the thread that executes commands, before the reply can be written. */
+/*
+ * Written by the thread that executes commands, before the reply can be written. It may go on to later commands while
+ * another thread writes the reply, and overwrite what that reads: so what was read counts only if it is still there
+ * afterwards.
+ */
 struct dispatch_log {
 	__u32 count;    /* executions so far; the last ones are done[n % DISPATCHES] */
 	__u32 inner_of; /* the execution that inner is about */
@@ -76,19 +81,29 @@ static __always_inline void dispatch_queued(struct connection *conn)
 	conn->dispatch_base--;
 }
 
-static __always_inline bool dispatch_kept(const struct dispatch_log *log, __u32 number)
+static __always_inline bool dispatch_kept(struct dispatch_log *log, __u32 number)
 {
-	return log->count - number - 1 < DISPATCHES && log->done[number % DISPATCHES].exec_ns;
+	return env_add(&log->count, 0) - number - 1 < DISPATCHES;
+}
+
+/* An execution by its number: true when it is kept and done. */
+static __always_inline bool dispatch_read(struct dispatch_log *log, __u32 number, struct dispatch *out)
+{
+	*out = log->done[number % DISPATCHES];
+	return dispatch_kept(log, number) && out->exec_ns;
 }
 
 /* The execution of the i-th command inside EXEC, which is execution number exec. */
-static __always_inline const struct dispatch *dispatch_inner(const struct dispatch_log *log, __u32 exec, __u64 i,
-							     __u64 elements)
+static __always_inline bool dispatch_read_inner(struct dispatch_log *log, __u32 exec, __u64 i, __u64 elements,
+						struct dispatch *out)
 {
+	if (!dispatch_read(log, exec, out) || out->inner != elements)
+		return false;
 	env_opaque(i);
-	if (i >= DISPATCHES_INNER || log->inner_of != exec || log->done[exec % DISPATCHES].inner != elements)
-		return NULL;
-	return &log->inner[i];
+	if (i >= DISPATCHES_INNER)
+		return false;
+	*out = log->inner[i];
+	return env_add(&log->inner_of, 0) == exec;
 }
 
 /* Is the reply at hand one of those that commands in a transaction get when they are queued? */
@@ -99,18 +114,18 @@ static __always_inline bool dispatch_is_queueing(struct connection *conn)
 	return conn->talk.multi && !(turn && command_ends_queueing(turn->class));
 }
 
-/* The execution of command number seq, whose reply is at hand; NULL when it is not proven or not kept. */
-static __always_inline const struct dispatch *dispatch_find(struct connection *conn, __u64 seq)
+/* The execution of command number seq, whose reply is at hand. False when it is not proven or not kept. */
+static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, struct dispatch *out)
 {
 	const struct conversation *talk = &conn->talk;
-	const struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
 
-	if (!log || !conn->dispatch_known || !dispatch_kept(log, number))
-		return NULL;
+	if (!log || !conn->dispatch_known)
+		return false;
 	if (talk->exec_left && seq != conn->reply_seq)
-		return dispatch_inner(log, number, talk->queued - talk->exec_left, talk->queued);
-	return dispatch_is_queueing(conn) ? NULL : &log->done[number % DISPATCHES];
+		return dispatch_read_inner(log, number, talk->queued - talk->exec_left, talk->queued, out);
+	return !dispatch_is_queueing(conn) && dispatch_read(log, number, out);
 }
 
 #endif

@@ -25,8 +25,10 @@ static __always_inline void wake_consumer(struct scratch *scratch)
 static __always_inline int emit_record(struct scratch *scratch)
 {
 	struct reply_record *rec = &scratch->out.reply;
-	__u32 len = rec->argv_len;
+	__u32 len = rec->argv_len, i;
 
+	for (i = 0; i < CLIENT_WORDS; i++)
+		len += rec->word[i];
 	env_opaque(len);
 	if (len > sizeof(scratch->out.head))
 		return -1;
@@ -83,18 +85,88 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	rec->argv_cut = found.entry.len >= ARGV_LINE_MAX;
 }
 
-/* How long the command was executed, when it is proven which execution it was. Times that don't fit disprove it. */
-static __always_inline void emit_dispatch(struct connection *conn, struct reply_record *rec, __u64 seq)
+/* The first n bytes of what env_load64() has loaded. */
+static __always_inline __u64 first_bytes(__u64 word, __u32 n)
 {
-	const struct dispatch *dispatch = dispatch_probed() ? dispatch_find(conn, seq) : NULL;
+	return n >= 8 ? word : word & ((1ULL << 8 * n) - 1);
+}
 
-	if (!dispatch || dispatch->start_ns < rec->request_ns ||
-	    dispatch->start_ns + dispatch->exec_ns > rec->last_byte_ns)
+/* '$' and '!' are alike in these bits: an argument that is whole in one head may be shortened in the other. */
+#define TAGS_ALIKE BYTES((__u8)~('$' ^ '!'))
+
+/*
+ * Do the request's head, which is in out.head, and the dispatched one begin alike? Both count the arguments and name
+ * the command in their first bytes, unless the request is an inline command. What a module's filter has changed
+ * differs, too.
+ */
+static __always_inline bool heads_agree(const struct scratch *scratch, struct heads *heads, __u32 place, __u32 len)
+{
+	const __u8 *request = scratch->out.head, *head;
+	__u32 n = scratch->out.reply.argv_len;
+
+	if (!n || request[0] != '*')
+		return true;
+	n = n < len ? n : len;
+	head = heads->bytes + (place - 1) % HEADS_RING + sizeof(struct dispatch_head);
+	if (first_bytes(env_load64(request) ^ env_load64(head), n))
+		return false;
+	return n <= 8 || !(first_bytes(env_load64(request + 8) ^ env_load64(head + 8), n - 8) & TAGS_ALIKE);
+}
+
+/* Replaces what the request says by what the server's structs said. */
+static __always_inline void emit_dispatched(struct connection *conn, struct scratch *scratch, __u64 seq,
+					    struct heads *heads, __u32 place)
+{
+	struct reply_record *rec = &scratch->out.reply;
+	struct dispatch_head head;
+
+	if (!heads_read(heads, place, &head) || !heads_hold(heads, place, sizeof(head) + head_len(&head)))
 		return;
-	rec->exec_ns = dispatch->exec_ns;
-	rec->inner_ns = dispatch->inner_ns;
-	rec->exec_name = dispatch->name;
-	rec->inner = dispatch->inner;
+	if (!heads_copy(heads, place, head_len(&head), scratch->out.head)) {
+		emit_command(conn, scratch, seq);
+		return;
+	}
+	rec->argv_status = ARGV_KEPT;
+	rec->argv_from = ARGV_FROM_DISPATCH;
+	rec->argv_len = head.argv_len;
+	rec->argv_cut = 0;
+	rec->db = head.db;
+	rec->resp = head.resp;
+	__builtin_memcpy(rec->word, head.word, sizeof(rec->word));
+}
+
+/* What was executed is not what was asked: then it is not known which execution the reply answers. */
+static __always_inline bool emit_disproved(const struct scratch *scratch, struct heads *heads, __u32 place)
+{
+	struct dispatch_head head;
+
+	if (!heads_read(heads, place, &head) || heads_agree(scratch, heads, place, head.argv_len) ||
+	    !heads_hold(heads, place, sizeof(head) + head_len(&head)))
+		return false;
+	count_tally(TALLY_DISPATCH_DISAGREES, 1);
+	return true;
+}
+
+/* What the execution says, when it is proven which one it was. Times that don't fit disprove it. */
+static __always_inline void emit_dispatch(struct connection *conn, struct scratch *scratch, __u64 seq)
+{
+	struct reply_record *rec = &scratch->out.reply;
+	struct heads *heads = argv_at_dispatch ? bpf_map_lookup_elem(&dispatch_heads, &conn->peer.number) : NULL;
+	struct dispatch dispatch;
+
+	if (heads)
+		rec->argv_from = ARGV_FROM_REQUEST;
+	if (!dispatch_find(conn, seq, &dispatch) || dispatch.start_ns < rec->request_ns ||
+	    dispatch.start_ns + dispatch.exec_ns > rec->last_byte_ns)
+		return;
+	if (heads && emit_disproved(scratch, heads, dispatch.head))
+		return;
+	rec->exec_ns = dispatch.exec_ns;
+	rec->inner_ns = dispatch.inner_ns;
+	rec->exec_name = dispatch.name;
+	rec->inner = dispatch.inner;
+	if (heads)
+		emit_dispatched(conn, scratch, seq, heads, dispatch.head);
 }
 
 static __always_inline void emit_push(const struct connection *conn, struct scratch *scratch)
@@ -125,7 +197,8 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 		if (end->kind == KIND_SIMPLE && outstanding(conn) > 1)
 			rec->kind = KIND_PIPELINED;
 		emit_command(conn, scratch, end->seq);
-		emit_dispatch(conn, rec, end->seq);
+		if (probe_dispatch)
+			emit_dispatch(conn, scratch, end->seq);
 	}
 	if (emit_record(scratch))
 		count_loss(LOSS_RING_FULL);

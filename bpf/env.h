@@ -18,6 +18,9 @@
 /* Calls step(i, ctx) until it returns 1, at most n times. */
 #define env_loop(n, step, ctx) bpf_loop(n, step, ctx, 0)
 #define env_now() bpf_ktime_get_ns()
+/* Adds, exchanges, and gives what was there; all that was loaded and stored before stays before it, on any machine. */
+#define env_add(p, n) __sync_fetch_and_add(p, n)
+#define env_exchange(p, value) __sync_lock_test_and_set(p, value)
 /* clang gives up the eight-byte load when it can't prove alignment; both architectures load unaligned. */
 #define env_load64(p) (*(const __u64 *)(p))
 #define env_store64(p, word) (*(__u64 *)(p) = (word))
@@ -57,9 +60,10 @@ static inline long env_copy(void *dst, __u32 n, const void *src)
 	return 0;
 }
 
+/* Nothing of a process' lies in the lowest page, nor in the kernel's half. */
 static inline long env_read_server(void *dst, __u32 n, __u64 addr)
 {
-	return env_copy(dst, n, (const void *)(unsigned long)addr);
+	return addr < 4096 || addr >> 63 ? -1 : env_copy(dst, n, (const void *)(unsigned long)addr);
 }
 
 static inline long env_loop(__u32 n, long (*step)(__u32, void *), void *ctx)
@@ -73,9 +77,12 @@ static inline long env_loop(__u32 n, long (*step)(__u32, void *), void *ctx)
 }
 
 __u64 env_now(void);
+#define env_add(p, n) __atomic_fetch_add(p, n, __ATOMIC_SEQ_CST)
+#define env_exchange(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
 #define env_opaque(v) ((void)(v))
 #define env_reload(field) (field)
-#define env_noinline static
+/* Not every test calls all of them; the compiler of the BPF programs tells of what nobody calls. */
+#define env_noinline __attribute__((unused)) static
 #define env_global static
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))

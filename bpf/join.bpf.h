@@ -9,32 +9,7 @@
 
 #include "maps.bpf.h"
 #include "peer.bpf.h"
-#include "layout.h"
-
-/* Set before loading; valid is 0 when the layout is not known. */
-const volatile struct client_layout client_layout;
-
-/* The value of a field; missing says what a field means that this version doesn't have. */
-static __always_inline __u64 client_field(__u64 client, const volatile struct layout_field *field, __u64 missing)
-{
-	__u64 value = 0;
-
-	if (field->offset == LAYOUT_ABSENT)
-		return missing;
-	if (bpf_probe_read_user(&value, sizeof(value), (void *)(client + field->offset)))
-		return ~0ULL;
-	return field->size == 1 ? (__u8)value : field->size == 2 ? (__u16)value : field->size == 4 ? (__u32)value : value;
-}
-
-static __always_inline bool client_flag(__u64 client, enum client_flag flag)
-{
-	__u8 mask = client_layout.flag[flag].mask, byte = 0;
-	__u16 offset = client_layout.flag[flag].offset;
-
-	if (offset == LAYOUT_ABSENT)
-		return false;
-	return !bpf_probe_read_user(&byte, sizeof(byte), (void *)(client + offset)) && byte & mask;
-}
+#include "client.h"
 
 /* How many a list that may be missing or NULL has; many when it can't be read. */
 static __always_inline __u64 client_list(__u64 client, const volatile struct layout_field *field)

@@ -177,6 +177,12 @@ struct client_layout {
 	__u32 pad;
 };
 
+/*
+ * So much of struct client is read at once, at most: in no version in the table a field that is read for each command
+ * lies behind it. Where one does it is read by itself.
+ */
+#define CLIENT_SPAN_MAX 1024
+
 _Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (3 + CLIENT_FLAGS) + 4, "no implicit padding");
 
 #endif

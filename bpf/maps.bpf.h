@@ -7,6 +7,12 @@
 #define REPLYLOG_MAPS_BPF_H
 
 #include "env.h"
+#include "layout.h"
+
+/* Set before loading: where the server keeps what it knows of a client; valid is 0 when that is not known. */
+const volatile struct client_layout client_layout;
+const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/layouts.h */
+
 #include "argv_log.h"
 #include "dispatch.h"
 #include "shared.h"
@@ -16,6 +22,7 @@ const volatile __u32 target_tgid;     /* the server, as the initial pid namespac
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
 const volatile bool probe_dispatch;   /* --dispatch */
+const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */
@@ -133,6 +140,21 @@ struct {
 	__type(key, __u64);
 	__type(value, __u32);
 } dispatch_numbers SEC(".maps");
+
+/* --argv-from dispatch: the heads of connections, by their numbers; and where each thread puts one together. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct heads);
+} dispatch_heads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct head_work);
+} head_works SEC(".maps");
 
 static bool dispatch_probed(void)
 {

@@ -61,6 +61,17 @@ enum argv_status {
 	ARGV_STATUSES,
 };
 
+/* Where the head that follows a record, or was lost, is from: the request's bytes, or the server's structs. */
+enum argv_from {
+	ARGV_FROM_ONLY = 0, /* the request's bytes: nothing else was asked for (--argv-from request) */
+	ARGV_FROM_REQUEST,  /* although the server's structs were asked for: they were not known, or overwritten */
+	ARGV_FROM_DISPATCH,
+	ARGV_SOURCES,
+};
+
+/* What is known of a client from the server's structs, besides numbers. */
+enum client_word { WORD_USER, WORD_NAME, WORD_LIB_NAME, WORD_LIB_VER, CLIENT_WORDS };
+
 enum client_family {
 	FAMILY_UNKNOWN = 0,
 	FAMILY_INET = 1,
@@ -75,6 +86,8 @@ enum client_family {
  *   - a multibulk: "*<argc>\r\n", then for each of the first ARGV_MAX_ARGS arguments either "$<len>\r\n<bytes>\r\n"
  *     (whole) or "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" (shortened: no CRLF follows), then nothing more; or
  *   - an inline command: its line up to the LF, or (argv_cut) its first ARGV_LINE_MAX bytes and some.
+ *
+ * With ARGV_FROM_DISPATCH, which is always a multibulk, the words that word[] has the lengths of follow.
  */
 struct reply_record {
 	__u64 request_ns;    /* when the last byte of the command was read; 0 unknown */
@@ -103,7 +116,9 @@ struct reply_record {
 	__u8 state;          /* enum reply_state */
 	__u8 argv_status;    /* enum argv_status */
 	__u8 argv_cut;       /* an inline line was longer than what was kept */
-	__u8 pad[6];
+	__u8 argv_from;      /* enum argv_from */
+	__u8 resp;           /* ARGV_FROM_DISPATCH: version of the protocol; else 0 */
+	__u8 word[CLIENT_WORDS]; /* ARGV_FROM_DISPATCH: how long each is, at most ARGV_MAX_ARG_BYTES; 0: none */
 };
 
 _Static_assert(sizeof(struct reply_record) == 136, "reply_record is shared: no implicit padding");
@@ -133,6 +148,8 @@ enum tally {
 	TALLY_OTHERS,            /* SCRIPT DEBUG, or an inline command that may be any of these */
 	TALLY_UNANSWERED,        /* commands outstanding when their connection closed, or at the end */
 	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
+	TALLY_DISPATCH_UNREAD,   /* commands dispatched whose structs could not be read, or made no sense */
+	TALLY_DISPATCH_DISAGREES,/* replies whose argv is not the same in the request and in the structs */
 	TALLIES,
 };
 

@@ -29,6 +29,7 @@
 #define TRACEPOINT_NS 160
 #define PROGRAM_NS 600
 #define DISPATCH_NS 400
+#define DISPATCH_ARGV_NS 400
 #define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see docs/COST.md; single-stepping costs about a fifth of it on " \
 		    "metal"
 
@@ -174,7 +175,8 @@ static void describe_dispatch(struct report *r)
 		add(&r->sites, "%s 0x%" PRIx64 " %s, found by symbol", dispatch_site_name(i), site->probe_offset,
 		    site->emulated ? "emulated" : "single-stepped");
 		if (r->way.dispatch)
-			r->dispatch_cost_ns = DISPATCH_NS + (site->emulated ? PAIR_EMULATED_NS : PAIR_STEPPED_NS);
+			r->dispatch_cost_ns = DISPATCH_NS + (r->way.argv ? DISPATCH_ARGV_NS : 0) +
+					      (site->emulated ? PAIR_EMULATED_NS : PAIR_STEPPED_NS);
 	}
 }
 
@@ -207,7 +209,8 @@ static bool try_without_attaching(struct report *r, const struct options *option
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch };
+	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch,
+			       .argv = options->argv_from == FROM_DISPATCH };
 	if (observe_prepare(&r->target, pid, &r->way))
 		return false;
 	loaded = !engine_load(&engine, options, &r->target, r->way);
@@ -386,8 +389,9 @@ static void say_cost(const struct report *r)
 	say("", r->io_threads ? "on the IO threads; on the main thread for what it reads and writes itself" :
 	    "on the main thread: there are no IO threads");
 	if (r->dispatch_cost_ns) {
-		snprintf(text, sizeof(text), "about %u.%u us for each command, on the main thread (--dispatch)",
-			 r->dispatch_cost_ns / 1000, r->dispatch_cost_ns / 100 % 10);
+		snprintf(text, sizeof(text), "about %u.%u us for each command, on the main thread (%s)",
+			 r->dispatch_cost_ns / 1000, r->dispatch_cost_ns / 100 % 10,
+			 r->way.argv ? "--argv-from dispatch" : "--dispatch");
 		say("", text);
 	}
 	say("", COST_SOURCE);

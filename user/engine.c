@@ -36,6 +36,8 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->max_pipeline = options->max_pipeline;
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	skel->rodata->probe_dispatch = options->dispatch;
+	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
+	skel->rodata->client_span = layout_span(&target->layout);
 	skel->rodata->measure_overhead = options->max_overhead;
 	memcpy((void *)skel->rodata->hit_ns, cost->ns, sizeof(cost->ns));
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
@@ -46,6 +48,10 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 		bpf_map__set_max_entries(skel->maps.dispatch_logs, options->max_clients);
 		bpf_map__set_max_entries(skel->maps.dispatch_numbers, options->max_clients);
 		bpf_map__set_max_entries(skel->maps.dispatch_stacks, THREADS_MAX);
+	}
+	if (options->argv_from == FROM_DISPATCH) {
+		bpf_map__set_max_entries(skel->maps.dispatch_heads, options->max_clients);
+		bpf_map__set_max_entries(skel->maps.head_works, THREADS_MAX);
 	}
 	bpf_map__set_max_entries(skel->maps.blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.free_blocks, blocks);

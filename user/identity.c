@@ -182,3 +182,20 @@ const struct identity *identities_find(const struct identities *all, const struc
 		return &nothing_said;
 	return id->lost ? NULL : id;
 }
+
+void identity_from_dispatch(const struct reply_record *rec, struct identity *out)
+{
+	struct identity_word *const words[CLIENT_WORDS] = {
+		[WORD_USER] = &out->user,
+		[WORD_NAME] = &out->client_name,
+		[WORD_LIB_NAME] = &out->lib_name,
+		[WORD_LIB_VER] = &out->lib_ver,
+	};
+	const char *bytes = (const char *)(rec + 1) + rec->argv_len;
+
+	out->resp = rec->resp;
+	for (int i = 0; i < CLIENT_WORDS; i++) {
+		set(words[i], bytes, rec->word[i]);
+		bytes += rec->word[i];
+	}
+}

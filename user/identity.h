@@ -15,7 +15,7 @@
 
 /* Longer ones are not kept whole on their way here. */
 #define IDENTITY_WORD_MAX ARGV_MAX_ARG_BYTES
-#define IDENTITY_WORDS 4
+#define IDENTITY_WORDS CLIENT_WORDS
 
 struct identity_word {
 	uint8_t len; /* 0: none, or not known */
@@ -44,6 +44,9 @@ void identities_free(struct identities *all);
  * -EBADMSG when it is no record of ours.
  */
 int identities_learn(struct identities *all, const struct reply_record *rec, size_t size);
+
+/* What rec, which is ARGV_FROM_DISPATCH and whole, says itself of its client. */
+void identity_from_dispatch(const struct reply_record *rec, struct identity *out);
 
 /* Whose connection rec is about, as far as that was said before; NULL when it can't be known. */
 const struct identity *identities_find(const struct identities *all, const struct reply_record *rec);

@@ -392,6 +392,13 @@ static bool fill_flags(struct search *search, const char *name_version, struct c
 	return true;
 }
 
+static bool is_bits(struct search *search, const char *path, uint64_t offset, uint64_t bits)
+{
+	struct member member;
+
+	return follow(search, path, &member) && member.bit_offset == offset && member.bits == bits;
+}
+
 /* All of what is wanted, when search->client is the struct client. */
 static bool fill(struct search *search, const char *name_version, struct client_layout *layout)
 {
@@ -408,6 +415,9 @@ static bool fill(struct search *search, const char *name_version, struct client_
 	if (!fill_bit(search, "argv>>hasembval", &layout->robj_embedded) ||
 	    !fill_bit(search, "argv>>hasexpire", &layout->robj_expiry) ||
 	    !fill_bit(search, "argv>>hasembkey", &layout->robj_key) || !fill_flags(search, name_version, layout))
+		return false;
+	/* So in every version; bpf/client.h relies on it. */
+	if (!is_bits(search, "argv>>type", 0, 4) || !is_bits(search, "argv>>encoding", 4, 4))
 		return false;
 	layout->valid = LAYOUT_DEBUG_INFO;
 	return layout_finish(layout);

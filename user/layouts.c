@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "debuginfod.h"
 #include "elf_image.h"
 #include "layouts.h"
 
@@ -33,6 +34,24 @@ int layout_from_table(const char *name_version, struct client_layout *out)
 		return 0;
 	}
 	return -ENOENT;
+}
+
+__u32 layout_span(const struct client_layout *layout)
+{
+	const struct layout_field *const fields[] = {
+		&layout->resp, &layout->db, &layout->user, &layout->name, &layout->lib_name, &layout->lib_ver, &layout->argc,
+		&layout->argv,
+	};
+	__u32 span = 0;
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		/* A word is read of each. */
+		__u32 end = fields[i]->offset + sizeof(__u64);
+
+		if (end <= CLIENT_SPAN_MAX && end <= layout->client_size && end > span)
+			span = end;
+	}
+	return span;
 }
 
 /*
@@ -96,14 +115,40 @@ static bool table_applies(const struct elf_image *img)
 	return elf_image_machine(img) == EM_X86_64 || elf_image_machine(img) == EM_AARCH64;
 }
 
+/* Last, because it takes the network's time. */
+static int from_debuginfod(const struct elf_image *img, const char *name_version, struct client_layout *out)
+{
+	char build_id[ELF_BUILD_ID_HEX];
+	int fd, ret;
+
+	if (elf_image_build_id(img, build_id))
+		return -ENOENT;
+	fd = debuginfod_open(build_id);
+	if (fd < 0)
+		return fd;
+	ret = layout_from_debug_info(fd, name_version, out);
+	close(fd);
+	return ret;
+}
+
 int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
 		struct client_layout *out, char *why, size_t why_size)
 {
+	const char *asked = "";
+	int err;
+
 	if (!from_debug_info(img, exe_fd, pid, name_version, out))
 		return 0;
 	if (table_applies(img) && !layout_from_table(name_version, out))
 		return 0;
-	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s",
-		 name_version, table_applies(img) ? "" : " for this machine");
+	err = from_debuginfod(img, name_version, out);
+	if (!err)
+		return 0;
+	if (err == -ENOSYS)
+		asked = " (DEBUGINFOD_URLS is set, but libdebuginfod1 is not installed)";
+	else if (err != -ENOENT)
+		asked = " (debuginfod failed)";
+	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s%s",
+		 name_version, table_applies(img) ? "" : " for this machine", asked);
 	return -ENOENT;
 }

@@ -14,7 +14,8 @@ struct elf_image;
 /*
  * The layout of struct client in the server whose executable is img, open at exe_fd: from its debug information, inside
  * or in a separate file of the same build id under /usr/lib/debug in the server's root or ours; else from the table by
- * name_version ("valkey 9.1.2", as identify_server() gives it). pid is the server's; 0: only our root.
+ * name_version ("valkey 9.1.2", as identify_server() gives it); else from debuginfod, if that is configured: see
+ * debuginfod.h for how long that may take. pid is the server's; 0: only our root.
  * Returns 0, or -ENOENT with all of *out 0 and one line in why.
  */
 int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
@@ -28,6 +29,12 @@ int layout_from_table(const char *name_version, struct client_layout *out);
  * valkey 7.2) are known for the versions that name_version may say. 0, or -ENOENT: not there, not all there, or odd.
  */
 int layout_from_debug_info(int fd, const char *name_version, struct client_layout *out);
+
+/*
+ * How much of a struct client's beginning holds the fields that --argv-from dispatch reads, but for those that lie
+ * behind CLIENT_SPAN_MAX.
+ */
+__u32 layout_span(const struct client_layout *layout);
 
 /* Fills in what follows from the rest, and checks that all of it lies within struct client. False: not to be used. */
 bool layout_finish(struct client_layout *layout);

@@ -72,12 +72,14 @@ static int check_tap(const struct target *target, struct way *way, enum tap_choi
 /* --dispatch needs the function, and to know struct client: no layout, no guess. */
 static int check_dispatch(const struct target *target, struct way way)
 {
+	const char *asked = way.argv ? "--argv-from dispatch" : "--dispatch";
+
 	if (!way.dispatch)
 		return 0;
 	if (!target->dispatch.site[DISPATCH_CALL].present)
-		return complain("--dispatch: -p %d: %s: leave it out", target->pid, target->no_dispatch);
+		return complain("%s: -p %d: %s: leave it out", asked, target->pid, target->no_dispatch);
 	if (!target->layout.valid)
-		return complain("--dispatch: -p %d: %s: install the server's debug symbols, or leave it out", target->pid,
+		return complain("%s: -p %d: %s: install the server's debug symbols, or leave it out", asked, target->pid,
 				target->no_layout);
 	return 0;
 }
@@ -165,7 +167,8 @@ cleanup:
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct options *options, const struct server *server, struct succession *succession)
 {
-	struct way way = { .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch };
+	struct way way = { .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch,
+			   .argv = options->argv_from == FROM_DISPATCH };
 	struct sink sink;
 	struct engine engine = {};
 	struct stream stream;

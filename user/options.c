@@ -66,6 +66,8 @@ static const struct option_row rows[] = {
 	  "socket or connection; auto: the first there is" },
 	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(dispatch), 0, 0,
 	  "also time the execution of commands; the main thread pays" },
+	{ "argv-from", 0, "FROM", "request", VALUE_WORD, FIELD(argv_from), FROM_REQUEST, FROM_DISPATCH,
+	  "argv from its bytes, or dispatch: from the server's structs" },
 	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(max_overhead), 1, 1000,
 	  "observe in windows where the probes take more of a thread's time" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
@@ -161,7 +163,10 @@ static const char *const *words_of(const struct option_row *row)
 {
 	static const char *const attach[] = { "auto", "session", "multi", "perf" };
 	static const char *const tap[] = { "auto", "socket", "connection" };
+	static const char *const from[] = { "request", "dispatch" };
 
+	if (row->offset == offsetof(struct options, argv_from))
+		return from;
 	return row->offset == offsetof(struct options, tap) ? tap : attach;
 }
 
@@ -377,6 +382,7 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 		return bad("--json: goes with --check: without it the output is always JSON");
 	if (o->follow && o->check)
 		return bad("--follow: --check looks once: leave out one of them");
+	o->dispatch |= o->argv_from == FROM_DISPATCH;
 	o->argv_memory = (o->argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
 	for (size = 1; size < o->ring_size;)
 		size *= 2;

@@ -17,10 +17,14 @@ enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 /* Where the bytes of plain connections are seen; auto takes the socket's tracepoints where the kernel has them. */
 enum tap_choice { TAP_CHOICE_AUTO, TAP_CHOICE_SOCKET, TAP_CHOICE_CONNECTION };
 
+/* What records take argv, database and user from: the request's bytes, or the server's structs as it dispatches it. */
+enum argv_choice { FROM_REQUEST, FROM_DISPATCH };
+
 struct way {
 	enum attach_choice attach;
 	enum tap_choice tap;
 	bool dispatch; /* also the execution of commands */
+	bool argv;     /* and what is executed: --argv-from dispatch */
 };
 
 /* How the command line names a server, or servers. */
@@ -48,6 +52,7 @@ struct options {
 	uint64_t ring_size;    /* bytes, rounded up to a power of two */
 	uint32_t attach;       /* enum attach_choice */
 	uint32_t tap;          /* enum tap_choice */
+	uint32_t argv_from;    /* enum argv_choice; FROM_DISPATCH: dispatch is set, too */
 };
 
 /* The values are exit statuses, except that OPTIONS_RUN goes on. */

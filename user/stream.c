@@ -44,14 +44,16 @@ static const char *const loss_names[] = {
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
-	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes",
+	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes", "dispatch_unread", "dispatch_disagrees",
 };
+static const char *const source_names[] = { NULL, "request", "dispatch" };
 static const char *const stop_names[] = { "signal", "server_exited", "server_restarted", "error" };
 
 #define NAMES(names) (sizeof(names) / sizeof((names)[0]))
 
 _Static_assert(NAMES(loss_names) == LOSS_KINDS, "every loss has a name");
 _Static_assert(NAMES(tally_names) == TALLIES, "every tally has a name");
+_Static_assert(NAMES(source_names) == ARGV_SOURCES, "every source has a name");
 _Static_assert(NAMES(stop_names) == STOP_REASONS, "every stop has a name");
 _Static_assert(KIND_MULTI == NAMES(kind_names) - 1, "every kind has a name");
 _Static_assert(ATTRIBUTION_AMBIGUOUS == NAMES(attribution_names) - 1, "every attribution has a name");
@@ -330,6 +332,12 @@ static void put_identity_word(struct json *j, const char *key, const struct iden
 static void put_client(const struct stream *s, struct json *j, const struct reply_record *rec)
 {
 	const struct identity *who = s->identities ? identities_find(s->identities, rec) : NULL;
+	struct identity dispatched;
+
+	if (rec->argv_from == ARGV_FROM_DISPATCH) {
+		identity_from_dispatch(rec, &dispatched);
+		who = &dispatched;
+	}
 
 	if (rec->client_id)
 		json_u64(j, "client_id", rec->client_id);
@@ -419,6 +427,7 @@ static int write_reply(struct stream *s, const struct reply_record *rec, const s
 	if (a->n)
 		put_argv(&j, a, shape);
 	put_word(&j, "argv_lost", lost);
+	put_word(&j, "argv_from", a->n ? source_names[rec->argv_from] : NULL);
 	put_reply(s, &j, rec, a);
 	return line_end(s, &j);
 }
@@ -478,9 +487,21 @@ static int stream_push(struct stream *s, const struct reply_record *rec)
 	return line_end(s, &j);
 }
 
+/* Bytes of the words behind the head; more than there can be when one of them is too long. */
+static size_t words_len(const struct reply_record *rec)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < CLIENT_WORDS; i++)
+		len += rec->word[i] <= ARGV_MAX_ARG_BYTES ? rec->word[i] : SIZE_MAX / CLIENT_WORDS;
+	return len;
+}
+
 static bool is_ours(const struct reply_record *rec, size_t size)
 {
-	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) && rec->event == EVENT_REPLY &&
+	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) &&
+	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len && rec->event == EVENT_REPLY &&
+	       rec->argv_from < NAMES(source_names) &&
 	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
 	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
 	       rec->client_family <= FAMILY_UNIX && (rec->kind == KIND_PUSH) == (rec->argv_status == ARGV_PUSH);

@@ -81,6 +81,10 @@ def io_threads(found):
     return by_server(found, make)
 
 
+def dispatch(found):
+    return f"Throughput:\n\n{throughput(found)}\n\nCPU of the main thread:\n\n{main_thread(found)}"
+
+
 def latency(found):
     def cell(result, name):
         runs = pairs.of_row(result, name)
@@ -189,8 +193,9 @@ def provenance(everything):
 
 
 def what(result):
-    if result["part"] == "workload":
-        return f"{result['workload']} P={result['pipeline']} {plot.server(result)}"
+    if "workload" in result:
+        dispatched = "dispatch, " if result["part"] == "dispatch" else ""
+        return f"{dispatched}{result['workload']} P={result['pipeline']} {plot.server(result)}"
     return " ".join(filter(None, [result["part"], result.get("scale"), result.get("row"), plot.server(result)]))
 
 
@@ -217,6 +222,7 @@ SECTIONS = {
     "io-threads": ("workload", io_threads, "scripts/bench workloads"),
     "latency": ("workload", latency, "scripts/bench workloads"),
     "probes": ("workload", probes, "scripts/bench workloads"),
+    "dispatch": ("dispatch", dispatch, "scripts/bench dispatch"),
     "scaling": ("scaling", scaling, "scripts/bench scaling"),
     "records": ("records", record_rates, "scripts/bench records"),
     "footprint": ("footprint", footprints, "scripts/bench footprint"),

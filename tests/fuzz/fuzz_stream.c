@@ -275,6 +275,7 @@ static void fill(struct reply_record *rec, const unsigned char *c)
 		.state = c[7],
 		.argv_status = c[8],
 		.argv_cut = c[9] & 1,
+		.argv_from = c[9] >> 1,
 	};
 	memset(rec->client_addr, c[3], 8);
 }

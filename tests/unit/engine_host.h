@@ -11,6 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layout.h"
+
+/* Of the structs that a test makes up. */
+static struct client_layout client_layout;
+static __u32 client_span;
+
 #include "request.h"
 #include "reply.h"
 
@@ -109,7 +115,7 @@ static struct dispatch_log *dispatch_log_at(__u32 number)
 
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
-	const struct dispatch *dispatch;
+	struct dispatch dispatch;
 	struct argv_found found = {};
 	struct host_record *rec;
 
@@ -135,8 +141,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 		return;
 	}
 	rec->seq = end->seq;
-	dispatch = host.dispatch ? dispatch_find(conn, end->seq) : NULL;
-	rec->exec_ns = dispatch ? dispatch->exec_ns : 0;
+	rec->exec_ns = host.dispatch && dispatch_find(conn, end->seq, &dispatch) ? dispatch.exec_ns : 0;
 	argv_find(conn, end->seq, &found);
 	rec->status = found.status;
 	if (found.status != ARGV_KEPT)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Layouts of struct client: the table, and the reader of debug information on small programs that are built here. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -273,6 +275,29 @@ static void test_no_debug_info(void **state)
 	assert_int_equal(read_debug_info("/proc/self/exe", "valkey 9.1.2", &layout), -ENOENT);
 }
 
+/*
+ * A part of the debug information may be in a file shared with others (dwz), whose name the server's file says: that is
+ * not followed, and what lacks there is no layout.
+ */
+static void test_shared_part(void **state)
+{
+	struct client_layout found;
+	char common[256];
+
+	(void)state;
+	snprintf(common, sizeof(common), "%s/common", workdir);
+	if (run("command -v dwz >/dev/null") || !build_fixture("-gdwarf-4 -O1") ||
+	    run("mv %s/fixture %s/other", workdir, workdir) || !build_fixture("-gdwarf-4") ||
+	    run("dwz -m %s -M %s %s/fixture %s/other", common, common, workdir, workdir)) {
+		print_message("skipped: no dwz, or no compiler\n");
+		skip();
+	}
+	assert_int_equal(run("readelf -S %s/fixture | grep -q gnu_debugaltlink", workdir), 0);
+	assert_int_equal(read_debug_info(in_workdir("fixture"), "valkey 9.1.99", &found), -ENOENT);
+	assert_int_equal(unlink(common), 0);
+	assert_int_equal(read_debug_info(in_workdir("fixture"), "valkey 9.1.99", &found), -ENOENT);
+}
+
 /* ---- which source is taken ---- */
 
 static int find(pid_t pid, const char *name_version, struct client_layout *out)
@@ -307,6 +332,100 @@ static void test_order(void **state)
 	assert_int_equal(find(0, "valkey 9.1.2", &layout), 0);
 	assert_int_equal(layout.valid, LAYOUT_TABLE);
 	assert_int_equal(find(0, "valkey 9.1.99", &layout), -ENOENT);
+}
+
+/* ---- debuginfod ---- */
+
+/* A TCP socket on the loopback, and its port. */
+static int listen_somewhere(uint16_t *port)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0 && !bind(fd, (struct sockaddr *)&addr, len) && !listen(fd, 8) &&
+		    !getsockname(fd, (struct sockaddr *)&addr, &len));
+	*port = ntohs(addr.sin_port);
+	return fd;
+}
+
+static pid_t start_debuginfod(uint16_t port)
+{
+	const char *served = in_workdir("served");
+	char number[8];
+	pid_t pid = fork();
+	int null;
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(number, sizeof(number), "%u", port);
+	null = open("/dev/null", O_RDWR);
+	dup2(null, 1);
+	dup2(null, 2);
+	execlp("debuginfod", "debuginfod", "-p", number, "-d", ":memory:", "-F", "-t", "1", served, NULL);
+	_exit(127);
+}
+
+/* Asks the server at that port. cache: another one knows nothing of what was not there before. */
+static int find_at(uint16_t port, int cache, struct client_layout *out)
+{
+	char url[64], dir[300];
+
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	snprintf(dir, sizeof(dir), "%s/cache%d", workdir, cache);
+	setenv("DEBUGINFOD_URLS", url, 1);
+	setenv("DEBUGINFOD_CACHE_PATH", dir, 1);
+	return find(0, "valkey 9.1.99", out);
+}
+
+/* What only a debuginfod server has, by build id. It takes a moment to look at its files. */
+static void test_debuginfod(void **state)
+{
+	struct client_layout expected, found;
+	int fd, cache = 0;
+	uint16_t port;
+	pid_t pid;
+
+	(void)state;
+	if (run("command -v debuginfod objcopy >/dev/null") || !build_fixture("-g -Wl,--build-id")) {
+		print_message("skipped: no debuginfod, or no compiler\n");
+		skip();
+	}
+	ask_fixture(&expected);
+	assert_int_equal(run("mkdir %s/served && objcopy --only-keep-debug %s/fixture %s/served/fixture.debug && strip %s/fixture",
+			     workdir, workdir, workdir, workdir), 0);
+	fd = listen_somewhere(&port);
+	close(fd);
+	pid = start_debuginfod(port);
+	while (find_at(port, cache, &found) && cache++ < 300)
+		usleep(100000);
+	kill(pid, SIGTERM);
+	waitpid(pid, NULL, 0);
+	assert_memory_equal(&found, &expected, sizeof(found));
+	/* Nobody is asked when nobody is configured, whatever the cache has. */
+	setenv("DEBUGINFOD_URLS", "", 1);
+	assert_int_equal(find(0, "valkey 9.1.99", &found), -ENOENT);
+}
+
+/* A server that never answers, and one that is not there. */
+static void test_debuginfod_fails(void **state)
+{
+	struct client_layout layout;
+	uint16_t port;
+	int fd;
+
+	(void)state;
+	if (!build_fixture("-s -Wl,--build-id"))
+		skip();
+	fd = listen_somewhere(&port);
+	setenv("DEBUGINFOD_TIMEOUT", "1", 1);
+	assert_int_equal(find_at(port, 0, &layout), -ENOENT);
+	close(fd);
+	assert_int_equal(find_at(port, 1, &layout), -ENOENT);
+	unsetenv("DEBUGINFOD_TIMEOUT");
+	unsetenv("DEBUGINFOD_URLS");
 }
 
 /* A process whose root is workdir/root, as a container's server has a root of its own. -1: not allowed here. */
@@ -456,7 +575,10 @@ int main(void)
 		cmocka_unit_test(test_fixtures),
 		cmocka_unit_test(test_unknown_flags),
 		cmocka_unit_test(test_no_debug_info),
+		cmocka_unit_test(test_shared_part),
 		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_debuginfod),
+		cmocka_unit_test(test_debuginfod_fails),
 		cmocka_unit_test(test_separate_file),
 		cmocka_unit_test(test_damaged),
 	};

@@ -122,6 +122,11 @@ static void test_attach(void **state)
 	assert_int_equal(accepts("-p 1 --tap socket").tap, TAP_CHOICE_SOCKET);
 	assert_int_equal(accepts("-p 1 --tap connection").tap, TAP_CHOICE_CONNECTION);
 	refuses("-p 1 --tap wire", "--tap: 'wire' is none of its values: use auto, socket or connection");
+	assert_int_equal(accepts("-p 1").argv_from, FROM_REQUEST);
+	assert_false(accepts("-p 1 --argv-from request").dispatch);
+	assert_int_equal(accepts("-p 1 --argv-from dispatch").argv_from, FROM_DISPATCH);
+	assert_true(accepts("-p 1 --argv-from dispatch").dispatch);
+	refuses("-p 1 --argv-from reply", "--argv-from: 'reply' is none of its values: use request or dispatch");
 	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }
 

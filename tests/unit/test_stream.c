@@ -228,6 +228,37 @@ static void test_who_asked(void **state)
 	stream.identities = NULL;
 }
 
+#define SAID "aliceworkerlib1.0"
+
+/* What the server's structs say: the words are behind the head, and who the client said it is is not asked. */
+static void test_dispatched(void **state)
+{
+	const size_t words = strlen(SAID);
+
+	(void)state;
+	record(BYTES(LRANGE));
+	sample.rec.argv_from = ARGV_FROM_REQUEST;
+	assert_non_null(reply_has("\"argc\":4,\"argv_from\":\"request\",\"reply_bytes\""));
+	assert_null(reply_has("\"user\""));
+	record(BYTES(LRANGE SAID));
+	sample.rec.argv_len -= words;
+	sample.rec.argv_from = ARGV_FROM_DISPATCH;
+	sample.rec.db = 3;
+	sample.rec.resp = 3;
+	sample.rec.word[WORD_USER] = 5;
+	sample.rec.word[WORD_NAME] = 6;
+	sample.rec.word[WORD_LIB_NAME] = 3;
+	sample.rec.word[WORD_LIB_VER] = 3;
+	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + words), 0);
+	assert_non_null(strstr(arrived(), "\"argc\":4,\"argv_from\":\"dispatch\",\"reply_bytes\""));
+	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + words), 0);
+	assert_non_null(strstr(arrived(), "\"db\":3,\"resp\":3,\"client_name\":\"worker\",\"user\":\"alice\","
+					  "\"lib_name\":\"lib\",\"lib_ver\":\"1.0\","));
+	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + words - 1), -EBADMSG);
+	sample.rec.word[WORD_USER] = ARGV_MAX_ARG_BYTES + 1;
+	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample)), -EBADMSG);
+}
+
 static void test_argv_lost(void **state)
 {
 	(void)state;
@@ -395,11 +426,11 @@ static void test_not_ours(void **state)
 	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) - 1), -EBADMSG);
 	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len - 1),
 			 -EBADMSG);
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		record(BYTES(LRANGE));
 		*(uint8_t *[]){ &sample.rec.kind, &sample.rec.attribution, &sample.rec.state,
-				&sample.rec.argv_status,
-				&sample.rec.client_family }[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, 4 }[i];
+				&sample.rec.argv_status, &sample.rec.argv_from,
+				&sample.rec.client_family }[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, ARGV_SOURCES, 4 }[i];
 		assert_int_equal(reply(), -EBADMSG);
 	}
 	assert_string_equal(arrived(), "");
@@ -478,7 +509,7 @@ static void test_windows(void **state)
 	assert_non_null(strstr(arrived(), "\"window\":2}\n"));
 	stream.paused_ns += 5000;
 	assert_int_equal(stream_stop(&stream, &(struct stream_stop){ .reason = STOP_SIGNAL }), 0);
-	assert_non_null(strstr(arrived(), "\"unattributed_bytes\":0,\"windows\":2,\"paused_us\":3000006}\n"));
+	assert_non_null(strstr(arrived(), "\"unattributed_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
 }
 
 static void test_start_long(void **state)
@@ -532,13 +563,15 @@ static void test_stop(void **state)
 {
 	static const char *const names[] = { "signal", "server_exited", "server_restarted", "error" };
 	struct stream_stop stop = { .hits_main = 1, .hits_io = 2 };
-	char expected[512];
+	char expected[640];
 
 	(void)state;
 	stop.tally[TALLY_JOINED] = 3;
 	stop.tally[TALLY_MONITORS] = 4;
 	stop.tally[TALLY_UNANSWERED] = 6;
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
+	stop.tally[TALLY_DISPATCH_UNREAD] = 8;
+	stop.tally[TALLY_DISPATCH_DISAGREES] = 9;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
 	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, 9), 0);
@@ -552,7 +585,7 @@ static void test_stop(void **state)
 			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
 			"\"hits_main\":1,\"hits_io\":2,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
 			"\"left_out_cluster\":0,\"left_out_outgoing\":0,\"left_out_silenced\":0,\"left_out_other\":0,"
-			"\"unanswered\":6,\"unattributed_bytes\":5}\n",
+			"\"unanswered\":6,\"unattributed_bytes\":5,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
 			names[i]);
 		assert_string_equal(arrived(), expected);
 	}
@@ -693,7 +726,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reply),          TEST(test_aborted),   TEST(test_unknown_values),
 		TEST(test_push),           TEST(test_kinds),     TEST(test_who_asked),
-		TEST(test_argv_lost),      TEST(test_addresses),
+		TEST(test_dispatched),     TEST(test_argv_lost),
+		TEST(test_addresses),
 		TEST(test_text),           TEST(test_escaped),   TEST(test_cut_text),
 		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_windows),

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What is kept of a command as it is dispatched (bpf/client.h, dispatch_head.h, heads.h), over structs made up here. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "argv.h"
+#include "env.h"
+#include "layout.h"
+
+/* Of the structs made up here. */
+static struct client_layout client_layout;
+static __u32 client_span;
+
+/* A part of memory that is not there. */
+static struct {
+	__u64 from, to;
+} hole;
+
+static long read_or_fail(void *dst, __u32 n, __u64 addr)
+{
+	return addr < hole.to && addr + n > hole.from ? -1 : env_read_server(dst, n, addr);
+}
+
+#define env_read_server read_or_fail
+
+#include "heads.h"
+
+/* As valkey 9 has it: the sds may be in the object itself. */
+struct object {
+	unsigned int type : 4, encoding : 4, lru : 24;
+	unsigned int hasexpire : 1, hasembkey : 1, hasembval : 1, refcount : 29;
+	void *ptr;
+};
+
+struct user {
+	char *name;
+};
+
+struct db {
+	int id;
+};
+
+struct client {
+	uint64_t id;
+	void *conn;
+	struct db *db;
+	struct user *user;
+	struct object *name, *lib_name, *lib_ver;
+	struct object **argv;
+	int argc;
+	int resp;
+};
+
+static struct {
+	struct db db;
+	struct user user;
+	struct client client;
+	void *conn[8];
+	struct object *argv[64];
+	struct head_work work;
+	void *made[512];
+	size_t n_made;
+} server;
+
+#define AT(type, member) { offsetof(struct type, member), sizeof(((struct type *)0)->member) }
+
+static int reset(void **state)
+{
+	(void)state;
+	while (server.n_made)
+		free(server.made[--server.n_made]);
+	memset(&server, 0, sizeof(server));
+	hole.from = hole.to = 0;
+	client_layout = (struct client_layout){
+		.conn = AT(client, conn), .db = AT(client, db), .user = AT(client, user), .name = AT(client, name),
+		.lib_name = AT(client, lib_name), .lib_ver = { LAYOUT_ABSENT, 0 }, .argv = AT(client, argv),
+		.argc = AT(client, argc), .resp = AT(client, resp), .db_id = AT(db, id), .user_name = AT(user, name),
+		.robj_ptr = AT(object, ptr), .robj_expiry = { 4, 1, 0 }, .robj_key = { 4, 2, 0 }, .robj_embedded = { 4, 4, 0 },
+	};
+	client_span = sizeof(struct client);
+	server.conn[4] = &server.client;
+	server.db.id = 3;
+	server.client.conn = server.conn;
+	server.client.db = &server.db;
+	server.client.argv = server.argv;
+	server.client.resp = 2;
+	return 0;
+}
+
+static void *make(size_t size)
+{
+	return server.made[server.n_made++] = calloc(1, size);
+}
+
+/* src/sds.h: type 0 has its length in the type's byte, the others length and room of 1, 2, 4 or 8 bytes each. */
+static char *make_sds(int type, const char *bytes, uint64_t len, uint64_t room)
+{
+	size_t field = type ? (size_t)1 << (type - 1) : 0;
+	char *memory = (char *)make(32 + len + 1) + 8; /* what is before it can be read, too */
+
+	memcpy(memory, &len, field);
+	memcpy(memory + field, &room, field);
+	memory[2 * field] = (char)(type ? (uint64_t)type : len << 3);
+	memcpy(memory + 2 * field + 1, bytes, len);
+	return memory + 2 * field + 1;
+}
+
+static struct object *make_object(char *sds)
+{
+	struct object *object = make(sizeof(*object));
+
+	object->ptr = sds;
+	return object;
+}
+
+static int type_for(size_t len)
+{
+	return len < 32 ? 0 : len < 256 ? 1 : len < 65536 ? 2 : 3;
+}
+
+static void add_argument(const char *bytes, size_t len)
+{
+	server.argv[server.client.argc++] = make_object(make_sds(type_for(len), bytes, len, len));
+}
+
+static void add(const char *word)
+{
+	add_argument(word, strlen(word));
+}
+
+static __u32 take(void)
+{
+	memset(&server.work, 0xa5, sizeof(server.work));
+	return head_take(&server.work, (unsigned long)&server.client, (unsigned long)server.conn);
+}
+
+/* What user space makes of it. */
+static void decode(struct argv *out)
+{
+	__u32 len = take();
+
+	assert_int_equal(len, sizeof(struct dispatch_head) + head_len(&server.work.head));
+	assert_int_equal(argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len,
+				     false), 0);
+}
+
+static void assert_argument(const struct argv *a, unsigned int i, const char *bytes, uint64_t true_len)
+{
+	assert_true(i < a->n);
+	assert_int_equal(a->arg[i].true_len, true_len);
+	assert_int_equal(a->arg[i].len, true_len < ARGV_MAX_ARG_BYTES ? true_len : ARGV_MAX_ARG_BYTES);
+	assert_memory_equal(a->arg[i].bytes, bytes, a->arg[i].len);
+}
+
+static void test_argv(void **state)
+{
+	struct argv a;
+
+	(void)state;
+	add("SET");
+	add("");
+	add_argument("\0\r\n\xff", 4);
+	decode(&a);
+	assert_int_equal(a.argc, 3);
+	assert_argument(&a, 0, "SET", 3);
+	assert_argument(&a, 1, "", 0);
+	assert_argument(&a, 2, "\0\r\n\xff", 4);
+	assert_false(a.truncated);
+	assert_int_equal(server.work.head.db, 3);
+	assert_int_equal(server.work.head.resp, 2);
+	assert_memory_equal(&server.work.name, "SET\0\0\0\0", 8);
+}
+
+/* Fields that don't lie within what is read at once. */
+static void test_far_fields(void **state)
+{
+	struct argv a;
+
+	(void)state;
+	add("NAMEOFTHECOMMAND");
+	for (client_span = 0; client_span <= sizeof(struct client); client_span++) {
+		decode(&a);
+		assert_argument(&a, 0, "NAMEOFTHECOMMAND", 16);
+		assert_int_equal(server.work.head.db, 3);
+		assert_memory_equal(&server.work.name, "NAMEOFTH", 8);
+	}
+}
+
+/* Each type of sds, at the lengths where numbers get longer and arguments are cut. */
+static void test_lengths(void **state)
+{
+	static const uint64_t lengths[] = {
+		0, 1, 9, 10, 31, 99, 100, 127, 128, 129, 255, 256, 1000, 65535, 65536, 99999, 100000,
+	};
+	char *bytes = calloc(1, 100000);
+	struct argv a;
+
+	memset(bytes, 'x', 100000);
+	for (int type = 0; type <= 4; type++) {
+		for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+			if (lengths[i] >= (type ? type > 2 ? UINT64_MAX : 1ULL << 8 * type : 32))
+				continue;
+			reset(state);
+			server.argv[server.client.argc++] = make_object(make_sds(type, bytes, lengths[i], lengths[i]));
+			decode(&a);
+			assert_argument(&a, 0, bytes, lengths[i]);
+		}
+	}
+	free(bytes);
+}
+
+/* As long as a number can say: only what is kept is read. */
+static void test_true_length(void **state)
+{
+	static const uint64_t lengths[] = { 99999999, 999999999999, 1000000000000 };
+	const char bytes[200] = "0123456789";
+	struct argv a;
+
+	for (size_t i = 0; i < 3; i++) {
+		char *sds;
+
+		reset(state);
+		sds = make_sds(4, bytes, sizeof(bytes), sizeof(bytes));
+		memcpy(sds - 17, &lengths[i], 8);
+		memcpy(sds - 9, &lengths[i], 8);
+		server.argv[server.client.argc++] = make_object(sds);
+		if (i == 2) {
+			assert_int_equal(take(), 0);
+			continue;
+		}
+		decode(&a);
+		assert_argument(&a, 0, bytes, lengths[i]);
+	}
+}
+
+static void test_many_arguments(void **state)
+{
+	char word[200];
+	struct argv a;
+
+	(void)state;
+	for (int i = 0; i < 40; i++) {
+		memset(word, 'a' + i % 26, sizeof(word));
+		add_argument(word, sizeof(word));
+	}
+	decode(&a);
+	assert_int_equal(a.argc, 40);
+	assert_int_equal(a.n, ARGV_MAX_ARGS);
+	assert_true(a.truncated);
+	for (unsigned int i = 0; i < a.n; i++) {
+		memset(word, 'a' + i % 26, sizeof(word));
+		assert_argument(&a, i, word, sizeof(word));
+	}
+}
+
+/* An allocation may begin where memory does: of the shortest sds, a byte lies before the string and no more. */
+static void test_beginning_of_memory(void **state)
+{
+	struct argv a;
+
+	(void)state;
+	add("GET");
+	add("key");
+	hole.to = (unsigned long)server.argv[1]->ptr - 1;
+	hole.from = hole.to - 4;
+	decode(&a);
+	assert_argument(&a, 1, "key", 3);
+	hole.to++;
+	assert_int_equal(take(), 0);
+}
+
+/* valkey 9: in the object itself, behind an expiry or not. One with a key in it is no argument. */
+static void test_embedded(void **state)
+{
+	struct argv a;
+
+	for (int expire = 0; expire < 2; expire++) {
+		struct object *object;
+		char *sds;
+
+		reset(state);
+		object = make(64);
+		object->hasembval = 1;
+		object->hasexpire = expire;
+		object->encoding = 8;
+		sds = (char *)object + 8 + 8 * expire + 3;
+		memcpy(sds - 3, "\5\7\1hello", 8);
+		server.argv[server.client.argc++] = object;
+		decode(&a);
+		assert_argument(&a, 0, "hello", 5);
+		object->hasembkey = 1;
+		assert_int_equal(take(), 0);
+	}
+}
+
+static void test_who(void **state)
+{
+	const char *words;
+
+	(void)state;
+	add("PING");
+	server.client.user = &server.user;
+	server.user.name = make_sds(0, "alice", 5, 5);
+	server.client.name = make_object(make_sds(1, "worker", 6, 6));
+	server.client.lib_name = make_object(make_sds(0, "lib", 3, 3));
+	server.client.lib_ver = make_object(make_sds(0, "not in this version", 19, 19));
+	assert_true(take());
+	words = (const char *)server.work.bytes + sizeof(struct dispatch_head) + server.work.head.argv_len;
+	assert_memory_equal(words, "aliceworkerlib", 14);
+	assert_int_equal(server.work.head.word[WORD_USER], 5);
+	assert_int_equal(server.work.head.word[WORD_NAME], 6);
+	assert_int_equal(server.work.head.word[WORD_LIB_NAME], 3);
+	assert_int_equal(server.work.head.word[WORD_LIB_VER], 0);
+}
+
+/* A name that would have to be cut is not known. */
+static void test_long_name(void **state)
+{
+	char name[ARGV_MAX_ARG_BYTES + 1] = "";
+
+	(void)state;
+	add("PING");
+	server.client.name = make_object(make_sds(1, name, sizeof(name), sizeof(name)));
+	assert_true(take());
+	assert_int_equal(server.work.head.word[WORD_NAME], 0);
+	server.client.name = make_object(make_sds(1, name, sizeof(name) - 1, sizeof(name)));
+	assert_true(take());
+	assert_int_equal(server.work.head.word[WORD_NAME], ARGV_MAX_ARG_BYTES);
+}
+
+static void nothing_wrong(void) { }
+static void another_connection(void) { server.conn[4] = NULL; }
+static void no_argc(void) { server.client.argc = 0; }
+static void negative_argc(void) { server.client.argc = -1; }
+static void no_argv(void) { server.client.argv = NULL; }
+static void no_object(void) { server.argv[1] = NULL; }
+static void no_sds(void) { server.argv[1]->ptr = NULL; }
+static void another_type(void) { server.argv[1]->type = 1; }
+static void a_number(void) { server.argv[1]->encoding = 1; }
+static void unknown_sds(void) { ((char *)server.argv[1]->ptr)[-1] = 5; }
+static void sds_without_room(void) { ((char *)server.argv[1]->ptr)[-2] = 1; }
+static void no_db(void) { server.client.db = NULL; }
+static void negative_db(void) { server.db.id = -1; }
+static void odd_resp(void) { server.client.resp = 4; }
+static void odd_name(void) { server.client.name = (struct object *)8; }
+static void odd_user(void) { server.client.user = (struct user *)8; }
+
+/* What is not as it must be: nothing is kept. */
+static void test_refused(void **state)
+{
+	static void (*const wrong[])(void) = {
+		nothing_wrong, another_connection, no_argc, negative_argc, no_argv, no_object, no_sds, another_type, a_number,
+		unknown_sds, sds_without_room, no_db, negative_db, odd_resp, odd_name, odd_user,
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		reset(state);
+		add("GET");
+		server.argv[server.client.argc++] = make_object(make_sds(1, "key", 3, 3));
+		wrong[i]();
+		assert_int_equal(!take(), i > 0);
+	}
+}
+
+/* ---- the ring ---- */
+
+static struct heads heads;
+
+static __u32 keep(char fill, __u32 argv_len)
+{
+	server.work.head = (struct dispatch_head){ .argv_len = argv_len };
+	memset(server.work.bytes + sizeof(struct dispatch_head), fill, argv_len);
+	return heads_keep(&heads, &server.work, sizeof(struct dispatch_head) + argv_len);
+}
+
+static bool is_kept(__u32 place, char fill, __u32 argv_len)
+{
+	struct dispatch_head head;
+	__u8 bytes[HEAD_MAX];
+
+	if (!heads_read(&heads, place, &head) || head.argv_len != argv_len || !heads_copy(&heads, place, argv_len, bytes))
+		return false;
+	for (__u32 i = 0; i < argv_len; i++)
+		assert_int_equal(bytes[i], fill);
+	return true;
+}
+
+/* Whatever is said to be kept is whole, and the last 4 KiB of heads are. Also where positions begin again at 0. */
+static void test_ring(void **state)
+{
+	static const __u32 begins[] = { 0, 8, 4088, 0xffffffff - 4095, 0xffffffff - 7 };
+	static const __u32 lengths[] = { 1, 14, 100, 5000, 3, 2000, 2000, 60, 4080, 4081, 7, 5360 };
+	enum { N = 400, LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
+	__u32 place[N], len[N];
+
+	(void)state;
+	for (size_t b = 0; b < sizeof(begins) / sizeof(begins[0]); b++) {
+		unsigned int kept = 0;
+
+		heads.end = begins[b];
+		for (int i = 0; i < N; i++) {
+			__u32 since = 0;
+
+			len[i] = lengths[(unsigned int)i * 7 % LENGTHS];
+			place[i] = keep((char)('a' + i % 26), len[i]);
+			for (int j = i; j >= 0; j--) {
+				since += heads_room(sizeof(struct dispatch_head) + len[j]);
+				assert_int_equal(is_kept(place[j], (char)('a' + j % 26), len[j]), since <= HEADS_RING || i == j);
+				kept += since <= HEADS_RING || i == j;
+			}
+		}
+		assert_true(kept > N);
+	}
+}
+
+static void test_nothing_kept(void **state)
+{
+	struct dispatch_head head;
+
+	(void)state;
+	assert_int_equal(heads_keep(&heads, &server.work, 0), HEAD_NONE);
+	assert_false(heads_read(&heads, HEAD_NONE, &head));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_argv, reset),
+		cmocka_unit_test_setup(test_far_fields, reset),
+		cmocka_unit_test_setup(test_lengths, reset),
+		cmocka_unit_test_setup(test_true_length, reset),
+		cmocka_unit_test_setup(test_many_arguments, reset),
+		cmocka_unit_test_setup(test_beginning_of_memory, reset),
+		cmocka_unit_test_setup(test_embedded, reset),
+		cmocka_unit_test_setup(test_who, reset),
+		cmocka_unit_test_setup(test_long_name, reset),
+		cmocka_unit_test_setup(test_refused, reset),
+		cmocka_unit_test_setup(test_ring, reset),
+		cmocka_unit_test_setup(test_nothing_kept, reset),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	reset(NULL);
+	return failed;
+}
