@@ -48,8 +48,9 @@ void kernel_capabilities(struct kernel_capability capabilities[KERNEL_CAPABILITI
 
 /*
  * True for the releases on which a return probe kills a process that runs under a seccomp filter: the uretprobe
- * system call (Linux 6.11, ff474a78cef5) was not exempt from filters until cf6cb56ef244.
+ * system call (Linux 6.11, ff474a78cef5) was not exempt from filters until cf6cb56ef244. Only x86-64 has it. release and
+ * machine are uname()'s.
  */
-bool kernel_uretprobe_kills_seccomp(const char *release);
+bool kernel_uretprobe_kills_seccomp(const char *release, const char *machine);
 
 #endif

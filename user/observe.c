@@ -28,7 +28,8 @@ static int check_return_probes(const struct target *target, struct way way)
 	struct utsname kernel;
 
 	uname(&kernel);
-	if (!has_return_probes(target, way) || !target->seccomp_filter || !kernel_uretprobe_kills_seccomp(kernel.release))
+	if (!has_return_probes(target, way) || !target->seccomp_filter ||
+	    !kernel_uretprobe_kills_seccomp(kernel.release, kernel.machine))
 		return 0;
 	return complain("-p %d runs under a seccomp filter, and on Linux %s a return probe would kill it "
 			"(fixed in 6.12.14 and 6.13.3): upgrade the kernel, or run the server without the filter",
