@@ -1,6 +1,7 @@
 # Debian's packages of any suite and architecture, without touching this machine's own. Sourced by scripts/kernels and
-# scripts/userland, which set store (a folder) and keep nothing else of it.
+# scripts/arm64, which set store, the folder that apt keeps its lists in.
 # shellcheck shell=bash
+: "${store:?}"
 
 # The mirror this machine already uses is the one that is near, allowed and cached.
 mirror() {

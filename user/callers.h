@@ -26,7 +26,8 @@ enum callee {
 struct callers;
 
 /*
- * Scans the image's code once; it must have an isa. NULL when out of memory. To be given to callers_free(); NULL is fine there.
+ * Scans the code of an image, which must have an isa, once. NULL when out of memory. To be given to callers_free(); NULL
+ * is fine there.
  */
 struct callers *callers_find(const struct elf_image *img);
 void callers_free(struct callers *callers);
