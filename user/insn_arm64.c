@@ -359,8 +359,8 @@ static bool stub_slot(const uint8_t *p, size_t len, uint64_t vaddr, uint64_t *sl
 }
 
 /*
- * arm_probe_decode_insn() in arch/arm64/kernel/probes/decode-insn.c, since Linux 4.10 (9842ceae9fa8): b, b.cond, cbz,
- * tbz, adr and adrp. bl and ret, too, but nobody stands there; nop only since 6.13.
+ * arm_probe_decode_insn() in arch/arm64/kernel/probes/decode-insn.c: b, b.cond, cbz, tbz, adr and adrp. It simulates bl,
+ * br, ret and loads of literals, too, but nobody stands there; nop only since 6.13.
  */
 static bool emulated(const uint8_t *code, size_t len)
 {
