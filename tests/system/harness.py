@@ -213,7 +213,8 @@ class Replylog:
             reader.start()
         try:
             if self.wait:
-                wait_until(self._started, "start record", 30)
+                # An emulated newest kernel takes its time to verify the programs.
+                wait_until(self._started, "start record", 120)
         except BaseException:
             self.__exit__()
             raise
