@@ -4,6 +4,9 @@
 #   make unit       builds and runs the unit tests
 #   make fuzz       builds the fuzzers into .output/
 #   make V=1        shows the commands
+#
+#   make ARCH=aarch64 CC=aarch64-linux-gnu-gcc OUTPUT=.output/aarch64
+#                   .output/aarch64/replylog, for another machine than this
 
 OUTPUT := .output
 ifeq ($(origin CC),default)
@@ -14,6 +17,8 @@ BPFTOOL ?= $(firstword $(shell command -v bpftool /usr/sbin/bpftool 2>/dev/null)
 PKG_CONFIG ?= pkg-config
 
 ARCH := $(shell uname -m)
+# What is built for this machine lies where one looks for it.
+BINARY := $(if $(filter $(shell uname -m),$(ARCH)),replylog,$(OUTPUT)/replylog)
 BPF_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(ARCH)))
 
 ifeq ($(V),1)
@@ -47,9 +52,9 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz
 .DELETE_ON_ERROR:
 .PHONY: all unit unit-build fuzz bpf-arm64 clean
 
-all: replylog
+all: $(BINARY)
 
-replylog: $(USER_OBJECTS)
+$(BINARY): $(USER_OBJECTS)
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
@@ -148,6 +153,6 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
-	$(Q)rm -rf $(OUTPUT) replylog
+	$(Q)rm -rf $(OUTPUT) $(BINARY)
 
 -include $(wildcard $(OUTPUT)/*.d $(OUTPUT)/*/*.d)

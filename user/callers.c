@@ -70,20 +70,21 @@ static bool add_caller(struct callers *callers, uint64_t start, enum callee call
 }
 
 /*
- * Looks at every byte of a code section instead of disassembling it: a displacement
+ * Looks at every place of a code section instead of disassembling it: a displacement
  * that hits one of a dozen addresses by chance is a matter of 1 in 10^4 binaries, and
  * then only makes an answer ambiguous.
  */
 static bool scan_section(struct callers *callers, const struct elf_image *img, const struct elf_range *text)
 {
 	const uint8_t *code = elf_image_bytes(img, text->offset, text->size);
+	const struct isa *isa = elf_image_isa(img);
 
-	for (uint64_t at = 0; code && at < text->size; at++) {
+	for (uint64_t at = 0; code && at < text->size; at += isa->align) {
 		uint64_t target, start, end;
 		enum callee callee;
 		bool indirect;
 
-		if (!insn_branch32(code + at, text->size - at, text->vaddr + at, &target, &indirect))
+		if (!isa->branch(code + at, text->size - at, text->vaddr + at, &target, &indirect))
 			continue;
 		callee = callers_target(callers, target, indirect);
 		if (callee == CALLEES || elf_image_function(img, text->vaddr + at, &start, &end))

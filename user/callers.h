@@ -22,10 +22,13 @@ enum callee {
 
 #define CALLEE_BIT(callee) (1u << (callee))
 
-/* Which functions of an image call or jump to which of them; x86-64 code only. */
+/* Which functions of an image call or jump to which of them. */
 struct callers;
 
-/* Scans the image's code once. NULL when out of memory. To be given to callers_free(); NULL is fine there. */
+/*
+ * Scans the code of an image, which must have an isa, once. NULL when out of memory. To be given to callers_free(); NULL
+ * is fine there.
+ */
 struct callers *callers_find(const struct elf_image *img);
 void callers_free(struct callers *callers);
 

@@ -30,8 +30,8 @@
 #define PROGRAM_NS 600
 #define DISPATCH_NS 400
 #define DISPATCH_ARGV_NS 400
-#define COST_SOURCE "measured in a 2-core VM on Linux 6.18, see docs/COST.md; single-stepping costs about a fifth of it on " \
-		    "metal"
+#define COST_SOURCE "measured in a 2-core x86-64 VM on Linux 6.18, see docs/COST.md; single-stepping costs about a " \
+		    "fifth of it on metal"
 
 #define LISTENS_MAX 16
 #define ITEMS_MAX 32

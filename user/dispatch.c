@@ -22,15 +22,16 @@ const char *dispatch_site_name(enum dispatch_site site)
 static bool is_called(struct elf_image *img, uint64_t func)
 {
 	struct elf_symbol caller;
+	const struct isa *isa = elf_image_isa(img);
 	const uint8_t *code;
 	bool indirect;
 	uint64_t target;
 
-	if (elf_image_symbol(img, CALLER, STT_FUNC, &caller))
+	if (!isa || elf_image_symbol(img, CALLER, STT_FUNC, &caller))
 		return false;
 	code = elf_image_at(img, caller.vaddr, caller.size);
-	for (uint64_t at = 0; code && at < caller.size; at++)
-		if (insn_branch32(code + at, caller.size - at, caller.vaddr + at, &target, &indirect) && !indirect &&
+	for (uint64_t at = 0; code && at < caller.size; at += isa->align)
+		if (isa->branch(code + at, caller.size - at, caller.vaddr + at, &target, &indirect) && !indirect &&
 		    target == func)
 			return true;
 	return false;
@@ -44,7 +45,7 @@ static void find_call(struct elf_image *img, struct site *site, char *why, size_
 		snprintf(why, why_size, "no symbol %s in the server's binary", names[DISPATCH_CALL]);
 		return;
 	}
-	if (elf_image_machine(img) == EM_X86_64 && !is_called(img, symbol.vaddr)) {
+	if (!is_called(img, symbol.vaddr)) {
 		snprintf(why, why_size, "%s does not call %s: the compiler has merged them", CALLER, names[DISPATCH_CALL]);
 		return;
 	}

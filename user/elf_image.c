@@ -173,6 +173,11 @@ uint16_t elf_image_machine(const struct elf_image *img)
 	return img->machine;
 }
 
+const struct isa *elf_image_isa(const struct elf_image *img)
+{
+	return isa_of(img->machine);
+}
+
 /* ---- headers ---- */
 
 static int read_all(int fd, struct elf_image *img)
@@ -608,30 +613,15 @@ static void find_slots(const struct elf_image *img, const struct section *s, con
 	}
 }
 
-/*
- * The GOT word a stub at p jumps through: [endbr64] [bnd] jmp *[rip + disp]. The lazy
- * stubs of a CET binary's .plt and PLT0 begin otherwise and are not the callers' targets.
- */
-static bool stub_slot(const uint8_t *p, uint64_t len, uint64_t vaddr, uint64_t *slot)
-{
-	uint64_t at = insn_is_endbr64(p, len) ? 4 : 0;
-
-	if (at < len && p[at] == 0xf2)
-		at++;
-	if (len < at + 6 || p[at] != 0xff || p[at + 1] != 0x25)
-		return false;
-	*slot = vaddr + at + 6 + (uint64_t)(int64_t)(int32_t)load32(p + at + 2);
-	return true;
-}
-
-/* Stubs are 16 bytes long, in .plt.got without CET 8; all are aligned to their size. */
 static void find_stubs(const struct elf_image *img, const struct elf_range *plt,
 		       struct elf_import *out)
 {
-	for (uint64_t at = 0; at < plt->size; at += 8) {
+	const struct isa *isa = elf_image_isa(img);
+
+	for (uint64_t at = 0; at < plt->size; at += isa->stub_align) {
 		uint64_t slot;
 
-		if (!stub_slot(img->data + plt->offset + at, plt->size - at, plt->vaddr + at, &slot))
+		if (!isa->stub_slot(img->data + plt->offset + at, plt->size - at, plt->vaddr + at, &slot))
 			continue;
 		for (size_t i = 0; i < out->slots; i++)
 			if (out->slot[i] == slot)
@@ -647,7 +637,7 @@ int elf_image_import(const struct elf_image *img, const char *name, struct elf_i
 	for (size_t i = 0; i < img->sections; i++)
 		if (is_rela(&img->section[i]))
 			find_slots(img, &img->section[i], name, out);
-	if (img->machine == EM_X86_64)
+	if (elf_image_isa(img))
 		for (size_t i = 0; i < img->plts; i++)
 			find_stubs(img, &img->plt[i], out);
 	if (!elf_image_symbol(img, name, STT_FUNC, &sym) && elf_image_in_text(img, sym.vaddr))

@@ -14,6 +14,7 @@
  * the image. Nothing here is thread-safe except for reading.
  */
 struct elf_image;
+struct isa;
 
 /* A defined symbol; name is valid as long as the image. */
 struct elf_symbol {
@@ -42,7 +43,7 @@ struct elf_pointer {
 struct elf_import {
 	uint64_t stub[ELF_IMPORT_MAX];	/* vaddr of PLT stubs, or of the function itself when linked in */
 	size_t stubs;
-	uint64_t slot[ELF_IMPORT_MAX];	/* vaddr of the GOT words, for call *[rip+slot] */
+	uint64_t slot[ELF_IMPORT_MAX];	/* vaddr of the GOT words, for calls through them */
 	size_t slots;
 };
 
@@ -62,6 +63,9 @@ void elf_image_close(struct elf_image *img);
 
 /* e_machine: EM_X86_64, EM_AARCH64, ... */
 uint16_t elf_image_machine(const struct elf_image *img);
+
+/* What knows its code; NULL when that is neither x86-64 nor arm64. */
+const struct isa *elf_image_isa(const struct elf_image *img);
 
 /* len bytes at a file offset, or NULL when they are not all in the file. */
 const uint8_t *elf_image_bytes(const struct elf_image *img, uint64_t offset, uint64_t len);
@@ -101,7 +105,7 @@ bool elf_image_is_dynamic(const struct elf_image *img);
 
 /*
  * Where calls to the library function name go: PLT stubs (.plt, .plt.sec,
- * .plt.got; x86-64, with and without CET) and GOT words, and the function itself
+ * .plt.got; with and without CET or BTI) and GOT words, and the function itself
  * when it is defined in this image (static linking). Returns 0, or -ENOENT when the
  * image does not use it.
  */

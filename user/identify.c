@@ -11,15 +11,16 @@
 /* A function that returns a constant is this long at most, frame pointer and all. */
 #define RETURN_CONSTANT_MAX 24
 
-/* The constant a function of the form "mov eax, imm32; ret" returns, 0 when it is no such function. */
+/* The constant that a function returns which does nothing else, 0 when it is no such function. */
 static uint32_t returned_constant(const struct elf_image *img, uint64_t vaddr)
 {
-	uint32_t value = 0;
+	const struct isa *isa = elf_image_isa(img);
+	uint64_t value = 0;
 	uint64_t start, end;
 	const uint8_t *code;
 	size_t len;
 
-	if (elf_image_function(img, vaddr, &start, &end) || start != vaddr ||
+	if (!isa || elf_image_function(img, vaddr, &start, &end) || start != vaddr ||
 	    end - start > RETURN_CONSTANT_MAX)
 		return 0;
 	len = end - start;
@@ -27,14 +28,13 @@ static uint32_t returned_constant(const struct elf_image *img, uint64_t vaddr)
 	for (size_t at = 0; code && at < len;) {
 		struct insn in;
 
-		if (insn_decode(code + at, len - at, &in))
+		if (isa->decode(code + at, len - at, &in))
 			return 0;
 		if (in.flow != INSN_NEXT)
-			return code[at] == 0xc3 ? value : 0;
-		if (code[at] == 0xb8 && in.len == 5)
-			value = (uint32_t)code[at + 1] | (uint32_t)code[at + 2] << 8 |
-				(uint32_t)code[at + 3] << 16 | (uint32_t)code[at + 4] << 24;
-		else if (in.writes & 1)
+			return in.returns ? (uint32_t)value : 0;
+		if (in.effect == INSN_SETS && in.to == isa->result)
+			value = (value & ~in.mask) | in.value;
+		else if (in.writes & 1U << isa->result)
 			return 0;
 		at += in.len;
 	}
@@ -52,8 +52,6 @@ static uint32_t version_number(const struct elf_image *img)
 	static const char *const function[] = { "VM_GetServerVersion", "RM_GetServerVersion" };
 	struct elf_symbol sym;
 
-	if (elf_image_machine(img) != EM_X86_64)
-		return 0;
 	for (size_t i = 0; i < 2; i++)
 		if (!elf_image_symbol(img, function[i], STT_FUNC, &sym))
 			return returned_constant(img, sym.vaddr);

@@ -17,6 +17,7 @@
 #include "sites.h"
 
 #define BIT(n) (1u << (n))
+#define NO_ISA "its code is for machine %u of the ELF standard; only x86-64 and arm64 are known"
 #define WORD 8
 
 /* What is known of a connection type's functions; a kind without a name is not probed. */
@@ -57,6 +58,7 @@ static const struct conn_functions functions[CONN_TYPES] = {
 
 struct search {
 	struct elf_image *img;
+	const struct isa *isa;
 	const struct conn_functions *functions;
 	struct callers *callers;
 	char *why;
@@ -97,48 +99,48 @@ bool sites_has_tls(const struct elf_image *img)
 
 /* What a straight-line walk through a function knows. */
 struct walk {
-	uint16_t holds_conn;	/* bit n: register n still holds the first argument */
-	int fd_offset;		/* edi was loaded from [conn + fd_offset]; -1: it was not */
+	const struct isa *isa;
+	uint32_t holds_conn;	/* bit n: register n still holds the first argument */
+	uint32_t holds_state;	/* and this one its connection's state */
+	int fd_offset;		/* the first argument's register was loaded from [conn + fd_offset]; -1: it was not */
 };
 
-static bool is_reg_move(const struct insn *in, unsigned int *from, unsigned int *to)
+static struct walk begin_walk(const struct isa *isa)
 {
-	if (in->map || in->mod != 3 || !in->has_modrm || !(in->rex & 8))
-		return false;
-	*from = in->opcode == 0x89 ? in->reg : in->rm;
-	*to = in->opcode == 0x89 ? in->rm : in->reg;
-	return in->opcode == 0x89 || in->opcode == 0x8b;
+	return (struct walk){ .isa = isa, .holds_conn = BIT(isa->argument), .fd_offset = -1 };
 }
 
-/* mov r32, [conn + disp] into edi: 8B /r without REX.W. */
-static bool loads_fd(const struct insn *in, const struct walk *walk)
+static bool loads_from_conn(const struct walk *walk, const struct insn *in)
 {
-	return !in->map && in->opcode == 0x8b && !(in->rex & 8) && in->simple_base &&
-	       in->reg == INSN_RDI && (walk->holds_conn & BIT(in->rm)) && in->disp >= 0;
+	return in->effect == INSN_LOADS32 && walk->holds_conn & BIT(in->from) && in->disp >= 0;
 }
 
 static void walk_step(struct walk *walk, const struct insn *in)
 {
-	bool fd_loaded = loads_fd(in, walk);
-	unsigned int from, to;
-	bool copied = is_reg_move(in, &from, &to) && (walk->holds_conn & BIT(from));
+	bool loaded = loads_from_conn(walk, in);
+	bool copied = in->effect == INSN_MOVES && walk->holds_conn & BIT(in->from);
 
-	if (in->writes & BIT(INSN_RDI))
-		walk->fd_offset = fd_loaded ? in->disp : -1;
-	walk->holds_conn &= (uint16_t)~in->writes;
+	if (in->writes & BIT(walk->isa->argument))
+		walk->fd_offset = loaded && in->to == walk->isa->argument ? in->disp : -1;
+	walk->holds_conn &= ~in->writes;
+	walk->holds_state &= ~in->writes;
 	if (copied)
-		walk->holds_conn |= (uint16_t)BIT(to);
+		walk->holds_conn |= BIT(in->to);
+	if (loaded && in->disp == STATE_OFFSET)
+		walk->holds_state |= BIT(in->to);
 	/* What follows a jump or a return is reached from elsewhere. */
 	if (in->flow == INSN_JMP || in->flow == INSN_STOP)
 		walk->fd_offset = -1;
 }
 
-/* cmp dword [conn + state], CONN_STATE_ACCEPTING: 83 /7 with an immediate byte. */
-static bool compares_state(const uint8_t *code, const struct insn *in, const struct walk *walk)
+/* Is the connection's state compared with CONN_STATE_ACCEPTING? */
+static bool compares_state(const struct walk *walk, const struct insn *in)
 {
-	return !in->map && in->opcode == 0x83 && (in->reg & 7) == 7 && !(in->rex & 8) && in->simple_base &&
-	       (walk->holds_conn & BIT(in->rm)) && in->disp == STATE_OFFSET &&
-	       code[in->len - 1] == CONN_STATE_ACCEPTING;
+	if (in->value != CONN_STATE_ACCEPTING)
+		return false;
+	if (in->effect == INSN_COMPARES32)
+		return walk->holds_state & BIT(in->from);
+	return in->effect == INSN_COMPARES32_MEMORY && walk->holds_conn & BIT(in->from) && in->disp == STATE_OFFSET;
 }
 
 /*
@@ -147,7 +149,7 @@ static bool compares_state(const uint8_t *code, const struct insn *in, const str
  */
 static bool is_accept(const struct search *search, uint64_t func)
 {
-	struct walk walk = { .holds_conn = BIT(INSN_RDI) };
+	struct walk walk = begin_walk(search->isa);
 	struct insn in = { .flow = INSN_NEXT };
 	uint64_t start, end;
 	const uint8_t *code;
@@ -156,9 +158,9 @@ static bool is_accept(const struct search *search, uint64_t func)
 		return false;
 	code = elf_image_at(search->img, start, end - start);
 	for (uint64_t at = 0; code && at < end - start && in.flow == INSN_NEXT; at += in.len) {
-		if (insn_decode(code + at, end - start - at, &in))
+		if (search->isa->decode(code + at, end - start - at, &in))
 			return false;
-		if (compares_state(code + at, &in, &walk))
+		if (compares_state(&walk, &in))
 			return true;
 		walk_step(&walk, &in);
 	}
@@ -245,7 +247,7 @@ static int find_by_symbol(const struct search *search, struct answer *out)
 			return fail(search, -ENOTUNIQ, "the symbol %s names two functions", name);
 		if (!func && !may_lack(search->functions, kind))
 			return fail(search, -ENOENT, "no symbol %s", name);
-		if (func && elf_image_machine(search->img) == EM_X86_64 && !is_function(search, func, kind))
+		if (func && !is_function(search, func, kind))
 			return fail(search, -ENOENT, "the symbol %s is at 0x%llx, which does not look like it", name,
 				    (unsigned long long)func);
 	}
@@ -376,7 +378,7 @@ static int find_by_table(const struct search *search, struct answer *out)
  */
 static int decode_fd_offset(const struct search *search, uint64_t func, enum site_kind kind)
 {
-	struct walk walk = { .holds_conn = BIT(INSN_RDI), .fd_offset = -1 };
+	struct walk walk = begin_walk(search->isa);
 	uint64_t start, end;
 	const uint8_t *code;
 
@@ -388,9 +390,9 @@ static int decode_fd_offset(const struct search *search, uint64_t func, enum sit
 		struct insn in;
 		bool indirect;
 
-		if (insn_decode(code + at, end - start - at, &in))
+		if (search->isa->decode(code + at, end - start - at, &in))
 			return -1;
-		if (insn_branch32(code + at, end - start - at, start + at, &target, &indirect) &&
+		if (search->isa->branch(code + at, end - start - at, start + at, &target, &indirect) &&
 		    callers_target(search->callers, target, indirect) == search->functions->calls[kind])
 			return walk.fd_offset;
 		walk_step(&walk, &in);
@@ -432,12 +434,12 @@ static bool branched_into(const struct search *search, uint64_t func, uint64_t p
 	for (size_t i = 0; i < count; i++) {
 		const uint8_t *code = elf_image_bytes(search->img, text[i].offset, text[i].size);
 
-		for (uint64_t at = 0; code && at < text[i].size; at++) {
+		for (uint64_t at = 0; code && at < text[i].size; at += search->isa->align) {
 			uint64_t target;
 			bool indirect;
 
-			if (insn_branch32(code + at, text[i].size - at, text[i].vaddr + at, &target,
-					  &indirect) && !indirect && target > func && target <= probe)
+			if (search->isa->branch(code + at, text[i].size - at, text[i].vaddr + at, &target,
+						&indirect) && !indirect && target > func && target <= probe)
 				return true;
 		}
 	}
@@ -459,7 +461,7 @@ static int place_site(const struct search *search, uint64_t func, enum site_kind
 	if (!code || elf_image_offset(search->img, func, &site->func_offset))
 		return fail(search, -ENOENT, "the function at 0x%llx, taken for %s, is not in the file",
 			    (unsigned long long)func, search->functions->name[kind]);
-	ret = insn_choose_probe(elf_image_machine(search->img), code, end - start, &probe);
+	ret = insn_choose_probe(search->isa, code, end - start, &probe);
 	if (ret)
 		return fail(search, ret, "cannot decode the first instruction of %s at 0x%llx",
 			    search->functions->name[kind], (unsigned long long)func);
@@ -498,22 +500,21 @@ static int find_functions(const struct search *search, struct answer *answer, co
 	ret = find_by_symbol(search, answer);
 	if (ret != -ENOENT)
 		return ret;
-	/* The call scan knows x86-64 code only. */
-	if (elf_image_machine(search->img) != EM_X86_64)
-		return fail(search, -ENOTSUP, "no symbol %s, and stripped servers are searched on x86-64 only",
-			    search->functions->name[SITE_READ]);
 	*found_by = "table";
 	return find_by_table(search, answer);
 }
 
 int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *out, char *why, size_t why_size)
 {
-	struct search search = { .img = img, .functions = &functions[type], .why = why, .why_size = why_size };
+	struct search search = { .img = img, .isa = elf_image_isa(img), .functions = &functions[type], .why = why,
+				 .why_size = why_size };
 	struct answer answer = { 0 };
 	int ret;
 
 	memset(out, 0, sizeof(*out));
 	out->fd_offset = -1;
+	if (!search.isa)
+		return fail(&search, -ENOTSUP, NO_ISA, elf_image_machine(img));
 	search.callers = callers_find(img);
 	if (!search.callers)
 		return fail(&search, -ENOMEM, "out of memory while scanning the code");
@@ -523,7 +524,7 @@ int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *ou
 	ret = place_sites(&search, &answer, out);
 	if (ret)
 		goto cleanup;
-	if (type == CONN_SOCKET && elf_image_machine(img) == EM_X86_64)
+	if (type == CONN_SOCKET)
 		out->fd_offset = find_fd_offset(&search, &answer);
 	/* The symbols' failure is no news once the table answered. */
 	if (why_size)
@@ -536,7 +537,10 @@ cleanup:
 int sites_place(struct elf_image *img, uint64_t func, const char *name, struct site *site, char *why, size_t why_size)
 {
 	const struct conn_functions named = { .name = { [0] = name } };
-	const struct search search = { .img = img, .functions = &named, .why = why, .why_size = why_size };
+	const struct search search = { .img = img, .isa = elf_image_isa(img), .functions = &named, .why = why,
+				       .why_size = why_size };
 
+	if (!search.isa)
+		return fail(&search, -ENOTSUP, NO_ISA, elf_image_machine(img));
 	return place_site(&search, func, 0, site);
 }

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include <elf.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "insn.h"
+#include "insn_x86.h"
 
 #define BYTES(...) (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })
 #define WRITES(n) (1u << (n))
@@ -36,29 +35,29 @@ static const struct decode_case {
 	{ "nopl 0(rax)", BYTES(0x0f, 0x1f, 0x40, 0x00), 4, false, 0, false, INSN_NEXT },
 	{ "nopw cs:0(rax,rax,1)", BYTES(0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0), 10, false, 0, false,
 	  INSN_NEXT },
-	{ "push rbp", BYTES(0x55), 1, true, WRITES(INSN_RSP), true, INSN_NEXT },
-	{ "push r12", BYTES(0x41, 0x54), 2, true, WRITES(INSN_RSP), true, INSN_NEXT },
-	{ "rex.W push rbx", BYTES(0x48, 0x53), 2, false, WRITES(INSN_RSP), true, INSN_NEXT },
-	{ "push 8", BYTES(0x6a, 0x08), 2, false, WRITES(INSN_RSP), true, INSN_NEXT },
-	{ "pop r12", BYTES(0x41, 0x5c), 2, false, WRITES(INSN_RSP) | WRITES(12), false, INSN_NEXT },
-	{ "mov rbx,rdi", BYTES(0x48, 0x89, 0xfb), 3, false, WRITES(INSN_RBX), false, INSN_NEXT },
-	{ "mov rdi,rbx", BYTES(0x48, 0x89, 0xdf), 3, false, WRITES(INSN_RDI), false, INSN_NEXT },
-	{ "mov edi,[rbx+16]", BYTES(0x8b, 0x7b, 0x10), 3, false, WRITES(INSN_RDI), false, INSN_NEXT },
-	{ "mov edi,[r12+56]", BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), 5, false, WRITES(INSN_RDI), false,
+	{ "push rbp", BYTES(0x55), 1, true, WRITES(X86_RSP), true, INSN_NEXT },
+	{ "push r12", BYTES(0x41, 0x54), 2, true, WRITES(X86_RSP), true, INSN_NEXT },
+	{ "rex.W push rbx", BYTES(0x48, 0x53), 2, false, WRITES(X86_RSP), true, INSN_NEXT },
+	{ "push 8", BYTES(0x6a, 0x08), 2, false, WRITES(X86_RSP), true, INSN_NEXT },
+	{ "pop r12", BYTES(0x41, 0x5c), 2, false, WRITES(X86_RSP) | WRITES(12), false, INSN_NEXT },
+	{ "mov rbx,rdi", BYTES(0x48, 0x89, 0xfb), 3, false, WRITES(X86_RBX), false, INSN_NEXT },
+	{ "mov rdi,rbx", BYTES(0x48, 0x89, 0xdf), 3, false, WRITES(X86_RDI), false, INSN_NEXT },
+	{ "mov edi,[rbx+16]", BYTES(0x8b, 0x7b, 0x10), 3, false, WRITES(X86_RDI), false, INSN_NEXT },
+	{ "mov edi,[r12+56]", BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), 5, false, WRITES(X86_RDI), false,
 	  INSN_NEXT },
 	{ "mov [rsp+8],rax", BYTES(0x48, 0x89, 0x44, 0x24, 0x08), 5, false, 0, true, INSN_NEXT },
-	{ "mov dh,1", BYTES(0xb6, 0x01), 2, false, WRITES(INSN_RDX), false, INSN_NEXT },
-	{ "mov sil,1", BYTES(0x40, 0xb6, 0x01), 3, false, WRITES(INSN_RSI), false, INSN_NEXT },
-	{ "movabs rax,imm64", BYTES(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8), 10, false, WRITES(INSN_RAX), false,
+	{ "mov dh,1", BYTES(0xb6, 0x01), 2, false, WRITES(X86_RDX), false, INSN_NEXT },
+	{ "mov sil,1", BYTES(0x40, 0xb6, 0x01), 3, false, WRITES(X86_RSI), false, INSN_NEXT },
+	{ "movabs rax,imm64", BYTES(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8), 10, false, WRITES(X86_RAX), false,
 	  INSN_NEXT },
-	{ "mov ax,imm16", BYTES(0x66, 0xb8, 1, 2), 4, false, WRITES(INSN_RAX), false, INSN_NEXT },
-	{ "sub rsp,0x18", BYTES(0x48, 0x83, 0xec, 0x18), 4, false, WRITES(INSN_RSP), false, INSN_NEXT },
-	{ "lea rsi,[rip+1]", BYTES(0x48, 0x8d, 0x35, 1, 0, 0, 0), 7, false, WRITES(INSN_RSI), false, INSN_NEXT },
+	{ "mov ax,imm16", BYTES(0x66, 0xb8, 1, 2), 4, false, WRITES(X86_RAX), false, INSN_NEXT },
+	{ "sub rsp,0x18", BYTES(0x48, 0x83, 0xec, 0x18), 4, false, WRITES(X86_RSP), false, INSN_NEXT },
+	{ "lea rsi,[rip+1]", BYTES(0x48, 0x8d, 0x35, 1, 0, 0, 0), 7, false, WRITES(X86_RSI), false, INSN_NEXT },
 	{ "test rdi,rdi", BYTES(0x48, 0x85, 0xff), 3, false, 0, false, INSN_NEXT },
 	{ "cmp dword [rdi+8],3", BYTES(0x83, 0x7f, 0x08, 0x03), 4, false, 0, false, INSN_NEXT },
 	{ "cmp dword [rip+1],3", BYTES(0x83, 0x3d, 1, 0, 0, 0, 0x03), 7, false, 0, false, INSN_NEXT },
-	{ "xor eax,eax", BYTES(0x31, 0xc0), 2, false, WRITES(INSN_RAX), false, INSN_NEXT },
-	{ "div rcx", BYTES(0x48, 0xf7, 0xf1), 3, false, WRITES(INSN_RAX) | WRITES(INSN_RDX), false, INSN_NEXT },
+	{ "xor eax,eax", BYTES(0x31, 0xc0), 2, false, WRITES(X86_RAX), false, INSN_NEXT },
+	{ "div rcx", BYTES(0x48, 0xf7, 0xf1), 3, false, WRITES(X86_RAX) | WRITES(X86_RDX), false, INSN_NEXT },
 	{ "jne +2", BYTES(0x75, 0x02), 2, true, 0, false, INSN_JCC },
 	{ "jne rel32", BYTES(0x0f, 0x85, 0, 1, 0, 0), 6, true, 0, false, INSN_JCC },
 	{ "jmp rel8", BYTES(0xeb, 0xfe), 2, true, 0, false, INSN_JMP },
@@ -71,8 +70,8 @@ static const struct decode_case {
 	{ "ud2", BYTES(0x0f, 0x0b), 2, false, 0, false, INSN_STOP },
 	{ "pxor xmm0,xmm0", BYTES(0x66, 0x0f, 0xef, 0xc0), 4, false, 0, false, INSN_NEXT },
 	{ "movups [rsp],xmm0", BYTES(0x0f, 0x11, 0x04, 0x24), 4, false, 0, true, INSN_NEXT },
-	{ "movq rsi,xmm0", BYTES(0x66, 0x48, 0x0f, 0x7e, 0xc6), 5, false, WRITES(INSN_RSI), false, INSN_NEXT },
-	{ "mov rax,fs:0x28", BYTES(0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0), 9, false, WRITES(INSN_RAX), false,
+	{ "movq rsi,xmm0", BYTES(0x66, 0x48, 0x0f, 0x7e, 0xc6), 5, false, WRITES(X86_RSI), false, INSN_NEXT },
+	{ "mov rax,fs:0x28", BYTES(0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0), 9, false, WRITES(X86_RAX), false,
 	  INSN_NEXT },
 	{ "lock inc [rdi]", BYTES(0xf0, 0xff, 0x07), 3, false, 0, true, INSN_NEXT },
 	{ "vzeroupper", BYTES(0xc5, 0xf8, 0x77), 0, false, 0, false, INSN_NEXT },
@@ -88,12 +87,12 @@ static void test_decode(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(decode_cases) / sizeof(decode_cases[0]); i++) {
 		const struct decode_case *c = &decode_cases[i];
-		struct insn in;
-		int ret = insn_decode(c->code, c->size, &in);
+		struct x86_insn in;
+		int ret = x86_decode(c->code, c->size, &in);
 
 		print_message("%s\n", c->text);
 		assert_int_equal(ret, c->len ? 0 : -EILSEQ);
-		assert_int_equal(insn_emulated(c->code, c->size), c->emulated);
+		assert_int_equal(isa_x86_64.emulated(c->code, c->size), c->emulated);
 		if (ret)
 			continue;
 		assert_int_equal(in.len, c->len);
@@ -105,37 +104,37 @@ static void test_decode(void **state)
 
 static void test_branch_targets(void **state)
 {
-	struct insn in;
+	struct x86_insn in;
 
 	(void)state;
-	assert_int_equal(insn_decode(BYTES(0xeb, 0xfe), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0xeb, 0xfe), &in), 0);
 	assert_true(in.has_target);
 	assert_int_equal(in.target, 0);
-	assert_int_equal(insn_decode(BYTES(0xe8, 0xfb, 0xff, 0xff, 0xff), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0xe8, 0xfb, 0xff, 0xff, 0xff), &in), 0);
 	assert_int_equal(in.target, 0);
-	assert_true(in.writes & WRITES(INSN_RDI));
-	assert_false(in.writes & WRITES(INSN_RBX));
-	assert_int_equal(insn_decode(BYTES(0xff, 0xd0), &in), 0);
+	assert_true(in.writes & WRITES(X86_RDI));
+	assert_false(in.writes & WRITES(X86_RBX));
+	assert_int_equal(x86_decode(BYTES(0xff, 0xd0), &in), 0);
 	assert_false(in.has_target);
 }
 
 /* Which memory operands count as [register + displacement]: where the fd is read from them. */
 static void test_memory_operands(void **state)
 {
-	struct insn in;
+	struct x86_insn in;
 
 	(void)state;
-	assert_int_equal(insn_decode(BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), &in), 0);
 	assert_true(in.simple_base);
-	assert_int_equal(in.reg, INSN_RDI);
+	assert_int_equal(in.reg, X86_RDI);
 	assert_int_equal(in.rm, 12);
 	assert_int_equal(in.disp, 0x38);
-	assert_int_equal(insn_decode(BYTES(0x8b, 0x3c, 0xc3), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0x8b, 0x3c, 0xc3), &in), 0);
 	assert_false(in.simple_base);
-	assert_int_equal(insn_decode(BYTES(0x8b, 0x3d, 1, 0, 0, 0), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0x8b, 0x3d, 1, 0, 0, 0), &in), 0);
 	assert_false(in.simple_base);
 	assert_true(in.rip_relative);
-	assert_int_equal(insn_decode(BYTES(0x64, 0x8b, 0x7b, 0x10), &in), 0);
+	assert_int_equal(x86_decode(BYTES(0x64, 0x8b, 0x7b, 0x10), &in), 0);
 	assert_false(in.simple_base);
 }
 
@@ -180,7 +179,7 @@ static void test_choose(void **state)
 	for (size_t i = 0; i < sizeof(choose_cases) / sizeof(choose_cases[0]); i++) {
 		const struct choose_case *c = &choose_cases[i];
 		struct insn_probe probe;
-		int ret = insn_choose_probe(EM_X86_64, c->code, c->size, &probe);
+		int ret = insn_choose_probe(&isa_x86_64, c->code, c->size, &probe);
 
 		print_message("%s\n", c->text);
 		assert_int_equal(ret, c->ret);
@@ -189,20 +188,6 @@ static void test_choose(void **state)
 		assert_int_equal(probe.offset, c->offset);
 		assert_int_equal(probe.emulated, c->emulated);
 	}
-}
-
-static void test_other_machines(void **state)
-{
-	/* paciasp; stp x29, x30, [sp, #-16]! */
-	static const uint8_t code[] = { 0x3f, 0x23, 0x03, 0xd5, 0xfd, 0x7b, 0xbf, 0xa9 };
-	struct insn_probe probe;
-
-	(void)state;
-	assert_int_equal(insn_choose_probe(EM_AARCH64, code, sizeof(code), &probe), 0);
-	assert_int_equal(probe.offset, 0);
-	assert_false(probe.emulated);
-	assert_int_equal(insn_choose_probe(EM_AARCH64, code, 2, &probe), -EILSEQ);
-	assert_int_equal(insn_choose_probe(EM_RISCV, code, sizeof(code), &probe), -ENOTSUP);
 }
 
 /* Any bytes, in an allocation of their exact size so that ASan sees a read past them. */
@@ -215,14 +200,14 @@ static void test_random_bytes(void **state)
 		size_t size = (size_t)(rand_r(&seed) % 20);
 		uint8_t *code = malloc(size ? size : 1);
 		struct insn_probe probe;
-		struct insn in;
+		struct x86_insn in;
 
 		assert_non_null(code);
 		for (size_t i = 0; i < size; i++)
 			code[i] = (uint8_t)(rand_r(&seed) >> 8);
-		if (!insn_decode(code, size, &in))
+		if (!x86_decode(code, size, &in))
 			assert_in_range(in.len, 1, size < 15 ? size : 15);
-		if (!insn_choose_probe(EM_X86_64, code, size, &probe))
+		if (!insn_choose_probe(&isa_x86_64, code, size, &probe))
 			assert_true(probe.offset < size);
 		free(code);
 	}
@@ -235,7 +220,6 @@ int main(void)
 		cmocka_unit_test(test_branch_targets),
 		cmocka_unit_test(test_memory_operands),
 		cmocka_unit_test(test_choose),
-		cmocka_unit_test(test_other_machines),
 		cmocka_unit_test(test_random_bytes),
 	};
 
