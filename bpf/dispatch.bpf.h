@@ -170,24 +170,11 @@ static __always_inline bool dispatch_begin(struct dispatch_stack *stack, struct 
 }
 
 /* 0, or 1 when the return is of no interest. */
-static __always_inline int dispatch_enter(struct pt_regs *ctx)
+static __always_inline int dispatch_push(struct pt_regs *ctx, struct dispatch_stack *stack, __u32 slot)
 {
 	__u64 client = PT_REGS_PARM1(ctx), conn;
-	struct dispatch_stack *stack;
-	struct thread_stats *stats;
 	struct dispatch_frame frame, *top;
-	__u32 slot, i;
 
-	if (!tap_wanted())
-		return 1;
-	slot = tap_slot(true);
-	i = slot - 1;
-	stats = bpf_map_lookup_elem(&thread_stats, &i);
-	stack = dispatch_stack_at(slot);
-	if (!stats || !stack)
-		return dispatch_uncounted(client);
-	stats->hits++;
-	overhead_hit(stats, HIT_PROBE);
 	dispatch_unwind(stack, PT_REGS_SP(ctx) + 1);
 	__builtin_memset(&frame, 0, sizeof(frame));
 	frame.sp = PT_REGS_SP(ctx);
@@ -205,6 +192,31 @@ static __always_inline int dispatch_enter(struct pt_regs *ctx)
 	if (top)
 		*top = frame;
 	return 0;
+}
+
+/* 0, or 1 when the return is of no interest. What the return does is little beside a hit. */
+static __always_inline int dispatch_enter(struct pt_regs *ctx)
+{
+	struct dispatch_stack *stack;
+	struct thread_stats *stats;
+	__u32 slot, i;
+	__u64 begin;
+	int ignored;
+
+	if (!tap_wanted())
+		return 1;
+	begin = overhead_begin();
+	slot = tap_slot(true);
+	i = slot - 1;
+	stats = bpf_map_lookup_elem(&thread_stats, &i);
+	stack = dispatch_stack_at(slot);
+	if (!stats || !stack)
+		return dispatch_uncounted(PT_REGS_PARM1(ctx));
+	stats->hits++;
+	overhead_hit(stats, HIT_PROBE);
+	ignored = dispatch_push(ctx, stack, slot);
+	overhead_end(stats, begin);
+	return ignored;
 }
 
 /* What the command took is added up: a blocked one may be executed several times. */

@@ -60,14 +60,14 @@ uint64_t governor_look(struct governor *governor, const struct thread_stats *sta
 	return debt > credit(governor) ? debt * GOVERNOR_WHOLE / governor->budget : 0;
 }
 
-uint32_t governor_share(const struct governor *governor)
+uint64_t governor_taken(const struct governor *governor)
 {
-	uint64_t observed = governor->looked_ns - governor->began_ns, most = 0;
+	uint64_t most = 0;
 
 	for (int i = 0; i < THREADS_MAX; i++)
 		if (governor->thread[i].own_ns - governor->thread[i].before_ns > most)
 			most = governor->thread[i].own_ns - governor->thread[i].before_ns;
-	return observed ? (uint32_t)(most * GOVERNOR_WHOLE / observed) : 0;
+	return most;
 }
 
 uint64_t governor_next_look(const struct governor *governor)

@@ -47,11 +47,8 @@ void governor_begin(struct governor *governor, uint64_t now_ns);
  */
 uint64_t governor_look(struct governor *governor, const struct thread_stats *stats, uint64_t now_ns);
 
-/*
- * What the probes took of the time from the last start to the last look, of the thread that gave most: in units of
- * GOVERNOR_WHOLE.
- */
-uint32_t governor_share(const struct governor *governor);
+/* What the probes took from the last start to the last look, nanoseconds of the thread that gave most. */
+uint64_t governor_taken(const struct governor *governor);
 
 /*
  * When to look next, in nanoseconds from the last look: before that even a thread that does nothing but run probes

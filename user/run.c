@@ -233,7 +233,7 @@ int run_pause(struct run *run)
 {
 	struct stream_pause pause = {
 		.observed_ns = run->governor.looked_ns - run->governor.began_ns,
-		.overhead = governor_share(&run->governor),
+		.probes_ns = governor_taken(&run->governor),
 		.pause_ns = run->pause_ns,
 	};
 

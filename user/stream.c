@@ -568,7 +568,7 @@ int stream_paused(struct stream *s, const struct stream_pause *pause)
 
 	window_begin(s, &j, "paused");
 	json_u64(&j, "observed_us", pause->observed_ns / NS_PER_US);
-	json_u64(&j, "overhead_permille", pause->overhead);
+	json_u64(&j, "probes_us", pause->probes_ns / NS_PER_US);
 	json_u64(&j, "pause_us", pause->pause_ns / NS_PER_US);
 	return line_end(s, &j);
 }

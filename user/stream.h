@@ -71,7 +71,7 @@ enum stop_reason {
 /* A window ends. */
 struct stream_pause {
 	uint64_t observed_ns; /* how long it was */
-	uint32_t overhead;    /* tenths of a percent of the time of the thread that gave most */
+	uint64_t probes_ns;   /* what the probes took of it, of the thread that gave most */
 	uint64_t pause_ns;    /* how long nothing will be observed */
 };
 

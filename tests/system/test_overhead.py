@@ -57,7 +57,7 @@ def assert_windows(records):
     for record in records:
         if record["event"] == "paused":
             assert observed and record["window"] == window, record
-            assert record["observed_us"] > 0 and record["pause_us"] > 0 and record["overhead_permille"] > 0, record
+            assert record["observed_us"] > 0 and record["pause_us"] > 0 and record["probes_us"] > 0, record
             observed = False
         elif record["event"] == "resumed":
             window += 1

@@ -481,7 +481,7 @@ static void test_start(void **state)
 static void test_windows(void **state)
 {
 	struct stream_start start = { .version = "1", .tap = "socket", .max_overhead = 25, .probe_ns = 630, .tracepoint_ns = 27 };
-	struct stream_pause pause = { .observed_ns = 1500001999, .overhead = 120, .pause_ns = 3000000000 };
+	struct stream_pause pause = { .observed_ns = 1500001999, .probes_ns = 180000999, .pause_ns = 3000000000 };
 	const char *line;
 
 	(void)state;
@@ -498,7 +498,7 @@ static void test_windows(void **state)
 	assert_int_equal(stream_paused(&stream, &pause), 0);
 	line = arrived();
 	assert_non_null(strstr(line, "{\"event\":\"paused\",\"server_pid\":4242,\"ts\":\"20"));
-	assert_non_null(strstr(line, "Z\",\"window\":1,\"observed_us\":1500001,\"overhead_permille\":120,"
+	assert_non_null(strstr(line, "Z\",\"window\":1,\"observed_us\":1500001,\"probes_us\":180000,"
 				     "\"pause_us\":3000000}\n"));
 	assert_int_equal(stream_resumed(&stream, 3000001999), 0);
 	line = arrived();
