@@ -153,6 +153,8 @@ struct conversation {
 	__u8 exec_logged;          /* an inner reply was large */
 	__u8 confirming;           /* at least one confirmation of the command at hand has come */
 	__u8 push_len;             /* bytes of push_head */
+	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
+	__u8 pad[3];
 };
 
 /* Who is at the other end; does not change while the connection lives. */

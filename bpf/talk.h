@@ -121,11 +121,21 @@ static __always_inline __u32 talk_confirmations(const struct connection *conn, c
 	return turn->number ? turn->number : all ? all : 1;
 }
 
+/* Which protocol the client is spoken to in: HELLO's reply and confirmations have a type that tells. */
+static __always_inline void talk_hears(struct connection *conn, __u8 type)
+{
+	if (type == '%' || type == '>')
+		conn->talk.resp = 3;
+	else if (type == '*')
+		conn->talk.resp = 2;
+}
+
 static __always_inline int talk_confirmation_begins(struct connection *conn, const struct turn *turn, __u8 type)
 {
 	if (!conn->talk.confirming)
 		conn->talk.unconfirmed = talk_confirmations(conn, turn);
 	conn->talk.confirming = 1;
+	talk_hears(conn, type);
 	talk_begin(conn, FRAME_CONFIRMATION, type);
 	return STEP_ON;
 }
@@ -208,9 +218,14 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 		return talk_confirmation_begins(conn, turn, *bytes);
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
-	if (*bytes == '>' || talk_is_subscribed(conn))
+	if (*bytes == '>')
 		return talk_push_begins(conn, work, bytes, avail);
-	return STEP_AGAIN;
+	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
+	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
+		return STEP_AGAIN;
+	if (conn->talk.resp != 2)
+		return reply_verdict(work, REPLY_MALFORMED);
+	return talk_push_begins(conn, work, bytes, avail);
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
@@ -258,8 +273,10 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 	dispatch_queued(conn);
 	if (class == COMMAND_SELECT)
 		conn->talk.db = -1;
-	if (class == COMMAND_IDENTITY)
+	if (class == COMMAND_IDENTITY) {
+		conn->talk.resp = 0; /* it may be HELLO */
 		identity_lost(conn, work);
+	}
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
@@ -300,8 +317,10 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 			talk->db = turn->number < TURN_NUMBER_MAX ? (__s32)turn->number : -1;
 		break;
 	case COMMAND_IDENTITY:
-		if (ok)
-			identity_emit(conn, work);
+		if (!ok)
+			break;
+		talk_hears(conn, conn->reply.type);
+		identity_emit(conn, work);
 		break;
 	default:
 		talk_note_subscriber(conn);
