@@ -183,7 +183,8 @@ env_noinline void talk_keep_more(struct connection *conn, struct work *work)
 }
 
 /* A push, or a message of RESP2. Between the elements of a reply (redis 6.0 does that) it is a frame of its own. */
-static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
+static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
+					    __u32 kind)
 {
 	struct reply_framing *r = &conn->reply;
 
@@ -194,6 +195,8 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
 	talk_begin(conn, FRAME_PUSH, *bytes);
+	/* Unasked: the server no longer serves the channel's slot (removeChannelsInSlot() in src/cluster_legacy.c). */
+	r->unsubscribes = kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE;
 	talk_keep_push(conn, work, bytes, avail);
 	return STEP_ON;
 }
@@ -219,13 +222,13 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (*bytes == '>')
-		return talk_push_begins(conn, work, bytes, avail);
+		return talk_push_begins(conn, work, bytes, avail, kind);
 	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
 	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
 		return STEP_AGAIN;
 	if (conn->talk.resp != 2)
 		return reply_verdict(work, REPLY_MALFORMED);
-	return talk_push_begins(conn, work, bytes, avail);
+	return talk_push_begins(conn, work, bytes, avail, kind);
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
@@ -427,9 +430,12 @@ static __always_inline int talk_subscribed_now(struct connection *conn, __u64 n)
 	struct turn *turn = turn_at_hand(conn);
 	__u32 *subscribed = conn->talk.subscribed, kind, others;
 
-	if (!turn)
+	if (conn->reply.frame == FRAME_PUSH)
+		kind = SUBSCRIBED_SHARDS;
+	else if (turn)
+		kind = subscription_kind(turn->class);
+	else
 		return -1;
-	kind = subscription_kind(turn->class);
 	others = kind == SUBSCRIBED_SHARDS ? 0 :
 		 subscribed[kind == SUBSCRIBED_CHANNELS ? SUBSCRIBED_PATTERNS : SUBSCRIBED_CHANNELS];
 	if (n < others)

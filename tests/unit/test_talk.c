@@ -107,6 +107,14 @@ static const struct conversation_case cases[] = {
 	    { SUNSUB("t"), CONFIRM("*", "12", "sunsubscribe", "t", "1"), P },
 	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
 	    { GET("a"), "$1\r\nA\r\n", P } } },
+	{ "the server unsubscribes by itself from the last shard channel, and a list looks like a message",
+	  { SSUB("s"), GET("a"), GET("b") },
+	  CONFIRM("*", "10", "ssubscribe", "s", "1") CONFIRM("*", "12", "sunsubscribe", "s", "0")
+	  MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
+	  { { SSUB("s"), CONFIRM("*", "10", "ssubscribe", "s", "1"), P },
+	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
+	    { GET("a"), MESSAGE("*", "x", "abc"), P },
+	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "PING of a RESP2 subscriber, and a subscription that is refused",
 	  { SUB("c"), PING, SUB("d"), UNSUB("c"), SUB("e"), GET("a") },
 	  SUBSCRIBED("*", "c", "1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n" "-NOPERM no\r\n" UNSUBSCRIBED("*", "c", "0")
