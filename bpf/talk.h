@@ -484,6 +484,17 @@ static __always_inline bool talk_is_large(const struct connection *conn)
 	return bytes && bytes + conn->reply.skip >= reply_threshold();
 }
 
+/* The last bytes, when they are the beginning of a frame of which it is not known yet whether it is a reply. */
+static __always_inline __u32 talk_undecided(const struct connection *conn)
+{
+	const struct reply_framing *r = &conn->reply;
+	__u32 first = CARRY - r->carried;
+
+	if (!r->carried || first >= CARRY)
+		return 0;
+	return !r->owed || ((const __u8 *)conn->reply_carry.words)[first % CARRY] == '>' ? r->carried : 0;
+}
+
 /* The connection closes: logs the reply, or the push, that it cuts off. True when a reply had begun, large or not. */
 env_noinline bool talk_closes(struct connection *conn, struct work *work)
 {
@@ -491,7 +502,7 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 	const struct conversation *talk = &conn->talk;
 	__u8 kind = talk->exec_left ? KIND_MULTI : KIND_SIMPLE;
 	const struct piece *piece = &r->reply;
-	__u64 position = conn->written_bytes;
+	__u64 position = conn->written_bytes - talk_undecided(conn);
 
 	work->now = 0;
 	if (r->frame == FRAME_PUSH && !r->interrupts) {

@@ -489,6 +489,32 @@ static void test_cut_off_inside_a_push(void **state)
 	free(c);
 }
 
+/* Too few bytes to tell a message from a reply: no reply has begun, and least of all when none is outstanding. */
+static void test_cut_off_where_a_push_begins(void **state)
+{
+	static const char reply[] = SUBSCRIBED("*", "c", "1") "*3\r\n$7\r\nme";
+	struct host_conn *c = host_connect();
+
+	(void)state;
+	host_reset(0, 4);
+	assert_int_equal(host_read(c, SUB("c"), strlen(SUB("c"))), REQUEST_OK);
+	assert_int_equal(host_write(c, reply, strlen(reply)), REPLY_OK);
+	assert_int_equal(host_count, 1);
+	assert_int_equal(outstanding(&c->conn), 0);
+	assert_false(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_count, 1);
+	free(c);
+
+	c = host_connect();
+	host_reset(0, 4);
+	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
+	assert_int_equal(host_write(c, "*2\r\n:1\r\n>2\r\n$10", 16), REPLY_OK);
+	assert_true(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_count, 1);
+	assert_int_equal(host_records[0].bytes, 8);
+	free(c);
+}
+
 /* What is queued is kept as long as EXEC may come: over many reads, and more than the first page holds. */
 static void test_long_transaction_keeps_argv(void **state)
 {
@@ -873,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_cut_off_inside_a_transaction),
 		cmocka_unit_test(test_cut_off_transaction_is_logged_whole),
 		cmocka_unit_test(test_cut_off_inside_a_push),
+		cmocka_unit_test(test_cut_off_where_a_push_begins),
 		cmocka_unit_test(test_long_transaction_keeps_argv),
 		cmocka_unit_test(test_random_talks),
 	};
