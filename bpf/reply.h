@@ -74,6 +74,12 @@ static __always_inline long reply_line(struct connection *conn, struct work *wor
 	return reply_element_done(conn, work);
 }
 
+/* Does the last element of the frame at hand say to how much the client is subscribed? */
+static __always_inline bool reply_confirms(const struct reply_framing *r)
+{
+	return r->frame == FRAME_CONFIRMATION || (r->frame == FRAME_PUSH && r->unsubscribes);
+}
+
 static __always_inline bool reply_is_line(__u8 type)
 {
 	return type == '+' || type == '-' || type == ':' || type == '_' || type == '#' || type == ',' || type == '(';
@@ -114,7 +120,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 	int size;
 
 	if (reply_is_line(type)) {
-		if (r->frame == FRAME_CONFIRMATION && type == ':')
+		if (type == ':' && reply_confirms(r))
 			return reply_confirmed_number(conn, work, header, avail);
 		r->owed--;
 		return reply_line(conn, work, header, avail);
@@ -181,7 +187,7 @@ static __always_inline __u64 reply_countable(const struct connection *conn)
 	__u64 commands = outstanding(conn), plain = conn->plain_until - conn->reply_seq;
 
 	if (conn->reply.owed)
-		return conn->reply.frame == FRAME_CONFIRMATION ? 0 : conn->reply.owed;
+		return reply_confirms(&conn->reply) ? 0 : conn->reply.owed;
 	return commands < plain ? commands : plain;
 }
 

@@ -121,11 +121,21 @@ static __always_inline __u32 talk_confirmations(const struct connection *conn, c
 	return turn->number ? turn->number : all ? all : 1;
 }
 
+/* Which protocol the client is spoken to in: HELLO's reply and confirmations have a type that tells. */
+static __always_inline void talk_hears(struct connection *conn, __u8 type)
+{
+	if (type == '%' || type == '>')
+		conn->talk.resp = 3;
+	else if (type == '*')
+		conn->talk.resp = 2;
+}
+
 static __always_inline int talk_confirmation_begins(struct connection *conn, const struct turn *turn, __u8 type)
 {
 	if (!conn->talk.confirming)
 		conn->talk.unconfirmed = talk_confirmations(conn, turn);
 	conn->talk.confirming = 1;
+	talk_hears(conn, type);
 	talk_begin(conn, FRAME_CONFIRMATION, type);
 	return STEP_ON;
 }
@@ -173,7 +183,8 @@ env_noinline void talk_keep_more(struct connection *conn, struct work *work)
 }
 
 /* A push, or a message of RESP2. Between the elements of a reply (redis 6.0 does that) it is a frame of its own. */
-static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
+static __always_inline int talk_push_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
+					    __u32 kind)
 {
 	struct reply_framing *r = &conn->reply;
 
@@ -184,6 +195,8 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
 	talk_begin(conn, FRAME_PUSH, *bytes);
+	/* Unasked: the server no longer serves the channel's slot (removeChannelsInSlot() in src/cluster_legacy.c). */
+	r->unsubscribes = kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE;
 	talk_keep_push(conn, work, bytes, avail);
 	return STEP_ON;
 }
@@ -208,9 +221,14 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 		return talk_confirmation_begins(conn, turn, *bytes);
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
-	if (*bytes == '>' || talk_is_subscribed(conn))
-		return talk_push_begins(conn, work, bytes, avail);
-	return STEP_AGAIN;
+	if (*bytes == '>')
+		return talk_push_begins(conn, work, bytes, avail, kind);
+	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
+	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
+		return STEP_AGAIN;
+	if (conn->talk.resp != 2)
+		return reply_verdict(work, REPLY_MALFORMED);
+	return talk_push_begins(conn, work, bytes, avail, kind);
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
@@ -258,8 +276,10 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 	dispatch_queued(conn);
 	if (class == COMMAND_SELECT)
 		conn->talk.db = -1;
-	if (class == COMMAND_IDENTITY)
+	if (class == COMMAND_IDENTITY) {
+		conn->talk.resp = 0; /* it may be HELLO */
 		identity_lost(conn, work);
+	}
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
@@ -300,8 +320,10 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 			talk->db = turn->number < TURN_NUMBER_MAX ? (__s32)turn->number : -1;
 		break;
 	case COMMAND_IDENTITY:
-		if (ok)
-			identity_emit(conn, work);
+		if (!ok)
+			break;
+		talk_hears(conn, conn->reply.type);
+		identity_emit(conn, work);
 		break;
 	default:
 		talk_note_subscriber(conn);
@@ -408,9 +430,12 @@ static __always_inline int talk_subscribed_now(struct connection *conn, __u64 n)
 	struct turn *turn = turn_at_hand(conn);
 	__u32 *subscribed = conn->talk.subscribed, kind, others;
 
-	if (!turn)
+	if (conn->reply.frame == FRAME_PUSH)
+		kind = SUBSCRIBED_SHARDS;
+	else if (turn)
+		kind = subscription_kind(turn->class);
+	else
 		return -1;
-	kind = subscription_kind(turn->class);
 	others = kind == SUBSCRIBED_SHARDS ? 0 :
 		 subscribed[kind == SUBSCRIBED_CHANNELS ? SUBSCRIBED_PATTERNS : SUBSCRIBED_CHANNELS];
 	if (n < others)
@@ -459,6 +484,17 @@ static __always_inline bool talk_is_large(const struct connection *conn)
 	return bytes && bytes + conn->reply.skip >= reply_threshold();
 }
 
+/* The last bytes, when they are the beginning of a frame of which it is not known yet whether it is a reply. */
+static __always_inline __u32 talk_undecided(const struct connection *conn)
+{
+	const struct reply_framing *r = &conn->reply;
+	__u32 first = CARRY - r->carried;
+
+	if (!r->carried || first >= CARRY)
+		return 0;
+	return !r->owed || ((const __u8 *)conn->reply_carry.words)[first % CARRY] == '>' ? r->carried : 0;
+}
+
 /* The connection closes: logs the reply, or the push, that it cuts off. True when a reply had begun, large or not. */
 env_noinline bool talk_closes(struct connection *conn, struct work *work)
 {
@@ -466,7 +502,7 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 	const struct conversation *talk = &conn->talk;
 	__u8 kind = talk->exec_left ? KIND_MULTI : KIND_SIMPLE;
 	const struct piece *piece = &r->reply;
-	__u64 position = conn->written_bytes;
+	__u64 position = conn->written_bytes - talk_undecided(conn);
 
 	work->now = 0;
 	if (r->frame == FRAME_PUSH && !r->interrupts) {

@@ -237,7 +237,9 @@ int run_pause(struct run *run)
 		.pause_ns = run->pause_ns,
 	};
 
-	engine_sweep(run->engine, END_PAUSE);
+	/* What was known before must not be believed after the pause. */
+	if (engine_sweep(run->engine, END_PAUSE))
+		return run->error = -EIO;
 	if (!take_rest(run))
 		run->error = stream_paused(run->stream, &pause);
 	return run->error;

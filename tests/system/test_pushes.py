@@ -60,6 +60,23 @@ def test_resp3_subscriber(name, io_threads):
 
 
 @on_servers
+def test_resp3_lists_like_messages(name, io_threads):
+    """A list that a subscriber of RESP3 reads may look like a message, which is a push there: it is a reply all the same."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        ask("HELLO", "3")
+        ask("SUBSCRIBE", "a")
+        for kind, size in (("message", 3), ("pmessage", 4), ("subscribe", 3)):
+            ask("RPUSH", kind, kind, *["x" * 10] * (size - 1))
+            ask("LRANGE", kind, "0", "-1")
+            ask("ECHO", "y" * 100)
+        expected.append(push(message(talker, other, "a", BIG), "message", "a"))
+        ask("UNSUBSCRIBE")
+        ask("ECHO", "plain again")
+        finish(replylog, (talker, expected))
+
+
+@on_servers
 def test_pipeline_between_messages(name, io_threads):
     """Deep pipelines of a client to which others publish all the time."""
     commands = [("ECHO", "e" * (size * 37 % 3000)) for size in range(2000)]

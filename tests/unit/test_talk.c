@@ -107,6 +107,14 @@ static const struct conversation_case cases[] = {
 	    { SUNSUB("t"), CONFIRM("*", "12", "sunsubscribe", "t", "1"), P },
 	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
 	    { GET("a"), "$1\r\nA\r\n", P } } },
+	{ "the server unsubscribes by itself from the last shard channel, and a list looks like a message",
+	  { SSUB("s"), GET("a"), GET("b") },
+	  CONFIRM("*", "10", "ssubscribe", "s", "1") CONFIRM("*", "12", "sunsubscribe", "s", "0")
+	  MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
+	  { { SSUB("s"), CONFIRM("*", "10", "ssubscribe", "s", "1"), P },
+	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
+	    { GET("a"), MESSAGE("*", "x", "abc"), P },
+	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "PING of a RESP2 subscriber, and a subscription that is refused",
 	  { SUB("c"), PING, SUB("d"), UNSUB("c"), SUB("e"), GET("a") },
 	  SUBSCRIBED("*", "c", "1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n" "-NOPERM no\r\n" UNSUBSCRIBED("*", "c", "0")
@@ -122,6 +130,20 @@ static const struct conversation_case cases[] = {
 	  { GET("a"), SUB("c") },
 	  MESSAGE("*", "c", "abc") SUBSCRIBED("*", "c", "1"), 0,
 	  { { GET("a"), MESSAGE("*", "c", "abc"), P }, { SUB("c"), SUBSCRIBED("*", "c", "1"), P } } },
+	{ "a subscriber of RESP3 reads a list that looks like a message",
+	  { SUB("c"), GET("a"), GET("b") },
+	  SUBSCRIBED(">", "c", "1") MESSAGE("*", "x", "abc") MESSAGE(">", "c", "one") "$1\r\nB\r\n", 0,
+	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
+	    { GET("a"), MESSAGE("*", "x", "abc"), P },
+	    PUSHED(MESSAGE(">", "c", "one")),
+	    { GET("b"), "$1\r\nB\r\n", P } } },
+	{ "a subscriber of RESP3 that turns to RESP2, where messages are arrays",
+	  { SUB("c"), CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), PING },
+	  SUBSCRIBED(">", "c", "1") "*2\r\n+proto\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
+	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
+	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n+proto\r\n:2\r\n", P },
+	    PUSHED(MESSAGE("*", "c", "one")),
+	    { PING, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", P } } },
 	{ "invalidations before, between and inside replies",
 	  { GET("a"), GET("b"), GET("c") },
 	  INVALIDATE "*2\r\n$1\r\nx\r\n" INVALIDATE "*1\r\n:7\r\n" INVALIDATE "$1\r\nB\r\n" INVALIDATE "%1\r\n+k\r\n" INVALIDATE
@@ -464,6 +486,32 @@ static void test_cut_off_inside_a_push(void **state)
 	assert_int_equal(host_records[0].kind, KIND_PUSH);
 	assert_int_equal(host_records[0].bytes, 26);
 	assert_int_equal(host_records[0].expected, 525);
+	free(c);
+}
+
+/* Too few bytes to tell a message from a reply: no reply has begun, and least of all when none is outstanding. */
+static void test_cut_off_where_a_push_begins(void **state)
+{
+	static const char reply[] = SUBSCRIBED("*", "c", "1") "*3\r\n$7\r\nme";
+	struct host_conn *c = host_connect();
+
+	(void)state;
+	host_reset(0, 4);
+	assert_int_equal(host_read(c, SUB("c"), strlen(SUB("c"))), REQUEST_OK);
+	assert_int_equal(host_write(c, reply, strlen(reply)), REPLY_OK);
+	assert_int_equal(host_count, 1);
+	assert_int_equal(outstanding(&c->conn), 0);
+	assert_false(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_count, 1);
+	free(c);
+
+	c = host_connect();
+	host_reset(0, 4);
+	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
+	assert_int_equal(host_write(c, "*2\r\n:1\r\n>2\r\n$10", 16), REPLY_OK);
+	assert_true(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_count, 1);
+	assert_int_equal(host_records[0].bytes, 8);
 	free(c);
 }
 
@@ -851,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_cut_off_inside_a_transaction),
 		cmocka_unit_test(test_cut_off_transaction_is_logged_whole),
 		cmocka_unit_test(test_cut_off_inside_a_push),
+		cmocka_unit_test(test_cut_off_where_a_push_begins),
 		cmocka_unit_test(test_long_transaction_keeps_argv),
 		cmocka_unit_test(test_random_talks),
 	};
