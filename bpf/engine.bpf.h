@@ -135,14 +135,15 @@ static __always_inline struct recent *connection_recent(struct worker *worker, _
 static __noinline struct connection *connection_look_up(struct recent *recent, __u64 key)
 {
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key);
+	struct connection *conn = number ? bpf_map_lookup_elem(&connections, number) : NULL;
 
-	if (!number)
+	if (!conn || conn->key != key)
 		return NULL;
 	if (recent) {
 		recent->key = key;
 		recent->number = *number;
 	}
-	return bpf_map_lookup_elem(&connections, number);
+	return conn;
 }
 
 /* The connection, if it is known. */
