@@ -158,7 +158,7 @@ int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS
 
 	if (bpf_map_lookup_batch(bpf_map__fd(engine->skel->maps.thread_stats), NULL, &next, slots, stats, &count, NULL) &&
 	    errno != ENOENT) /* that was the last of them */
-		return -errno;
+		return complain("reading what the server's threads have counted: %s", strerror(errno));
 	return 0;
 }
 

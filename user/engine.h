@@ -14,6 +14,8 @@
 #include "shared.h"
 
 struct bpf_link;
+struct bpf_program;
+struct probe_list;
 struct replylog_bpf;
 
 struct engine {
@@ -24,14 +26,12 @@ struct engine {
 };
 
 /* Of the variants of each program, only those of the list are to be loaded, for this way of attaching. */
-struct probe_list;
 void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
 
 /*
  * Loads one program of a skeleton, to ask the kernel something with it, and what memory it has of its own: none of the
  * engine's. 0 or -errno.
  */
-struct bpf_program;
 int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only);
 
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
@@ -68,10 +68,10 @@ struct engine_hits {
 	__u64 unattributed_bytes;
 };
 
-/* 0 or -errno. */
+/* 0, or -1 with the reason on stderr. */
 int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits);
 
-/* Statistics of all threads of the server, of which each thread may be changing its own. 0 or -errno. */
+/* Statistics of all threads of the server, of which each may be changing its own. 0, or -1 with the reason on stderr. */
 int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS_MAX]);
 
 enum engine_end { END_SERVER_LEFT, END_DETACHED, END_PAUSE };

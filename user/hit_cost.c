@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "hit_cost.h"
 
+#include "clock.h"
 #include "complain.h"
 #include "own_function.h"
 #include "probes.h"
@@ -11,7 +12,6 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -65,23 +65,15 @@ static void send_byte(const struct work_load *load)
 		byte = 0;
 }
 
-static __u64 now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (__u64)t.tv_sec * 1000000000 + (__u64)t.tv_nsec;
-}
-
 static __u64 time_once(const struct work_load *load)
 {
 	__u64 best = ~0ULL, begin, took;
 
 	for (int batch = 0; batch < BATCHES; batch++) {
-		begin = now_ns();
+		begin = monotonic_ns();
 		for (int i = 0; i < BATCH; i++)
 			load->once(load);
-		took = now_ns() - begin;
+		took = monotonic_ns() - begin;
 		best = took < best ? took : best;
 	}
 	return best / BATCH;

@@ -139,7 +139,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 {
 	struct probe_links links = {};
 	struct run run;
-	int err = -1;
+	int err = -1, ret = -1;
 
 	if (run_init(&run, engine, target, stream, options->max_overhead))
 		goto cleanup;
@@ -155,13 +155,15 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		err = run.error;
 	}
 	probes_detach(&links);
-	if (succession->reason != STOP_REASONS && run_finish(&run, succession->reason) && !err)
-		err = run.error;
+	if (succession->reason != STOP_REASONS) {
+		ret = run_finish(&run, succession->reason);
+		err = err ? err : run.error;
+	}
 	if (err)
 		stream_failed(err);
 cleanup:
 	run_close(&run);
-	return err || succession->reason == STOP_ERROR ? -1 : 0;
+	return err || succession->reason == STOP_ERROR ? -1 : ret;
 }
 
 /* One run. What the next server will be known by is found out while this one lives. */

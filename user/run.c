@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "run.h"
 
+#include "clock.h"
 #include "complain.h"
 #include "replylog.skel.h"
 #include "signals.h"
@@ -10,9 +11,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
-#define NS_PER_S 1000000000ULL
 #define NS_PER_MS 1000000ULL
 
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
@@ -68,19 +67,11 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
-static __u64 now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (__u64)t.tv_sec * NS_PER_S + (__u64)t.tv_nsec;
-}
-
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream,
 	     __u32 max_overhead)
 {
 	memset(run, 0, sizeof(*run));
-	governor_init(&run->governor, max_overhead, now_ns());
+	governor_init(&run->governor, max_overhead, monotonic_ns());
 	run->engine = engine;
 	run->target = target;
 	run->stream = stream;
@@ -159,42 +150,41 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 
 void run_begin(struct run *run)
 {
-	governor_begin(&run->governor, now_ns());
+	governor_begin(&run->governor, monotonic_ns());
 	run->pause_ns = 0;
 }
 
-/* Has --max-overhead enough? Looks only when it is time to. */
-static bool wants_pause(struct run *run)
+static __u64 next_look(const struct run *run)
+{
+	return run->governor.budget ? run->governor.looked_ns + governor_next_look(&run->governor) : ~0ULL;
+}
+
+/* Has --max-overhead enough? Looks only when it is time to. STOP_ERROR: it could not look. */
+static bool wants_pause(struct run *run, enum stop_reason *reason)
 {
 	struct thread_stats stats[THREADS_MAX];
-	__u64 now = now_ns();
-	int err;
+	__u64 now = monotonic_ns();
 
-	if (!run->governor.budget || now - run->governor.looked_ns < governor_next_look(&run->governor))
+	if (now < next_look(run))
 		return false;
-	err = engine_thread_stats(run->engine, stats);
-	if (err)
-		run->error = err;
-	else
-		run->pause_ns = governor_look(&run->governor, stats, now);
+	*reason = STOP_ERROR;
+	if (engine_thread_stats(run->engine, stats))
+		return true;
+	*reason = STOP_REASONS;
+	run->pause_ns = governor_look(&run->governor, stats, now);
 	return run->pause_ns;
 }
 
 /* For poll(): until a moment, -1 for ever. The next millisecond, so that it is there when we wake. */
 static int until_ms(__u64 when_ns)
 {
-	__u64 now = now_ns();
+	__u64 now = monotonic_ns();
 
 	if (when_ns == ~0ULL)
 		return -1;
 	if (when_ns <= now)
 		return 0;
 	return when_ns - now >= (__u64)INT_MAX * NS_PER_MS ? INT_MAX : (int)((when_ns - now + NS_PER_MS - 1) / NS_PER_MS);
-}
-
-static __u64 next_look(const struct run *run)
-{
-	return run->governor.budget ? run->governor.looked_ns + governor_next_look(&run->governor) : ~0ULL;
 }
 
 enum stop_reason run_until_stopped(struct run *run)
@@ -212,10 +202,8 @@ enum stop_reason run_until_stopped(struct run *run)
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
 		records = drain(run);
-		if (is_over(run, fds, &reason))
-			return reason;
-	} while (!wants_pause(run));
-	return STOP_REASONS;
+	} while (!is_over(run, fds, &reason) && !wants_pause(run, &reason));
+	return reason;
 }
 
 /* Everything that is in the ring and everything that was lost. */
@@ -239,15 +227,15 @@ int run_pause(struct run *run)
 
 	/* What was known before must not be believed after the pause. */
 	if (engine_sweep(run->engine, END_PAUSE))
-		return run->error = -EIO;
+		return -1;
 	if (!take_rest(run))
 		run->error = stream_paused(run->stream, &pause);
-	return run->error;
+	return run->error ? -1 : 0;
 }
 
 enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
 {
-	__u64 began = now_ns(), until = began + run->pause_ns;
+	__u64 began = monotonic_ns(), until = began + run->pause_ns;
 	struct pollfd fds[WATCHED];
 	enum stop_reason reason;
 
@@ -255,10 +243,10 @@ enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
 	do {
 		if (poll(fds, WATCHED, until_ms(until)) < 0 && errno != EINTR)
 			run->error = -errno;
-		*paused_ns = now_ns() - began;
+		*paused_ns = monotonic_ns() - began;
 		if (is_over(run, fds, &reason))
 			return reason;
-	} while (now_ns() < until);
+	} while (*paused_ns < run->pause_ns);
 	clock_map_refresh(&run->stream->clock);
 	return STOP_REASONS;
 }
@@ -275,15 +263,13 @@ int run_finish(struct run *run, enum stop_reason reason)
 	int tally;
 
 	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
-	if (!take_rest(run))
-		run->error = engine_hits(run->engine, run->target->pid, &hits);
-	if (run->error)
-		return run->error;
+	if (take_rest(run) || engine_hits(run->engine, run->target->pid, &hits))
+		return -1;
 	stop.hits_main = hits.main_thread;
 	stop.hits_io = hits.other_threads;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] += hits.unattributed_bytes;
 	run->error = stream_stop(run->stream, &stop);
-	return run->error;
+	return run->error ? -1 : 0;
 }

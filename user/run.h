@@ -32,15 +32,15 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 void run_close(struct run *run);
 
 /*
- * Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more. STOP_REASONS: it has not, but
- * --max-overhead wants a pause of run->pause_ns.
+ * Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more, or when that is 0, stderr has.
+ * STOP_REASONS: it has not, but --max-overhead wants a pause of run->pause_ns.
  */
 enum stop_reason run_until_stopped(struct run *run);
 
 /* The probes act (again). */
 void run_begin(struct run *run);
 
-/* After the probes are detached for a pause: what is still in the ring, and what was lost. 0 or negative errno. */
+/* After the probes are detached for a pause: what is still in the ring, and what was lost. 0, or -1: as STOP_ERROR. */
 int run_pause(struct run *run);
 
 /*
@@ -49,7 +49,7 @@ int run_pause(struct run *run);
  */
 enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns);
 
-/* After the probes are detached: what is still in the ring, then the stop record. 0 or negative errno (run->error). */
+/* After the probes are detached: what is still in the ring, then the stop record. 0, or -1: as STOP_ERROR. */
 int run_finish(struct run *run, enum stop_reason reason);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "signals.h"
 
+#include "clock.h"
 #include "complain.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -23,14 +23,6 @@ static int pipe_fds[2] = { -1, -1 };
 static volatile int64_t first; /* when it came, in ms; 0: it has not */
 static bool patient;           /* further signals do nothing */
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
 /*
  * A handler and not a signalfd: a write to a reader that has stopped reading can only be ended by a signal that is not
  * blocked.
@@ -39,10 +31,10 @@ static void on_signal(int signal)
 {
 	int saved = errno;
 
-	if (first && !patient && now_ms() - first >= SAME_SIGNAL_MS)
+	if (first && !patient && monotonic_ms() - first >= SAME_SIGNAL_MS)
 		_exit(EXIT_FAILURE);
 	if (!first) {
-		first = now_ms();
+		first = monotonic_ms();
 		if (write(pipe_fds[1], "", 1) < 0)
 			_exit(EXIT_FAILURE);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "supervise.h"
 
+#include "clock.h"
 #include "complain.h"
 #include "observe.h"
 #include "signals.h"
@@ -16,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Lines taken from one worker before it is the next one's turn. */
@@ -48,14 +48,6 @@ struct supervisor {
 	bool ending; /* all workers were told */
 	int status;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 static int be_worker(struct supervisor *s, const struct server *server, int lines, const sigset_t *mask)
 {
@@ -261,7 +253,7 @@ int supervise(const struct options *options, const struct servers *servers)
 {
 	static struct supervisor s;
 	bool looks = options->follow && options->selectors[0].kind == SELECT_ALL;
-	int64_t next_look = now_ms() + LOOK_MS;
+	int64_t next_look = monotonic_ms() + LOOK_MS;
 	size_t i;
 
 	s.options = options;
@@ -270,13 +262,13 @@ int supervise(const struct options *options, const struct servers *servers)
 		if (start_worker(&s, &servers->server[i]))
 			s.status = -1;
 	while (any_runs(&s) || (looks && !s.ending)) {
-		int64_t wait = next_look - now_ms();
+		int64_t wait = next_look - monotonic_ms();
 
 		turn(&s, looks ? (wait > 0 ? (int)wait : 0) : -1);
-		if (!looks || s.ending || now_ms() < next_look)
+		if (!looks || s.ending || monotonic_ms() < next_look)
 			continue;
 		look_for_more(&s);
-		next_look = now_ms() + LOOK_MS;
+		next_look = monotonic_ms() + LOOK_MS;
 	}
 	return s.status;
 }
