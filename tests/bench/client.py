@@ -1,24 +1,27 @@
 """The load: valkey-benchmark, and for replies that it would take longer to parse than the server to send, a client that
 throws them away."""
+import contextlib
 import re
+import signal
 import statistics
 import subprocess
 import time
 
-from harness import SERVERS, Skip
+from harness import SERVERS, Skip, end, wait_until
 from resp import ReplyCounter, encode
 
 # One client for all servers: the others' lack --duration, which bounds a run whatever is measured.
 BENCHMARK = "valkey-9.1"
+LONGEST_S = 3600        # a load that nobody ended ends itself
 PERCENTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
 
 class Load:
     """valkey-benchmark with this command for some seconds."""
 
-    def __init__(self, command, pipeline=1, clients=50, keys=None, size=None, rate=None, cpus=None):
+    def __init__(self, command, pipeline=1, clients=50, keys=None, size=None, rate=None):
         self.command = command
-        self.pinned = ["taskset", "-c", cpus] if cpus else []
+        self.clients = clients
         options = ["-c", clients, "-P", pipeline]
         for flag, value in (("-r", keys), ("-d", size), ("--rps", rate)):
             options += [flag, value] if value else []
@@ -26,19 +29,40 @@ class Load:
 
     def __str__(self):
         command = self.command if len(self.command) < 8 else [*self.command[:3], "..."]
-        return " ".join([*self.pinned, "valkey-benchmark", *self.options, *command])
+        return " ".join(["valkey-benchmark", *self.options, *command])
 
-    def run(self, server, seconds):
+    def argv(self, server, seconds):
         root = SERVERS / BENCHMARK
         if not (root / ".complete").exists():
             raise Skip(f"no {BENCHMARK} in {SERVERS}, for its valkey-benchmark: run scripts/servers {BENCHMARK}")
-        argv = [*self.pinned, "chroot", root, "/usr/bin/valkey-benchmark", "-p", str(server.port), "--duration", str(seconds),
-                "--precision", "3", *self.options, *self.command]
+        return ["chroot", root, "/usr/bin/valkey-benchmark", "-p", str(server.port), "--duration",
+                str(seconds), "--precision", "3", *self.options, *self.command]
+
+    @contextlib.contextmanager
+    def going_on(self, server):
+        """Under full load from the first line of the block to its last."""
+        process = subprocess.Popen(self.argv(server, LONGEST_S), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            with server.client() as client:
+                wait_until(lambda: connected(client) > self.clients or process.poll() is not None, "load", 30)
+            if process.poll() is not None:
+                raise AssertionError(f"{self}: ended with {process.returncode}")
+            yield
+        finally:
+            end(process, signal.SIGTERM, 30)
+
+    def run(self, server, seconds):
         # Slow replies and many connections take their time to end after the last second.
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds * 3 + 60)
+        done = subprocess.run(self.argv(server, seconds), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=seconds * 3 + 60)
         if done.returncode:
             raise AssertionError(f"{self}: {done.stderr.strip()[-300:]}")
         return parse(done.stdout)
+
+
+def connected(client):
+    return int(client.call("INFO", "clients").decode().partition("connected_clients:")[2].split()[0])
 
 
 def parse(output):

@@ -35,16 +35,19 @@ def server_cpu(pid):
     return all_threads[pid][1], sum(ns for name, ns in all_threads.values() if name.startswith("io_thd"))
 
 
-def pin(pid):
-    """The main thread on the first core, alone of the server's; all else that the server has elsewhere, if there is any
-    other core."""
+@contextlib.contextmanager
+def apart(pid):
+    """The server's main thread has the first core for itself; its other threads, this process and what it starts share the
+    others. On a single core all stay together."""
+    ours = os.sched_getaffinity(0)
+    others = set(range(1, os.cpu_count())) or {0}
     for tid in threads(pid):
-        os.sched_setaffinity(tid, {0} if tid == pid else set(range(1, os.cpu_count())) or {0})
-
-
-def other_cpus():
-    """The cores that pin() leaves, for the client; None when there is no other."""
-    return f"1-{os.cpu_count() - 1}" if os.cpu_count() > 1 else None
+        os.sched_setaffinity(tid, {0} if tid == pid else others)
+    os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def process_ns(pid):

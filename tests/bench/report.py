@@ -3,7 +3,7 @@ import re
 
 from harness import ROOT
 
-from bench import pairs, plot, records, results
+from bench import pairs, plot, records, results, turns
 from bench.workload import SCALES, WORKLOADS
 
 PAGE = ROOT / "docs/COST.md"
@@ -59,6 +59,20 @@ def throughput(found):
                             for result in here])
 
     return by_server(found, make)
+
+
+def in_turns(found):
+    head = ["", f"{pairs.BASE}, per second", "", "throughput", "main thread's CPU per command", "IO threads'",
+            "BPF time per command, ns", "turns"]
+
+    def line(result, name):
+        return [label(result), number(pairs.median([window["rate"] for window in result["base"]])), name,
+                *(ranged(turns.of_key(result, name, key), "{:.3f}") for key in turns.KEYS),
+                ranged(turns.median(result["programs"][name]), "{:,.0f}"), len(result["turns"][name])]
+
+    return "\n\n".join(f"**{plot.server(here[0])}**\n\n"
+                       + table(head, [line(result, name) for result in here for name in result["turns"]])
+                       for here in plot.servers(found))
 
 
 def main_thread(found):
@@ -194,8 +208,8 @@ def provenance(everything):
 
 def what(result):
     if "workload" in result:
-        dispatched = "dispatch, " if result["part"] == "dispatch" else ""
-        return f"{dispatched}{result['workload']} P={result['pipeline']} {plot.server(result)}"
+        part = "" if result["part"] == "workload" else f"{result['part']}, "
+        return f"{part}{result['workload']} P={result['pipeline']} {plot.server(result)}"
     return " ".join(filter(None, [result["part"], result.get("scale"), result.get("row"), plot.server(result)]))
 
 
@@ -217,6 +231,7 @@ def lacking(everything):
 
 # marker -> (part of the results, what makes its text, what to run when there are none)
 SECTIONS = {
+    "turns": ("turns", in_turns, "scripts/bench turns"),
     "throughput": ("workload", throughput, "scripts/bench workloads"),
     "main-thread": ("workload", main_thread, "scripts/bench workloads"),
     "io-threads": ("workload", io_threads, "scripts/bench workloads"),

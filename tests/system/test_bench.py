@@ -4,10 +4,10 @@ import subprocess
 import sys
 import xml.etree.ElementTree
 
-from harness import ROOT, Server
+from harness import ROOT, Server, wait_until
 
 sys.path.append(str(ROOT / "tests"))
-from bench import client, pairs, plot, report, row  # noqa: E402
+from bench import client, pairs, plot, report, row, turns  # noqa: E402
 from bench.workload import WORKLOADS  # noqa: E402
 
 # As valkey-benchmark 9.1 prints it.
@@ -70,12 +70,43 @@ def test_measures_each_row():
     for run in found["stats"]:
         assert run["bpf_ns"] and run["bpf_runs"] > 3 * run["commands"] / PIPELINE, run
     assert len(found["stats"]) == 2, found["stats"]
-    result = {"part": "workload", "workload": "get", "title": "GET", "pipeline": PIPELINE, "io_threads": 1,
-              "server": "valkey-9.1", "seconds": 1, "command": "test", "date": "", "replylog": "", "load_before": 0,
-              "machine": {"cpu": "", "cores": 2, "virtual": False, "memory_gib": 1, "kernel": "", "arch": ""}, **found}
-    page = report.PAGE.read_text()
-    once = report.fill(page, [result])
-    assert report.fill(once, [result]) == once
-    throughput = re.search(r"<!-- bench:throughput -->\n(.*?)<!-- /bench", once, re.S).group(1)
+    result = saved("workload", found)
+    throughput = reported("throughput", result)
     assert replylog in throughput and "MONITOR" in throughput, throughput
     xml.etree.ElementTree.fromstring(plot.throughput([result]))
+
+
+def saved(part, found):
+    """As it is read from its file."""
+    return {"part": part, "workload": "get", "title": "GET", "pipeline": PIPELINE, "io_threads": 1,
+            "server": "valkey-9.1", "seconds": 1, "command": "test", "date": "", "replylog": "", "load_before": 0,
+            "machine": {"cpu": "", "cores": 2, "virtual": False, "memory_gib": 1, "kernel": "", "arch": ""}, **found}
+
+
+def reported(marker, result):
+    """What the page then says between these markers; made once more, it stays as it is."""
+    once = report.fill(report.PAGE.read_text(), [result])
+    assert report.fill(once, [result]) == once
+    return re.search(rf"<!-- bench:{marker} -->\n(.*?)<!-- /bench", once, re.S).group(1)
+
+
+def test_confidence_of_a_median():
+    assert turns.median([3, 1, 2]) == (2, 1, 3)
+    # 100 values, by the binomial distribution: from the 40th to the 61st are 96 %, from the 41st to the 60th 94 %.
+    assert turns.median(range(1, 101)) == (50.5, 40, 61)
+
+
+def test_measures_in_turns():
+    """A load that goes on while replylog comes and goes."""
+    flags = "--tap connection"
+    with Server("valkey-9.1") as server:
+        WORKLOADS["get"].fill(server, KEYS)
+        found = turns.run(server, [row.ReplylogRow(flags)], WORKLOADS["get"].load(PIPELINE, 10, KEYS), 2, lambda *_: None)
+        with server.client() as ours:
+            wait_until(lambda: client.connected(ours) == 1, "end of the load", 30)
+        server.assert_untouched()
+    name = f"replylog {flags}"
+    assert [set(ratios) for ratios in found["turns"][name]] == [{"rate", "main_ns"}] * 2, found["turns"]
+    assert len(found["base"]) == 3 and all(window["rate"] > 1000 and window["main_ns"] for window in found["base"])
+    assert len(found["programs"][name]) == 3 and min(found["programs"][name]) > 0, found["programs"]
+    assert name in reported("turns", saved("turns", found))
