@@ -304,6 +304,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		break;
 	case COMMAND_EXEC:
 		talk->multi = 0;
+		conn->reply.exec_header = 0; /* a null has none */
 		break;
 	case COMMAND_DISCARD:
 		talk->multi &= !ok;

@@ -180,6 +180,9 @@ static const struct conversation_case cases[] = {
 	  { { GET("c"), "-ERR wrong number of arguments\r\n", M },
 	    { EXEC, "-EXECABORT Transaction discarded\r\n", M },
 	    { EXEC, "-ERR EXEC without MULTI\r\n", P } } },
+	{ "a transaction that WATCH aborts is the last that is said",
+	  { MULTI, GET("a"), EXEC }, "+OK\r\n+QUEUED\r\n*-1\r\n", 0,
+	  { { MULTI, "+OK\r\n", P }, { GET("a"), "+QUEUED\r\n", M }, { EXEC, "*-1\r\n", M } } },
 	{ "a nested MULTI is refused and the transaction goes on: EXEC is logged whole",
 	  { MULTI, GET("a"), MULTI, EXEC, MULTI, GET("b"), EXEC },
 	  "+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n$9\r\n012345678\r\n"
@@ -253,6 +256,7 @@ static void check_case(const struct conversation_case *t, struct host_conn *c, s
 	assert_int_equal(outstanding(&c->conn), 0);
 	assert_int_equal(turns_outstanding(&c->conn), 0);
 	assert_int_equal(c->conn.plain_until, TURNS_NONE);
+	assert_int_equal(c->conn.reply.exec_header, 0);
 	assert_int_equal(host.free_count, 8);
 }
 
