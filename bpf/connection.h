@@ -124,7 +124,7 @@ struct reply_framing {
 	__u8 interrupts;    /* the push at hand came between the elements of a reply */
 	__u8 exec_header;   /* the header at hand is that of the array that answers EXEC */
 	__u8 unsubscribes;  /* the push at hand says that the server has ended the subscription to a shard channel */
-	__u8 pad;
+	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
 };
 
 /* A command whose reply is looked at. */
@@ -155,7 +155,8 @@ struct conversation {
 	__u8 confirming;           /* at least one confirmation of the command at hand has come */
 	__u8 push_len;             /* bytes of push_head */
 	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
-	__u8 pad[3];
+	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
+	__u8 pad[2];
 };
 
 /* Who is at the other end; does not change while the connection lives. */

@@ -48,7 +48,7 @@ static __always_inline void emit_begin(const struct connection *conn, struct rep
 	__builtin_memcpy(rec->client_addr, peer->addr, sizeof(rec->client_addr));
 	rec->connection = peer->number;
 	rec->generation = peer->generation;
-	rec->attribution = conn->attribution;
+	rec->attribution = talk_attribution(conn);
 	rec->from_start = conn->from_start;
 	rec->db = conn->talk.db;
 }
@@ -83,12 +83,6 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	}
 	rec->argv_len = found.entry.len;
 	rec->argv_cut = found.entry.len >= ARGV_LINE_MAX;
-}
-
-/* The first n bytes of what env_load64() has loaded. */
-static __always_inline __u64 first_bytes(__u64 word, __u32 n)
-{
-	return n >= 8 ? word : word & ((1ULL << 8 * n) - 1);
 }
 
 /* '$' and '!' are alike in these bits: an argument that is whole in one head may be shortened in the other. */

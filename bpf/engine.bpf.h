@@ -362,14 +362,26 @@ static __always_inline void connection_left(struct connection *conn)
 		conn->mode = MODE_LEFT_OUT;
 }
 
-/* Bytes that can't be framed. A connection that was exact says so once and may be joined again. */
-static __always_inline void connection_lost(struct connection *conn, enum loss loss)
+/* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
+static __always_inline bool connection_owes(const struct connection *conn)
+{
+	return conn->mode != MODE_LEAVING || outstanding(conn) || conn->reply.owed;
+}
+
+/* What was awaited can't be attributed any more. The connection may be joined again. */
+static __always_inline void connection_give_up(struct connection *conn)
 {
 	if (conn->mode == MODE_LEAVING)
 		return connection_left(conn);
-	if (loss == LOSS_UNREADABLE || loss == LOSS_MISSED || (loss == LOSS_FRAMING && conn->attribution == ATTRIBUTION_EXACT))
-		count_loss(loss);
 	connection_unjoin(conn);
+}
+
+/* Bytes that can't be framed, or were not seen. */
+static __always_inline void connection_lost(struct connection *conn, enum loss loss)
+{
+	if (connection_owes(conn))
+		count_loss(loss);
+	connection_give_up(conn);
 }
 
 /*
@@ -572,7 +584,7 @@ static __noinline void engine_missed(__u64 key, bool closed)
 	if (closed)
 		connection_forget(conn);
 	else if (connection_followed(conn))
-		connection_lost(conn, LOSS_NO_SCRATCH);
+		connection_give_up(conn);
 }
 
 /* The client goes, or the server lets it go: what it was waiting for is logged, or at least counted. */

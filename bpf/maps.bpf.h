@@ -81,7 +81,7 @@ struct {
 /* A call of the server's that is under way in a thread. */
 struct call {
 	__u32 op;   /* enum io_op; 0: none */
-	__u32 pad;
+	__u32 handed; /* calls that it has made itself: see tap_nested() */
 	__u64 conn; /* its arguments */
 	__u64 addr;
 	__u64 len;

@@ -45,7 +45,7 @@ enum reply_kind {
 
 enum reply_attribution {
 	ATTRIBUTION_EXACT = 0,
-	ATTRIBUTION_AMBIGUOUS = 1, /* joined in mid-conversation: which command the reply answers is not proven */
+	ATTRIBUTION_AMBIGUOUS = 1, /* which command the reply answers is not proven: joined in mid-conversation, or see unasked.h */
 };
 
 enum reply_state {
@@ -127,7 +127,7 @@ _Static_assert(sizeof(struct reply_record) == 136, "reply_record is shared: no i
 enum loss {
 	LOSS_RING_FULL,          /* records: the ring buffer had no room */
 	LOSS_CLIENTS_FULL,       /* reads: on connections beyond --max-clients, which are not followed */
-	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for */
+	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for, or nobody knows who */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
 	LOSS_NO_SCRATCH,         /* I/O calls: not seen whole; what they were about is given up */
 	LOSS_MISSED,             /* connections: the kernel counts bytes that were not seen */

@@ -41,6 +41,12 @@ static __always_inline __u32 bytes_count(__u64 below)
 	return ((below & BYTES(1)) * BYTES(1)) >> 56;
 }
 
+/* The first n bytes of what env_load64() has loaded. */
+static __always_inline __u64 first_bytes(__u64 word, __u32 n)
+{
+	return n >= 8 ? word : word & ((1ULL << 8 * n) - 1);
+}
+
 /* True when every byte of word is a decimal digit's value, 0 to 9. */
 static __always_inline bool digits_valid(__u64 word)
 {

@@ -24,6 +24,14 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 	count_tally(TALLY_UNANSWERED, outstanding(conn));
 }
 
+/* Should it be met again, it will be counted again. */
+static __always_inline void sweep_forget(struct connection *conn)
+{
+	if (conn->mode == MODE_UNJOINED)
+		count_tally(TALLY_UNJOINED, -1);
+	connection_forget(conn);
+}
+
 static long sweep_step(__u32 i, void *data)
 {
 	struct sweep *sweep = data;
@@ -35,7 +43,7 @@ static long sweep_step(__u32 i, void *data)
 		return 1;
 	sweep_connection(conn, &scratch->work, sweep->server_exited);
 	if (sweep->forget && conn->key)
-		connection_forget(conn);
+		sweep_forget(conn);
 	return 0;
 }
 

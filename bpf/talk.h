@@ -15,12 +15,14 @@
 #include "dispatch.h"
 #include "pubsub.h"
 #include "turn.h"
+#include "unasked.h"
 
 enum reply_verdict {
 	REPLY_OK = 0,
 	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
 	REPLY_UNASKED,    /* a reply although no command is outstanding */
 	REPLY_UNREADABLE, /* the server's memory could not be read */
+	REPLY_DOUBTFUL,   /* it can't be known which command it answers */
 	REPLY_LEAVES,     /* from here on it can't be known which command a reply answers */
 };
 
@@ -104,6 +106,11 @@ static __always_inline __u64 talk_command(const struct connection *conn)
 	return talk->exec_left ? talk->first_queued + talk->queued - talk->exec_left : conn->reply_seq;
 }
 
+static __always_inline __u8 talk_attribution(const struct connection *conn)
+{
+	return conn->talk.doubtful ? ATTRIBUTION_AMBIGUOUS : conn->attribution;
+}
+
 /* ---- a frame begins ---- */
 
 static __always_inline void talk_begin(struct connection *conn, __u8 frame, __u8 type)
@@ -132,8 +139,10 @@ static __always_inline void talk_hears(struct connection *conn, __u8 type)
 
 static __always_inline int talk_confirmation_begins(struct connection *conn, const struct turn *turn, __u8 type)
 {
-	if (!conn->talk.confirming)
+	if (!conn->talk.confirming) {
 		conn->talk.unconfirmed = talk_confirmations(conn, turn);
+		conn->talk.doubtful = 0; /* an error, or another sunsubscribe, would have come first */
+	}
 	conn->talk.confirming = 1;
 	talk_hears(conn, type);
 	talk_begin(conn, FRAME_CONFIRMATION, type);
@@ -195,8 +204,8 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
 	talk_begin(conn, FRAME_PUSH, *bytes);
-	/* Unasked: the server no longer serves the channel's slot (removeChannelsInSlot() in src/cluster_legacy.c). */
 	r->unsubscribes = kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE;
+	r->may_confirm = 0;
 	talk_keep_push(conn, work, bytes, avail);
 	return STEP_ON;
 }
@@ -209,6 +218,22 @@ static __always_inline bool talk_is_subscribed(const struct connection *conn)
 	return n[SUBSCRIBED_CHANNELS] || n[SUBSCRIBED_PATTERNS] || n[SUBSCRIBED_SHARDS];
 }
 
+/* What looks like the first confirmation of the command at hand is unasked only when there is a subscription to end. */
+static __always_inline bool talk_may_be_unasked(const struct connection *conn, const struct turn *turn)
+{
+	return turn->class == COMMAND_SUNSUBSCRIBE && !conn->talk.confirming &&
+	       (conn->talk.subscribed[SUBSCRIBED_SHARDS] || conn->talk.doubtful);
+}
+
+/* Which of both it is will be decided when its channel is there. */
+static __always_inline int talk_either_begins(struct connection *conn, struct work *work, const __u8 *bytes,
+					      __u32 avail, __u32 kind)
+{
+	talk_push_begins(conn, work, bytes, avail, kind);
+	conn->reply.may_confirm = 1;
+	return STEP_ON;
+}
+
 /* A frame that begins like a push or a message. kind: see pubsub_peek(). */
 env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
 				    __u32 kind)
@@ -217,18 +242,35 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 
 	if (conn->reply.owed && conn->reply.frame != FRAME_REPLY)
 		return reply_verdict(work, REPLY_MALFORMED);
-	if (!conn->reply.owed && turn && kind == (__u32)PUBSUB_CONFIRMATIONS + turn->class && !conn->talk.multi)
+	if (!conn->reply.owed && turn && kind == (__u32)PUBSUB_CONFIRMATIONS + turn->class && !conn->talk.multi) {
+		if (talk_may_be_unasked(conn, turn))
+			return talk_either_begins(conn, work, bytes, avail, kind);
 		return talk_confirmation_begins(conn, turn, *bytes);
+	}
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (*bytes == '>')
 		return talk_push_begins(conn, work, bytes, avail, kind);
 	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
 	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
-		return STEP_AGAIN;
+		return conn->talk.doubtful && kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE ?
+			reply_verdict(work, REPLY_DOUBTFUL) : STEP_AGAIN;
 	if (conn->talk.resp != 2)
 		return reply_verdict(work, REPLY_MALFORMED);
 	return talk_push_begins(conn, work, bytes, avail, kind);
+}
+
+/*
+ * The reply behind a doubtful SUNSUBSCRIBE's. Its own one could be an error. Any other proves that the doubt was
+ * needless.
+ */
+static __always_inline bool talk_doubt_ends(struct connection *conn, __u8 type)
+{
+	if (type == '-')
+		return false;
+	conn->talk.doubtful = 0;
+	conn->subscriber = talk_is_subscribed(conn) || turns_outstanding(conn);
+	return true;
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
@@ -237,6 +279,8 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 
 	if (!outstanding(conn))
 		return reply_verdict(work, REPLY_UNASKED);
+	if (conn->talk.doubtful && !talk_doubt_ends(conn, type))
+		return reply_verdict(work, REPLY_DOUBTFUL);
 	talk_begin(conn, FRAME_REPLY, type);
 	dispatch_reply_begins(conn, type);
 	if (conn->reply_seq < conn->plain_until || conn->talk.exec_left)
@@ -283,10 +327,13 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
-/* Are messages to be expected? A later command than the one at hand may subscribe, so that is not ruled out. */
+/*
+ * Are messages to be expected? A later command than the one at hand may subscribe, so that is not ruled out; nor is
+ * what a doubt is about.
+ */
 static __always_inline void talk_note_subscriber(struct connection *conn)
 {
-	conn->subscriber = talk_is_subscribed(conn) || turns_outstanding(conn) > 1;
+	conn->subscriber = talk_is_subscribed(conn) || turns_outstanding(conn) > 1 || conn->talk.doubtful;
 }
 
 /* The command at hand has its reply, which was no error when ok. */
@@ -304,6 +351,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		break;
 	case COMMAND_EXEC:
 		talk->multi = 0;
+		conn->reply.exec_header = 0; /* a null has none */
 		break;
 	case COMMAND_DISCARD:
 		talk->multi &= !ok;
@@ -339,7 +387,7 @@ static __always_inline long talk_command_ends(struct connection *conn, struct wo
 
 	if (turn && (!conn->talk.multi || command_ends_queueing(class)))
 		talk_turn(conn, work, turn, type != '-' && type != '!');
-	else if (type == '+')
+	else if (conn->talk.multi && type == '+')
 		ends = talk_queued(conn, work, class);
 	if (turn)
 		conn->turns_from++;
@@ -386,12 +434,30 @@ static __always_inline long talk_push_ends(struct connection *conn, struct work 
 	return 0;
 }
 
+/*
+ * The push at hand ends, or is cut off: unless it is surely unasked, it is the first confirmation of the command at
+ * hand. That is all but always so, and a doubt is left.
+ */
+static __always_inline void talk_decide(struct connection *conn)
+{
+	struct conversation *talk = &conn->talk;
+	struct turn *turn = turn_at_hand(conn);
+
+	if (conn->reply.frame != FRAME_PUSH || !conn->reply.may_confirm || !turn || unasked_surely(conn))
+		return;
+	conn->reply.frame = FRAME_CONFIRMATION;
+	talk->unconfirmed = turn->number ? turn->number : talk->subscribed[SUBSCRIBED_SHARDS] + 1;
+	talk->confirming = talk->doubtful = 1;
+	talk_hears(conn, conn->reply.type);
+}
+
 /* What is not the plain reply to a plain command. */
 env_noinline long talk_special_ends(struct connection *conn, struct work *work)
 {
 	struct conversation *talk = &conn->talk;
 	__u64 position = reply_position(conn, work), bytes = position - conn->reply.reply.start;
 
+	talk_decide(conn);
 	if (conn->reply.frame == FRAME_PUSH)
 		return talk_push_ends(conn, work, position, bytes);
 	if (talk->exec_left)
@@ -505,6 +571,7 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 	__u64 position = conn->written_bytes - talk_undecided(conn);
 
 	work->now = 0;
+	talk_decide(conn);
 	if (r->frame == FRAME_PUSH && !r->interrupts) {
 		talk_cut(conn, work, piece, position, 0, KIND_PUSH);
 		return false;

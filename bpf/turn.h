@@ -34,10 +34,10 @@ static __always_inline struct turn *turn_at_hand(struct connection *conn)
 	return turns_outstanding(conn) && turn->seq == (__u32)conn->reply_seq ? turn : NULL;
 }
 
-/* Sets plain_until: inside a transaction every reply is looked at. */
+/* Sets plain_until: inside a transaction every reply is looked at, and so is the one that ends a doubt. */
 static __always_inline void turns_arm(struct connection *conn)
 {
-	if (conn->talk.multi)
+	if (conn->talk.multi || conn->talk.doubtful)
 		conn->plain_until = conn->reply_seq;
 	else if (!turns_outstanding(conn))
 		conn->plain_until = TURNS_NONE;

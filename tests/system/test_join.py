@@ -1,7 +1,9 @@
 """Connections that are older than replylog: joined where it is proven that a command begins and nothing is outstanding,
 and not before. What they say of themselves is checked against what was asked: every ECHO here names its own size."""
+import re
 import socket
 import threading
+from pathlib import Path
 
 from harness import Replylog, Server, wait_until
 from resp import ReplyCounter, encode
@@ -69,6 +71,32 @@ def test_idle(name, io_threads):
         with Replylog(server.pid) as replylog:
             next_is_exact(older, replylog)
             check_stop(replylog, 1)
+
+
+class Unknown(Server):
+    """A server whose version no table knows: its structs are not read."""
+
+    def command(self, binary=None):
+        binary = f"{self.work}/{self.kind}-server"
+        program = Path(f"{self.dir}/usr/bin/{self.kind}-server").read_bytes()
+        copy = Path(f"{self.dir}{binary}")
+        copy.write_bytes(re.sub(rb"(?<!\d)%b\.\d+" % self.version.encode(), lambda found: b"@" * len(found[0]), program))
+        copy.chmod(0o755)
+        return super().command(binary)
+
+
+def test_likely_is_not_proven():
+    """Where no structs are known: what is joined is marked, and when it can't be framed, that is counted, too."""
+    with Unknown("redis-7.0") as server, server.client() as older:
+        older.call("PING")
+        with Replylog(server.pid, 0) as replylog:
+            assert older.call("ECHO", payload(50)) == payload(50)
+            replylog.wait_replies(1)
+            older.sock.sendall(b"*1\r\n+\r\n")
+            assert b"Protocol error" in older.sock.recv(1 << 16)
+            records = replylog.stop()
+    assert [record["attribution"] for record in replylog.replies()] == ["ambiguous"], records
+    assert [record["count"] for record in records if record.get("reason") == "framing"] == [1], records
 
 
 @cases

@@ -139,6 +139,34 @@ def test_each_way_of_attaching(way):
 test_each_way_of_attaching.cases = {way: (way,) for way in ("session", "multi", "perf")}
 
 
+def test_unjoined_are_counted_once():
+    """What can't be joined is met in each window, and is no more for that."""
+    with Server("valkey-9.1") as server, server.client() as client:
+        client.call("SETRANGE", "big", BIG - 1, "x")
+        older = [Client(server.transport, 30) for _ in range(20)]
+        for subscriber in older:
+            subscriber.call("SUBSCRIBE", "channel")
+        over = threading.Event()
+        publisher = threading.Thread(target=publish, args=(server, over))
+        with Replylog(server.pid, 0, "--max-overhead", BUDGET) as replylog:
+            publisher.start()
+            with Load(server) as load:
+                wait_until(lambda: sum(b'"event":"paused"' in line for line in replylog.lines) >= 4, "fourth pause", 120)
+                stop = replylog.stop()[-1]
+                over.set()
+            load.close()
+        publisher.join()
+        for subscriber in older:
+            subscriber.close()
+    assert stop["unjoined"] <= len(older) + len(load.clients) + 2, stop
+
+
+def publish(server, over):
+    with server.client() as client:
+        while not over.wait(0.01):
+            client.call("PUBLISH", "channel", "message")
+
+
 def test_stopped_in_a_pause():
     """A signal, or the server's end, needs not wait for the pause to be over."""
     with Server("valkey-9.1") as server, server.client() as client:

@@ -1,8 +1,12 @@
 """Pushes and messages answer no command, whatever comes between what."""
-from conversation import EITHER, asker, compare, elements, finish, on_servers, push, records_of, reply, talks, \
-    wait_records
+from contextlib import contextmanager
+
+from conversation import EITHER, Talker, asker, compare, doubtful, elements, finish, on_servers, push, records_of, reply, \
+    talks, wait_records
+from harness import Replylog, Server, free_port, wait_until
 
 BIG = "m" * 100_000
+LARGE = 20_000_000         # more than sockets take, less than client-output-buffer-limit lets a subscriber have
 
 
 def message(talker, other, channel, payload, command="PUBLISH"):
@@ -125,12 +129,70 @@ def test_sharded(name, io_threads):
             ask("SUBSCRIBE", "c")
             expected.append(push(message(talker, other, "b", BIG, "SPUBLISH"), "smessage", "b"))
             expected.append(push(message(talker, other, "c", BIG), "message", "c"))
-            ask("SUNSUBSCRIBE", "a")
-            ask("SUNSUBSCRIBE")
-            ask("SUNSUBSCRIBE")
+            # Of a server in a cluster they might be its own words.
+            ask("SUNSUBSCRIBE", "a", mark=doubtful)
+            ask("SUNSUBSCRIBE", mark=doubtful)
+            ask("SUNSUBSCRIBE", mark=doubtful)
             ask("UNSUBSCRIBE")
+            ask("SUNSUBSCRIBE")
             ask("ECHO", "plain again")
         finish(replylog, (talker, expected))
+
+
+@contextmanager
+def slot_goes(name, io_threads):
+    """A subscriber of {a}1 and {b}1 that has yet to take a large reply, when the server gives up the slot of {a}1."""
+    cluster = "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no"
+    with Server(name, *cluster, io_threads=io_threads) as server, \
+            Replylog(server.pid, 0) as replylog, Talker(server.port) as talker, server.client() as other:
+        other.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        wait_until(lambda: b"cluster_state:ok" in other.call("CLUSTER", "INFO"), "the cluster")
+        other.call("SETRANGE", "large", LARGE - 1, "x")
+        expected = []
+        for argv in (("HELLO", "3"), ("SSUBSCRIBE", "{a}1"), ("SSUBSCRIBE", "{b}1")):
+            expected.append(reply(argv, talker.ask(*argv)))
+        talker.send(("GET", "large"))
+        wait_until(lambda: pending(other, talker), "a reply that waits")
+        assert other.call("CLUSTER", "DELSLOTS", other.call("CLUSTER", "KEYSLOT", "{a}1")) == b"OK"
+        yield talker, other, replylog, expected
+
+
+def pending(client, talker):
+    """Bytes that wait in the server for the talker to take what was sent before."""
+    for line in client.call("CLIENT", "LIST").decode().splitlines():
+        fields = dict(field.split("=", 1) for field in line.split())
+        if fields["addr"] == talker.addr:
+            return int(fields["omem"])
+    raise AssertionError(f"no client {talker.addr}")
+
+
+@on_servers
+def test_unasked_from_another_channel(name, io_threads):
+    """The server ends a subscription while the client is about to end another one."""
+    with slot_goes(name, io_threads) as (talker, _, replylog, expected):
+        commands = ("SUNSUBSCRIBE", "{b}1"), ("ECHO", "behind")
+        talker.send(*commands)
+        large, unasked, confirmed, echo = talker.frames(4)
+        assert b"{a}1" in unasked and b"{b}1" in confirmed, (unasked, confirmed)
+        expected += [reply(("GET", "large"), large, kind=EITHER), push(unasked, "sunsubscribe", "{a}1"),
+                     doubtful(reply(commands[0], confirmed, kind=EITHER)), reply(commands[1], echo, kind=EITHER)]
+        finish(replylog, (talker, expected))
+
+
+@on_servers
+def test_unasked_from_the_same_channel(name, io_threads):
+    """The server ends the very subscription that the client is about to end, whose command it then refuses."""
+    with slot_goes(name, io_threads) as (talker, _, replylog, expected):
+        commands = ("SUNSUBSCRIBE", "{a}1"), ("ECHO", "behind")
+        talker.send(*commands)
+        large, unasked, refused, echo = talker.frames(4)
+        assert b"{a}1" in unasked and refused.startswith(b"-"), (unasked, refused)
+        expected += [reply(("GET", "large"), large, kind=EITHER), doubtful(reply(commands[0], unasked, kind=EITHER))]
+        wait_records(replylog, talker, len(expected))
+        wait_until(lambda: any(b'"framing"' in line for line in replylog.lines), "what is given up")
+        stop = replylog.stop()[-1]
+        compare(records_of(replylog, talker), expected)
+        assert stop["dropped"] == 1, stop
 
 
 @on_servers

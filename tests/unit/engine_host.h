@@ -44,7 +44,7 @@ struct host_record {
 	__u32 writes;
 	__u32 head_len;
 	__s32 db;
-	__u8 state, push, status, kind;
+	__u8 state, push, status, kind, attribution;
 	__u8 head[ARGV_HEAD_MAX + 64];
 };
 
@@ -133,6 +133,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	rec->state = end->state;
 	rec->expected = end->bytes_expected;
 	rec->kind = end->kind;
+	rec->attribution = talk_attribution(conn);
 	rec->db = conn->talk.db;
 	rec->push = end->kind == KIND_PUSH;
 	if (rec->push) {

@@ -34,11 +34,15 @@
 #define UNSUB_ALL CMD1("$11\r\nUNSUBSCRIBE\r\n")
 #define PUNSUB_ALL CMD1("$12\r\nPUNSUBSCRIBE\r\n")
 #define SUNSUB(a) CMD2("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n")
+#define SUNSUB2(a, b) CMD3("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n", "$1\r\n" b "\r\n")
+#define SUNSUB_ALL CMD1("$12\r\nSUNSUBSCRIBE\r\n")
 
 /* t is the type byte: '*' in RESP2, '>' in RESP3. */
 #define CONFIRM(t, len, word, channel, n) t "3\r\n$" len "\r\n" word "\r\n$1\r\n" channel "\r\n:" n "\r\n"
 #define SUBSCRIBED(t, channel, n) CONFIRM(t, "9", "subscribe", channel, n)
 #define UNSUBSCRIBED(t, channel, n) CONFIRM(t, "11", "unsubscribe", channel, n)
+#define SSUBSCRIBED(t, channel, n) CONFIRM(t, "10", "ssubscribe", channel, n)
+#define SUNSUBSCRIBED(t, channel, n) CONFIRM(t, "12", "sunsubscribe", channel, n)
 #define MESSAGE(t, channel, payload) t "3\r\n$7\r\nmessage\r\n$1\r\n" channel "\r\n$3\r\n" payload "\r\n"
 #define PMESSAGE(t, payload) t "4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\nc\r\n$3\r\n" payload "\r\n"
 #define INVALIDATE ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"
@@ -46,7 +50,7 @@
 struct want {
 	const char *request; /* the command that is answered; NULL: a push */
 	const char *reply;
-	__u8 kind;
+	__u8 kind; /* and D, when the record is ambiguous */
 };
 
 #define WANTS 12
@@ -61,7 +65,9 @@ struct conversation_case {
 
 #define P KIND_PIPELINED
 #define M KIND_MULTI
+#define D 0x80
 #define PUSHED(reply) { NULL, reply, KIND_PUSH }
+#define DOUBTFUL(request, reply) { request, reply, P | D }
 
 static const struct conversation_case cases[] = {
 	{ "RESP2 subscription, messages, and what follows",
@@ -104,10 +110,47 @@ static const struct conversation_case cases[] = {
 	  { { SSUB("s"), CONFIRM("*", "10", "ssubscribe", "s", "1"), P },
 	    { SSUB("t"), CONFIRM("*", "10", "ssubscribe", "t", "2"), P },
 	    PUSHED("*3\r\n$8\r\nsmessage\r\n$1\r\ns\r\n$1\r\nx\r\n"),
-	    { SUNSUB("t"), CONFIRM("*", "12", "sunsubscribe", "t", "1"), P },
-	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
+	    DOUBTFUL(SUNSUB("t"), CONFIRM("*", "12", "sunsubscribe", "t", "1")),
+	    { NULL, CONFIRM("*", "12", "sunsubscribe", "s", "0"), KIND_PUSH | D },
 	    { GET("a"), "$1\r\nA\r\n", P } } },
-	{ "the server unsubscribes by itself from the last shard channel, and a list looks like a message",
+	{ "the server unsubscribes by itself from a channel, and the client from another one (RESP2)",
+	  { SSUB("s"), SSUB("t"), SUNSUB("t"), GET("a"), GET("b") },
+	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "s", "1") SUNSUBSCRIBED("*", "t", "0")
+	  "$1\r\nA\r\n" "-ERR b\r\n", 0,
+	  { { SSUB("s"), SSUBSCRIBED("*", "s", "1"), P },
+	    { SSUB("t"), SSUBSCRIBED("*", "t", "2"), P },
+	    PUSHED(SUNSUBSCRIBED("*", "s", "1")),
+	    DOUBTFUL(SUNSUB("t"), SUNSUBSCRIBED("*", "t", "0")),
+	    { GET("a"), "$1\r\nA\r\n", P },
+	    { GET("b"), "-ERR b\r\n", P } } },
+	{ "the same from the second of those that the client names (RESP3)",
+	  { SSUB("s"), SSUB("t"), SUNSUB2("t", "s"), SUB("c"), GET("a") },
+	  SSUBSCRIBED(">", "s", "1") SSUBSCRIBED(">", "t", "2") SUNSUBSCRIBED(">", "s", "1")
+	  SUNSUBSCRIBED(">", "t", "0") SUNSUBSCRIBED(">", "s", "0") SUBSCRIBED(">", "c", "1") "-ERR a\r\n", 0,
+	  { { SSUB("s"), SSUBSCRIBED(">", "s", "1"), P },
+	    { SSUB("t"), SSUBSCRIBED(">", "t", "2"), P },
+	    PUSHED(SUNSUBSCRIBED(">", "s", "1")),
+	    DOUBTFUL(SUNSUB2("t", "s"), SUNSUBSCRIBED(">", "t", "0") SUNSUBSCRIBED(">", "s", "0")),
+	    { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
+	    { GET("a"), "-ERR a\r\n", P } } },
+	{ "the server unsubscribes by itself while a command that is refused is outstanding",
+	  { SSUB("s"), SUNSUB("t"), GET("a") },
+	  SSUBSCRIBED(">", "s", "1") SUNSUBSCRIBED(">", "s", "0") "-MOVED 1 :1\r\n" "$1\r\nA\r\n", 0,
+	  { { SSUB("s"), SSUBSCRIBED(">", "s", "1"), P },
+	    PUSHED(SUNSUBSCRIBED(">", "s", "0")),
+	    { SUNSUB("t"), "-MOVED 1 :1\r\n", P },
+	    { GET("a"), "$1\r\nA\r\n", P } } },
+	{ "unsubscribing from all shard channels, and from none",
+	  { SSUB("s"), SSUB("t"), SUNSUB_ALL, GET("a"), SUNSUB_ALL, GET("b") },
+	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "t", "1") SUNSUBSCRIBED("*", "s", "0")
+	  "$1\r\nA\r\n" "*3\r\n$12\r\nsunsubscribe\r\n$-1\r\n:0\r\n" "-ERR b\r\n", 0,
+	  { { SSUB("s"), SSUBSCRIBED("*", "s", "1"), P },
+	    { SSUB("t"), SSUBSCRIBED("*", "t", "2"), P },
+	    DOUBTFUL(SUNSUB_ALL, SUNSUBSCRIBED("*", "t", "1") SUNSUBSCRIBED("*", "s", "0")),
+	    { GET("a"), "$1\r\nA\r\n", P },
+	    { SUNSUB_ALL, "*3\r\n$12\r\nsunsubscribe\r\n$-1\r\n:0\r\n", P },
+	    { GET("b"), "-ERR b\r\n", P } } },
+	{ "the server unsubscribes by itself by itself from the last shard channel, and a list looks like a message",
 	  { SSUB("s"), GET("a"), GET("b") },
 	  CONFIRM("*", "10", "ssubscribe", "s", "1") CONFIRM("*", "12", "sunsubscribe", "s", "0")
 	  MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
@@ -180,6 +223,9 @@ static const struct conversation_case cases[] = {
 	  { { GET("c"), "-ERR wrong number of arguments\r\n", M },
 	    { EXEC, "-EXECABORT Transaction discarded\r\n", M },
 	    { EXEC, "-ERR EXEC without MULTI\r\n", P } } },
+	{ "a transaction that WATCH aborts is the last that is said",
+	  { MULTI, GET("a"), EXEC }, "+OK\r\n+QUEUED\r\n*-1\r\n", 0,
+	  { { MULTI, "+OK\r\n", P }, { GET("a"), "+QUEUED\r\n", M }, { EXEC, "*-1\r\n", M } } },
 	{ "a nested MULTI is refused and the transaction goes on: EXEC is logged whole",
 	  { MULTI, GET("a"), MULTI, EXEC, MULTI, GET("b"), EXEC },
 	  "+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n$9\r\n012345678\r\n"
@@ -224,13 +270,16 @@ static void check_record(const struct conversation_case *t, size_t i, size_t cut
 	const struct host_record *rec = &host_records[i];
 	const struct want *want = &t->want[i];
 	const char *head = want->request ? want->request : want->reply;
+	__u8 kind = want->kind & ~D;
 	size_t kept = strlen(head);
 
 	if (rec->bytes != strlen(want->reply))
 		fail_msg("%s, cut at %zu: record %zu has %llu bytes, not %zu", t->name, cut, i, rec->bytes, strlen(want->reply));
 	/* The last outstanding command is no longer pipelined, unless it was read so. */
-	if (rec->kind != want->kind && !(want->kind == P && rec->kind == KIND_SIMPLE))
+	if (rec->kind != kind && !(kind == P && rec->kind == KIND_SIMPLE))
 		fail_msg("%s, cut at %zu: record %zu is of kind %u", t->name, cut, i, rec->kind);
+	if (rec->attribution != (want->kind & D ? ATTRIBUTION_AMBIGUOUS : ATTRIBUTION_EXACT))
+		fail_msg("%s, cut at %zu: record %zu has attribution %u", t->name, cut, i, rec->attribution);
 	/* What is kept of a push may reach beyond its end. */
 	if (want->request)
 		assert_int_equal(rec->head_len, kept);
@@ -253,6 +302,7 @@ static void check_case(const struct conversation_case *t, struct host_conn *c, s
 	assert_int_equal(outstanding(&c->conn), 0);
 	assert_int_equal(turns_outstanding(&c->conn), 0);
 	assert_int_equal(c->conn.plain_until, TURNS_NONE);
+	assert_int_equal(c->conn.reply.exec_header, 0);
 	assert_int_equal(host.free_count, 8);
 }
 
@@ -435,7 +485,57 @@ static void test_confirmations_that_do_not_add_up(void **state)
 	}
 }
 
+/* The server ends the subscription that the client is about to end: its own words, and then what it answers. */
+static void test_unasked_and_refused(void **state)
+{
+	static const char *const answers[] = {
+		"-MOVED 1 :1\r\n",
+		SUNSUBSCRIBED("*", "s", "0"), /* the slot is back */
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, 4);
+		say(c, SSUB("s"), SSUBSCRIBED("*", "s", "1"));
+		assert_int_equal(host_read(c, SUNSUB("s") GET("a"), strlen(SUNSUB("s") GET("a"))), REQUEST_OK);
+		assert_int_equal(host_write(c, SUNSUBSCRIBED("*", "s", "0"), strlen(SUNSUBSCRIBED("*", "s", "0"))), REPLY_OK);
+		assert_int_equal(host_write(c, answers[i], strlen(answers[i])), REPLY_DOUBTFUL);
+		assert_int_equal(host_count, 2);
+		assert_int_equal(host_records[1].attribution, ATTRIBUTION_AMBIGUOUS);
+		free(c);
+	}
+}
+
 /* ---- connections that close in the middle ---- */
+
+static void test_cut_off_inside_a_confirmation(void **state)
+{
+	static const char unasked[] = ">3\r\n$12\r\nsunsubscribe\r\n$1\r\nt\r\n";
+	static const char either[] = ">3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n";
+	struct host_conn *c = host_connect();
+
+	(void)state;
+	host_reset(0, 4);
+	say(c, SSUB("s"), SSUBSCRIBED(">", "s", "1"));
+	assert_int_equal(host_read(c, SUNSUB("s"), strlen(SUNSUB("s"))), REQUEST_OK);
+	assert_int_equal(host_write(c, unasked, strlen(unasked)), REPLY_OK);
+	assert_false(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_records[1].kind, KIND_PUSH);
+	free(c);
+
+	c = host_connect();
+	host_reset(0, 4);
+	say(c, SSUB("s"), SSUBSCRIBED(">", "s", "1"));
+	assert_int_equal(host_read(c, SUNSUB("s"), strlen(SUNSUB("s"))), REQUEST_OK);
+	assert_int_equal(host_write(c, either, strlen(either)), REPLY_OK);
+	assert_true(talk_closes(&c->conn, &c->work));
+	assert_int_equal(host_records[1].kind, KIND_SIMPLE);
+	assert_int_equal(host_records[1].attribution, ATTRIBUTION_AMBIGUOUS);
+	free(c);
+}
 
 static void test_cut_off_inside_a_transaction(void **state)
 {
@@ -896,6 +996,8 @@ int main(void)
 		cmocka_unit_test(test_subscribing_in_a_transaction),
 		cmocka_unit_test(test_too_many_turns),
 		cmocka_unit_test(test_confirmations_that_do_not_add_up),
+		cmocka_unit_test(test_unasked_and_refused),
+		cmocka_unit_test(test_cut_off_inside_a_confirmation),
 		cmocka_unit_test(test_cut_off_inside_a_transaction),
 		cmocka_unit_test(test_cut_off_transaction_is_logged_whole),
 		cmocka_unit_test(test_cut_off_inside_a_push),
