@@ -7,6 +7,7 @@
 #define REPLYLOG_ENGINE_BPF_H
 
 #include "caller.bpf.h"
+#include "conn_type.bpf.h"
 #include "emit.bpf.h"
 #include "join.bpf.h"
 #include "request.h"
@@ -241,17 +242,22 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 	peer_address(ends->sk, &conn->peer);
 }
 
-/* A connection that was there before, as far as we know, in whatever state it is. */
+/* A connection whose beginning we don't know, in whatever state it is. */
+static __always_inline void connection_is_older(struct connection *conn, const struct ends *ends)
+{
+	connection_introduce(conn, ends);
+	conn->mode = MODE_UNJOINED;
+	conn->talk.db = -1;
+	conn->attribution = ATTRIBUTION_AMBIGUOUS;
+	count_tally(TALLY_UNJOINED, 1);
+}
+
 static __always_inline struct connection *connection_meet(__u64 key, const struct ends *ends)
 {
 	struct connection *conn = connection_new(key);
 
-	if (!conn)
-		return NULL;
-	connection_introduce(conn, ends);
-	conn->talk.db = -1;
-	conn->attribution = ATTRIBUTION_AMBIGUOUS;
-	count_tally(TALLY_UNJOINED, 1);
+	if (conn)
+		connection_is_older(conn, ends);
 	return conn;
 }
 
@@ -264,7 +270,7 @@ static __always_inline void connection_count(struct connection *conn, __u64 len)
 {
 	struct sock *sk = (struct sock *)conn->sk;
 
-	conn->counted = sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	conn->counted = is_tcp(sk);
 	if (!conn->counted)
 		return;
 	conn->read_base = tcp_handed(sk) - tcp_fin(sk) - (__u32)(conn->read_bytes + len);
@@ -292,10 +298,7 @@ static __always_inline void connection_pass_over(struct worker *worker, __u64 ke
 		conn->mode = MODE_PASSED_OVER;
 }
 
-/*
- * TLS records begin with their type (20 to 24) and version 3 (RFC 8446, 5.1): what the socket tap sees of an older
- * connection whose plain text the connection tap sees. No request begins like that.
- */
+/* TLS records begin with their type (20 to 24) and version 3 (RFC 8446, 5.1). */
 static __always_inline bool is_tls_record(__u64 addr, __u64 len)
 {
 	__u8 start[2];
@@ -304,17 +307,27 @@ static __always_inline bool is_tls_record(__u64 addr, __u64 len)
 	       start[0] <= 24 && start[1] == 3;
 }
 
+/*
+ * Does the socket tap see an older connection here whose plain text the connection tap sees? The bytes alone don't tell:
+ * a client may send what it likes, and what we see first of it may be from the middle of a value.
+ */
+static __always_inline bool connection_is_tls(const struct worker *worker, const struct ends *ends, __u64 addr, __u64 len)
+{
+	return worker->tap == TAP_SOCKET && is_tls_record(addr, len) &&
+	       !(ends->server_conn && conn_is_plain(ends->server_conn));
+}
+
 /* The first read of a connection that was not seen being accepted. */
 static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn;
 	struct ends ends;
 
-	if (worker->tap == TAP_SOCKET && is_tls_record(addr, len)) {
+	connection_ends(worker, key, &ends);
+	if (connection_is_tls(worker, &ends, addr, len)) {
 		connection_pass_over(worker, key);
 		return NULL;
 	}
-	connection_ends(worker, key, &ends);
 	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
 		return NULL;
 	conn = connection_meet(key, &ends);
@@ -333,15 +346,39 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 	return conn;
 }
 
-/* The first read of a connection that was. */
-static __noinline void connection_first_read(struct worker *worker, struct connection *conn, __u64 len)
+/* The ends of a connection that was seen being accepted; to the connection tap its key is the server's struct itself. */
+static __always_inline void connection_accepted_ends(const struct connection *conn, struct ends *ends)
+{
+	ends->server_conn = conn->server_conn;
+	ends->sk = conn->key == conn->server_conn ? connection_sock(conn->server_conn) : (struct sock *)conn->key;
+}
+
+/* What was read of it first was not seen. */
+static __noinline void connection_begun_unseen(struct connection *conn)
 {
 	struct ends ends;
 
-	ends.server_conn = conn->server_conn;
-	ends.sk = worker->tap == TAP_SOCKET ? (struct sock *)conn->key : connection_sock(conn->server_conn);
+	connection_accepted_ends(conn, &ends);
+	connection_is_older(conn, &ends);
+}
+
+/*
+ * The first read that we see of a connection that was. Of plain TCP it must be the first that there was; other sockets
+ * don't tell.
+ */
+static __noinline void connection_first_read(struct worker *worker, struct connection *conn, __u64 len)
+{
+	struct ends ends;
+	bool first;
+
+	connection_accepted_ends(conn, &ends);
+	first = first_read(ends.sk, len);
+	if (worker->tap == TAP_SOCKET && !first && is_tcp(ends.sk)) {
+		count_loss(LOSS_MISSED);
+		return connection_is_older(conn, &ends);
+	}
 	connection_introduce(conn, &ends);
-	if (worker->tap == TAP_SOCKET || first_read(ends.sk, len))
+	if (worker->tap == TAP_SOCKET || first)
 		connection_count(conn, len);
 	connection_begins(conn);
 }
@@ -501,12 +538,17 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	}
 }
 
-/* Who never asks anything is only ever met when something is written. */
-static __always_inline struct connection *connection_meet_silent(struct worker *worker, __u64 key)
+/* Who never asks anything is only ever met when something is written. NULL: it is not to be followed. */
+static __always_inline struct connection *connection_meet_silent(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct ends ends;
 
 	connection_ends(worker, key, &ends);
+	if (connection_is_tls(worker, &ends, addr, len)) {
+		connection_pass_over(worker, key);
+		return NULL;
+	}
+	worker->stats->unattributed_bytes += len;
 	return ends.server_conn ? connection_meet(key, &ends) : NULL;
 }
 
@@ -519,11 +561,10 @@ static __noinline void engine_written_unfollowed(struct worker *worker, struct c
 
 	if (conn && conn->mode == MODE_PASSED_OVER)
 		return;
-	if (!conn && worker->tap == TAP_SOCKET && is_tls_record(addr, len))
-		return connection_pass_over(worker, key);
-	worker->stats->unattributed_bytes += len;
-	if (!conn)
-		conn = connection_meet_silent(worker, key);
+	if (conn)
+		worker->stats->unattributed_bytes += len;
+	else
+		conn = connection_meet_silent(worker, key, addr, len);
 	if (!conn || conn->mode != MODE_UNJOINED)
 		return;
 	connection_client(conn->server_conn, &client);
@@ -583,6 +624,8 @@ static __noinline void engine_missed(__u64 key, bool closed)
 		return;
 	if (closed)
 		connection_forget(conn);
+	else if (conn->mode == MODE_ACCEPTED)
+		connection_begun_unseen(conn);
 	else if (connection_followed(conn))
 		connection_give_up(conn);
 }
@@ -603,8 +646,12 @@ static __always_inline void engine_unknown_call(struct worker *worker, __u64 key
 {
 	struct connection *conn = connection_find(worker, key);
 
-	if (connection_followed(conn))
+	if (conn && conn->mode == MODE_ACCEPTED) {
+		count_loss(LOSS_FRAMING);
+		connection_begun_unseen(conn);
+	} else if (connection_followed(conn)) {
 		connection_lost(conn, LOSS_FRAMING);
+	}
 }
 
 static __always_inline void engine_close(struct worker *worker, __u64 key)

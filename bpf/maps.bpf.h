@@ -23,6 +23,7 @@ const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
 const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
+const volatile __u64 plain_read;     /* the server's connSocketRead(), which connections without TLS are read with */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */

@@ -62,6 +62,11 @@ static __always_inline void peer_address(struct sock *sk, struct peer *peer)
 	BPF_CORE_READ_INTO(&peer->addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 }
 
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	return sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
 /*
  * Was a read that returned len bytes the first one of this TCP socket? Then all that was received and is no longer
  * queued is what it returned. A FIN counts as one byte, in the queue as its last, and a read that empties the queue
@@ -75,7 +80,7 @@ static __always_inline bool first_read(struct sock *sk, __u64 len)
 	__u32 queued, fin;
 	int i;
 
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (!is_tcp(sk))
 		return false;
 	for (i = 0; i < 3; i++) {
 		queued = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);

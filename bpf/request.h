@@ -239,6 +239,41 @@ static __always_inline __u32 request_db(const __u8 *arg, __u64 len)
 	return db < 0 ? TURN_NUMBER_MAX : db;
 }
 
+/* What is looked at of a name: more than any that we know, and what ends it. */
+#define NAME_PEEK 16
+
+/* Where the lowest mark is in two words, NAME_PEEK when there is none. */
+static __always_inline __u32 peek_first(__u64 head, __u64 tail)
+{
+	if (head)
+		return bytes_count(bytes_below(head));
+	return tail ? 8 + bytes_count(bytes_below(tail)) : NAME_PEEK;
+}
+
+static __always_inline __u32 peek_find(const __u8 *bytes, __u8 c)
+{
+	return peek_first(bytes_equal(env_load64(bytes), c), bytes_equal(env_load64(bytes + 8), c));
+}
+
+/* A name that is longer is none that a server knows. */
+#define NAME_LEN_MAX 65535
+
+/* How much of a name of len bytes must be there to be sure of it. */
+static __always_inline __u32 name_needs(__u64 len)
+{
+	return len <= NAME_MAX ? len : NAME_MAX + 1;
+}
+
+/*
+ * Servers hash a name whole but compare it as a C string: "MULTI" with a zero byte and something else behind it is MULTI
+ * when both fall into one bucket (dictSdsKeyCaseCompare() in redis 7.0 src/server.c, hashtableSdsKeyCaseCompare... in
+ * valkey's; shown by names.zero_byte of the system tests).
+ */
+static __always_inline bool name_is_doubtful(const __u8 *name, __u64 len)
+{
+	return len > NAME_LEN_MAX || peek_find(name, 0) < name_needs(len);
+}
+
 /* What the first two arguments may say: more than their length is looked at. */
 static __always_inline bool request_name_matters(const struct request_framing *q, const __u8 *name, __u32 avail,
 						 __u64 len)
@@ -254,6 +289,12 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 {
 	struct request_framing *q = &conn->request;
 
+	if (q->class != COMMAND_SELECT) {
+		if (avail < name_needs(len) && len <= NAME_LEN_MAX)
+			return request_more(conn, work) ? STEP_STOP : -1;
+		if (name_is_doubtful(name, len))
+			return request_classify(conn, work, COMMAND_OPAQUE);
+	}
 	if (!request_name_matters(q, name, avail, len)) {
 		if (command_is_container(q->class))
 			q->class = COMMAND_PLAIN;
@@ -305,9 +346,6 @@ static __always_inline bool inline_has_controls(__u64 word, __u64 below)
 	return (under_tab | (over_cr & under_space)) & HIGH_BITS & below;
 }
 
-/* What an inline command must show of its name: more than any name we know, and what ends it. */
-#define INLINE_PEEK 16
-
 static __always_inline __u64 blanks_and_controls(__u64 word)
 {
 	return ~(((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS;
@@ -322,34 +360,21 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 	return STEP_ON;
 }
 
-/* Where the lowest mark is in two words, INLINE_PEEK when there is none. */
-static __always_inline __u32 inline_first(__u64 head, __u64 tail)
-{
-	if (head)
-		return bytes_count(bytes_below(head));
-	return tail ? 8 + bytes_count(bytes_below(tail)) : INLINE_PEEK;
-}
-
-static __always_inline __u32 inline_find(const __u8 *line, __u8 c)
-{
-	return inline_first(bytes_equal(env_load64(line), c), bytes_equal(env_load64(line + 8), c));
-}
-
-/* Whether the first avail (less than INLINE_PEEK) bytes hold the line's end. */
+/* Whether the first avail (less than NAME_PEEK) bytes hold the line's end. */
 static __always_inline bool inline_has_end(const __u8 *line, __u32 avail)
 {
-	return inline_find(line, '\n') < avail;
+	return peek_find(line, '\n') < avail;
 }
 
 static __always_inline __u32 inline_name_len(const __u8 *line)
 {
-	return inline_first(blanks_and_controls(env_load64(line)), blanks_and_controls(env_load64(line + 8)));
+	return peek_first(blanks_and_controls(env_load64(line)), blanks_and_controls(env_load64(line + 8)));
 }
 
 /* A quote may begin inside a word, too: mon"itor" (sdssplitargs in redis 7.0 and valkey 9.1 src/sds.c). */
 static __always_inline bool inline_name_has_quote(const __u8 *line, __u32 len)
 {
-	return inline_find(line, '"') < len || inline_find(line, '\'') < len;
+	return peek_find(line, '"') < len || peek_find(line, '\'') < len;
 }
 
 /* A short name that is quoted as a whole, without escapes: len becomes that of what is between the quotes. */
@@ -359,11 +384,19 @@ static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
 
 	if (*line != '"' && *line != '\'')
 		return false;
-	n = inline_find(line + 1, *line);
-	if (n + 2 != *len || inline_find(line + 1, '\\') < n)
+	n = peek_find(line + 1, *line);
+	if (n + 2 != *len || peek_find(line + 1, '\\') < n)
 		return false;
 	*len = n;
 	return true;
+}
+
+/* The first letter behind one or two blanks, in lower case. */
+static __always_inline __u8 inline_subcommand_letter(const __u8 *line, __u32 len)
+{
+	const __u8 *rest = line + (len & 15);
+
+	return (rest[1] == ' ' || rest[1] == '\t' ? rest[2] : rest[1]) | 0x20;
 }
 
 /*
@@ -373,8 +406,8 @@ static __always_inline bool inline_quoted_name(const __u8 *line, __u32 *len)
 static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 len, __u8 class, __u32 avail)
 {
 	const __u8 *rest = line + (len & 15);
-	__u32 end = inline_find(line, '\n');
-	__u8 letter = (rest[1] == ' ' || rest[1] == '\t' ? rest[2] : rest[1]) | 0x20;
+	__u32 end = peek_find(line, '\n');
+	__u8 letter = inline_subcommand_letter(line, len);
 
 	if (end < avail && (end == len || (end == len + 1 && *rest <= ' ')))
 		return true;
@@ -404,7 +437,7 @@ static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
 		return class;
 	if (!inline_container_is_plain(line, len, class, avail))
 		return COMMAND_OPAQUE;
-	return class == COMMAND_CLIENT ? COMMAND_IDENTITY : COMMAND_PLAIN;
+	return class == COMMAND_CLIENT && inline_subcommand_letter(line, len) == 's' ? COMMAND_IDENTITY : COMMAND_PLAIN;
 }
 
 /* Up to a line's first word, and what that is. */
@@ -415,7 +448,7 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 		work->cur.pos++;
 		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
 	}
-	if (avail < INLINE_PEEK && !inline_has_end(line, avail))
+	if (avail < NAME_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
 	conn->request.inline_words = 1;
 	return request_classify(conn, work, inline_class(line, avail));
@@ -461,8 +494,12 @@ static __always_inline void argument_learn(struct alike *alike, const __u8 *star
 static __always_inline bool argument_suspect(const struct alike *alike, const __u8 *start)
 {
 	__u32 payload = env_reload(alike->payload) & 15;
+	__u32 len = env_reload(alike->size) - payload - 2;
+	const __u8 *name = start + payload;
+	/* Zero bytes behind a shorter name are looked at once more, where all names are. */
+	__u64 zeros = bytes_equal(env_load64(name), 0) | (len > 8 ? bytes_equal(env_load64(name + 8), 0) : 0);
 
-	return command_suspect(env_reload(alike->size) - payload - 2, start + payload);
+	return zeros || command_suspect(len, name);
 }
 
 /*

@@ -294,6 +294,14 @@ static bool thread_is_idle(pid_t pid, const char *tid)
 	return idle;
 }
 
+uint64_t target_function(const struct target *target, enum conn_type type, enum site_kind kind)
+{
+	const struct target_layer *layer = &target->layer[type];
+	const struct site *site = &layer->sites.site[kind];
+
+	return site->present ? layer->probe_address[kind] - (site->probe_offset - site->func_offset) : 0;
+}
+
 pid_t target_idle_thread(const struct target *target)
 {
 	pid_t tid = target->pid;

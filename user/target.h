@@ -75,6 +75,9 @@ bool target_has_ended(const struct target *target);
  */
 bool target_is_replaced(const struct target *target);
 
+/* Where a function of the connection layer begins in the process; 0 when it is not there. */
+uint64_t target_function(const struct target *target, enum conn_type type, enum site_kind kind);
+
 /*
  * A thread of the server that hardly ever runs (a "bio_*" background thread), or the main thread. A perf uprobe
  * filters by address space, so any thread will do, but it is switched in and out with that one.

@@ -187,6 +187,26 @@ class Server:
         wait_until(lambda: self.patched() == 0, "server code without probes", 10)
 
 
+class PreloadedServer(Server):
+    """One with tests/system/preload/LIBRARY.c in it, which makes it do what servers hardly ever do."""
+
+    preload_env = []    # NAME=VALUE, for the library
+
+    def __init__(self, name, *options, library, **more):
+        super().__init__(name, *options, **more)
+        self.library = library
+
+    def command(self, binary=None):
+        if not shutil.which("gcc"):
+            raise Skip("no gcc to build tests/system/preload with")
+        built = f".output/preload/{self.library}.so"
+        subprocess.run(["make", "-s", "-C", ROOT, built], check=True, timeout=60)
+        shutil.copy(ROOT / built, f"{self.dir}{self.work}/")
+        chroot, folder, *server = super().command(binary)
+        preload = f"LD_PRELOAD={self.work}/{self.library}.so"
+        return [chroot, folder, "/usr/bin/env", preload, *self.preload_env, *server]
+
+
 class Replylog:
     """A running replylog whose stdout is read all the time. Enter waits for its start record. Without a pid, flags say
     which server."""

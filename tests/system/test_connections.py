@@ -1,7 +1,7 @@
 """Which connections are followed, from where on, and which are not."""
 import socket
 
-from harness import Replylog, Server
+from harness import PreloadedServer, Replylog, Server, wait_until
 from resp import encode
 
 
@@ -30,6 +30,31 @@ def test_closed_before_it_is_read(name):
     for addr, reply in replies.items():
         record = records[addr]
         assert (record["reply_bytes"], record["attribution"], record["cmd"]) == (len(reply), "exact", "ECHO"), record
+
+
+@cases
+def test_first_read_is_not_seen(name):
+    """It was seen being accepted, but not its first read: what answers that must not be taken for the answer to the next."""
+    with PreloadedServer(name, library="first_recv") as server, server.client() as other, \
+            Replylog(server.pid, 0) as replylog, server.client() as client:
+        client.send("BLPOP", "list", "0")
+        wait_until(lambda: b"blocked_clients:1" in other.call("INFO", "clients"), "BLPOP that waits")
+        client.send("ECHO", "behind")
+        wait_until(lambda: pending(other, client.addr), "ECHO that waits behind it")
+        other.call("RPUSH", "list", "x" * 1000)
+        assert client.read() == [b"list", b"x" * 1000] and client.read() == b"behind"
+        assert client.call("ECHO", "joined") == b"joined"
+        wait_until(lambda: any("joined" in record["argv"] for record in replylog.replies()), "record of the last command")
+        records = replylog.stop()
+    assert [record["argv"] for record in replylog.replies() if record["client_addr"] == client.addr] == \
+        [["ECHO", "joined"]], replylog.replies()
+    assert [record["count"] for record in records if record.get("reason") == "framing"] == [1], records
+
+
+def pending(other, addr):
+    """Does the server hold what this client sent while it is blocked?"""
+    line = next(line for line in other.call("CLIENT", "LIST").decode().splitlines() if f"addr={addr} " in line)
+    return int(line.partition("qbuf=")[2].split()[0]) > 0
 
 
 @cases

@@ -73,6 +73,20 @@ def test_idle(name, io_threads):
             check_stop(replylog, 1)
 
 
+@cases
+def test_looks_like_tls(name, io_threads):
+    """A client may send what it likes: only the type of its connection says that it is TLS's."""
+    with Server(name, io_threads=io_threads) as server, server.client() as older:
+        older.call("PING")
+        with Replylog(server.pid, 0) as replylog:
+            older.sock.sendall(b"\x16\x03\r\n")
+            assert older.sock.recv(1 << 16).startswith(b"-ERR unknown command")
+            next_is_exact(older, replylog)
+            stop = replylog.stop()[-1]
+    # A line that holds control characters is not followed: counted, and joined anew behind it.
+    assert (stop["joined"], stop["unjoined"], stop["dropped"]) == (2, 0, 1), stop
+
+
 class Unknown(Server):
     """A server whose version no table knows: its structs are not read."""
 

@@ -3,14 +3,12 @@ again."""
 import ctypes
 import os
 import re
-import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 from conversation import request
-from harness import ROOT, Replylog, Server, Skip, wait_until
+from harness import PreloadedServer, Replylog, Server, wait_until
 from test_drain import SlowReader
 from test_find import OwnReplylog, OwnServer, echo, words
 from test_follow import has_looked, replied
@@ -22,22 +20,12 @@ NAMES = ("valkey-9.1", "redis-7.0")
 BIG = 30_000_000
 
 
-class ExecutingServer(Server):
-    """With tests/system/preload/executes.c in it: it executes what we want."""
+class ExecutingServer(PreloadedServer):
+    """It executes what we want."""
 
     def __init__(self, name, executes=None):
-        super().__init__(name)
-        self.executes = executes
-
-    def command(self, binary=None):
-        if not shutil.which("gcc"):
-            raise Skip("no gcc to build tests/system/preload with")
-        subprocess.run(["make", "-s", "-C", ROOT, ".output/preload/executes.so"], check=True, timeout=60)
-        shutil.copy(ROOT / ".output/preload/executes.so", f"{self.dir}{self.work}/")
-        own = [f"EXECUTES={self.executes}"] if self.executes else []
-        chroot, folder, *server = super().command(binary)
-        return [chroot, folder, "/usr/bin/env", f"EXECUTED={self.work}/executed",
-                f"LD_PRELOAD={self.work}/executes.so", *own, *server]
+        super().__init__(name, library="executes")
+        self.preload_env = [f"EXECUTED={self.work}/executed", *([f"EXECUTES={executes}"] if executes else [])]
 
 
 def image(server):

@@ -482,6 +482,28 @@ static void test_push_is_charged_to_no_command(void **state)
 	free(c);
 }
 
+/* A command that leaves, cut at each byte; what was read before it is still answered. */
+static void check_leaving(const char *request, size_t len)
+{
+	for (size_t cut = 1; cut < len; cut++) {
+		struct host_conn *c = host_connect();
+		enum request_verdict verdict;
+
+		host_reset(0, 4);
+		assert_int_equal(host_read(c, "PING\r\n", 6), REQUEST_OK);
+		verdict = host_read(c, request, cut);
+		if (verdict == REQUEST_OK)
+			verdict = host_read(c, request + cut, len - cut);
+		if (verdict != REQUEST_LEAVES)
+			fail_msg("%s, cut at %zu: verdict %d", request, cut, verdict);
+		assert_int_equal(c->conn.read_seq, 1);
+		assert_int_equal(host_write(c, "+PONG\r\n", 7), REPLY_OK);
+		assert_int_equal(host_write(c, "+x\r\n", 4), REPLY_UNASKED);
+		assert_int_equal(host_count, 1);
+		free(c);
+	}
+}
+
 static void test_leaving_commands(void **state)
 {
 	static const char *const leaving[] = {
@@ -492,27 +514,50 @@ static void test_leaving_commands(void **state)
 		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n", "CLUSTER SYNCSLOTS ACK\r\n",
 		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
 	};
-	size_t i, cut;
 
 	(void)state;
-	for (i = 0; i < sizeof(leaving) / sizeof(leaving[0]); i++)
-		for (cut = 1; cut < strlen(leaving[i]); cut++) {
-			struct host_conn *c = host_connect();
-			enum request_verdict verdict;
+	for (size_t i = 0; i < sizeof(leaving) / sizeof(leaving[0]); i++)
+		check_leaving(leaving[i], strlen(leaving[i]));
+}
 
-			host_reset(0, 4);
-			assert_int_equal(host_read(c, "PING\r\n", 6), REQUEST_OK);
-			verdict = host_read(c, leaving[i], cut);
-			if (verdict == REQUEST_OK)
-				verdict = host_read(c, leaving[i] + cut, strlen(leaving[i]) - cut);
-			if (verdict != REQUEST_LEAVES)
-				fail_msg("%s, cut at %zu: verdict %d", leaving[i], cut, verdict);
-			assert_int_equal(c->conn.read_seq, 1);
-			assert_int_equal(host_write(c, "+PONG\r\n", 7), REPLY_OK);
-			assert_int_equal(host_write(c, "+x\r\n", 4), REPLY_UNASKED);
-			assert_int_equal(host_count, 1);
-			free(c);
-		}
+/* To the server, a name ends at a zero byte: this may be a command that leaves, or any other. */
+static void test_zero_byte_in_a_name(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} doubtful[] = {
+#define BYTES_OF(literal) { literal, sizeof(literal) - 1 }
+		BYTES_OF("*1\r\n$9\r\nMONITOR\0x\r\n"),
+		BYTES_OF("*1\r\n$5\r\nSYNC\0\r\n"),
+		BYTES_OF("*1\r\n$20\r\nPUNSUBSCRIBE\0xxxxxxx\r\n"),
+		BYTES_OF("*3\r\n$6\r\nCLIENT\r\n$8\r\nREPLY\0xx\r\n$3\r\nOFF\r\n"),
+		BYTES_OF("*3\r\n$8\r\nCLIENT\0x\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"),
+		BYTES_OF("*6\r\n$8\r\nSCRIPT\0x\r\n$5\r\nDEBUG\r\n$3\r\nYES\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(doubtful) / sizeof(doubtful[0]); i++)
+		check_leaving(doubtful[i].bytes, doubtful[i].len);
+}
+
+/* Zero bytes elsewhere say nothing: in keys and values, behind a name, and far behind the beginning of one. */
+static void test_zero_bytes_elsewhere(void **state)
+{
+	static const char request[] = "*2\r\n$3\r\nGET\r\n$1\r\n\0\r\n*2\r\n$1\r\nX\r\n$9\r\n\0\0\0\0\0\0\0\0\0\r\n"
+				      "*1\r\n$14\r\nabcdefghijklm\0\r\n";
+	size_t len = sizeof(request) - 1;
+
+	(void)state;
+	for (size_t cut = 1; cut < len; cut++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, 4);
+		assert_int_equal(host_read(c, request, cut), REQUEST_OK);
+		assert_int_equal(host_read(c, request + cut, len - cut), REQUEST_OK);
+		assert_int_equal(c->conn.read_seq, 3);
+		free(c);
+	}
 }
 
 static void test_malformed(void **state)
@@ -867,6 +912,8 @@ int main(void)
 		cmocka_unit_test(test_nearly_alike),
 		cmocka_unit_test(test_push_is_charged_to_no_command),
 		cmocka_unit_test(test_leaving_commands),
+		cmocka_unit_test(test_zero_byte_in_a_name),
+		cmocka_unit_test(test_zero_bytes_elsewhere),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_cut_off),
 		cmocka_unit_test(test_deep_pipeline),

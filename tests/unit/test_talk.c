@@ -70,6 +70,13 @@ struct conversation_case {
 #define DOUBTFUL(request, reply) { request, reply, P | D }
 
 static const struct conversation_case cases[] = {
+	{ "CLIENT HELP, typed, is answered by a list in RESP3, too: what looks like a message is none",
+	  { SUB("c"), "CLIENT HELP\r\n", GET("a"), GET("b") },
+	  SUBSCRIBED(">", "c", "1") "*1\r\n+help\r\n" MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
+	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
+	    { "CLIENT HELP\r", "*1\r\n+help\r\n", P },
+	    { GET("a"), MESSAGE("*", "x", "abc"), P },
+	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "RESP2 subscription, messages, and what follows",
 	  { GET("a"), SUB2("c", "d"), UNSUB("c"), UNSUB("d"), GET("b") },
 	  "$1\r\nA\r\n" SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "d", "2") MESSAGE("*", "c", "one") UNSUBSCRIBED("*", "c", "1")
