@@ -58,28 +58,6 @@ static __always_inline bool tap_hit(struct worker *worker, enum hit hit)
 	return true;
 }
 
-/* The write behind the first one of a writev: what comes next in its iovec. */
-static __always_inline bool tap_hands_over(struct pt_regs *ctx, const struct call *call, __u32 n)
-{
-	struct server_iovec iov = {};
-
-	return n < (__u32)call->len && !env_read_server(&iov, sizeof(iov), call->addr + n * sizeof(iov)) &&
-	       iov.base == PT_REGS_PARM2(ctx) && iov.len == PT_REGS_PARM3(ctx);
-}
-
-/*
- * Is this call part of the one that is under way? connTLSWritev hands its buffers to connTLSWrite, one by one or copied
- * together, or jumps to it (src/tls.c in all versions): the outer call says which bytes left, and counts. Should the
- * outer one's return never come, the next write is not what its iovec holds, and tells that bytes were missed, as any
- * other call of the thread does.
- */
-static __always_inline bool tap_nested(struct pt_regs *ctx, struct call *call, enum io_op op)
-{
-	if (call->op != IO_WRITEV || op != IO_WRITE || call->conn != PT_REGS_PARM1(ctx) || PT_REGS_SP(ctx) > call->sp)
-		return false;
-	return !call->handed++ || tap_hands_over(ctx, call, call->handed - 1);
-}
-
 /* 0, or 1 when the return is of no interest. */
 static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 {
@@ -93,7 +71,7 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 		return 1;
 	}
 	call = &worker.scratch->call;
-	if (tap_nested(ctx, call, op))
+	if (call_hands_over(call, op, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_SP(ctx)))
 		return 1;
 	if (call->op != IO_NONE) /* its return never came */
 		engine_missed(call->conn, false);

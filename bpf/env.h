@@ -83,7 +83,7 @@ __u64 env_now(void);
 #define env_reload(field) (field)
 /* Not every test calls all of them; the compiler of the BPF programs tells of what nobody calls. */
 #define env_noinline __attribute__((unused)) static
-#define env_global static
+#define env_global env_noinline
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #endif

@@ -14,6 +14,7 @@ const volatile struct client_layout client_layout;
 const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/layouts.h */
 
 #include "argv_log.h"
+#include "call.h"
 #include "dispatch.h"
 #include "shared.h"
 
@@ -78,16 +79,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 } doorbell SEC(".maps");
-
-/* A call of the server's that is under way in a thread. */
-struct call {
-	__u32 op;   /* enum io_op; 0: none */
-	__u32 handed; /* calls that it has made itself: see tap_nested() */
-	__u64 conn; /* its arguments */
-	__u64 addr;
-	__u64 len;
-	__u64 sp;   /* where its return address is; matches the return to the entry */
-};
 
 /* The number a connection had when this thread last looked it up. Believed only when the connection itself agrees. */
 struct recent {
