@@ -5,12 +5,11 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 from conversation import request
-from harness import ROOT, Replylog, Server, Skip, wait_until
+from harness import Replylog, Server, Skip, make, wait_until
 from test_drain import SlowReader
 from test_find import OwnReplylog, OwnServer, echo, words
 from test_follow import has_looked, replied
@@ -32,8 +31,7 @@ class ExecutingServer(Server):
     def command(self, binary=None):
         if not shutil.which("gcc"):
             raise Skip("no gcc to build tests/system/preload with")
-        subprocess.run(["make", "-s", "-C", ROOT, ".output/preload/executes.so"], check=True, timeout=60)
-        shutil.copy(ROOT / ".output/preload/executes.so", f"{self.dir}{self.work}/")
+        shutil.copy(make("preload/executes.so"), f"{self.dir}{self.work}/")
         own = [f"EXECUTES={self.executes}"] if self.executes else []
         chroot, folder, *server = super().command(binary)
         return [chroot, folder, "/usr/bin/env", f"EXECUTED={self.work}/executed",
