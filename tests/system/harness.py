@@ -51,7 +51,8 @@ class Slot:
     def __init__(self):
         self.number = next(filter(self.claim, range(self.COUNT)), None)
         assert self.number is not None, f"{self.COUNT} processes of tests at once"
-        # Below the ports that the kernel gives to clients, which would take that of a server while it is restarted.
+        # Below the ports that the kernel gives to clients (ip_local_port_range): these would take a server's while it is
+        # restarted.
         first = self.FIRST_PORT + self.number * self.PORTS
         ports = list(range(first, first + self.PORTS))
         turn = random.randrange(self.PORTS)

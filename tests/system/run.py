@@ -127,7 +127,10 @@ def parse(arguments):
     parser.add_argument("names", nargs="*", metavar="SUBSTRING")
     parser.add_argument("--list", action="store_true", help="only say which tests these are")
     parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="so many at a time (%(default)s)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least 1")
+    return options
 
 
 def main(arguments):
