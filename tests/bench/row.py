@@ -208,7 +208,7 @@ class BpftraceRow(Row):
     @contextlib.contextmanager
     def beside(self, server):
         script = (Path(__file__).parent / "large_replies.bt").read_text()
-        script = script.replace("EXE", f"{server.dir}/usr/bin/valkey-server").replace("PID", str(server.pid))
+        script = script.replace("EXE", f"{server.dir}{server.binary}").replace("PID", str(server.pid))
         with tempfile.TemporaryFile(mode="w+") as errors:
             process = subprocess.Popen(["bpftrace", "-e", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                        stderr=errors, start_new_session=True)

@@ -2,8 +2,11 @@
 everything is polled for, with a deadline."""
 import contextlib
 import fcntl
+import functools
+import itertools
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -40,10 +43,76 @@ def wait_until(condition, what, seconds=20.0, interval=0.005):
         interval = min(interval * 1.5, 0.1)
 
 
+class Slot:
+    """What one process of tests has for itself while others run: a number below 40, and what follows from it. The lowest
+    that is free, by a name in the network namespace that the kernel forgets when the process ends, however it ends."""
+    COUNT, FIRST_PORT, PORTS = 40, 10_000, 500
+
+    def __init__(self):
+        self.number = next(filter(self.claim, range(self.COUNT)), None)
+        assert self.number is not None, f"{self.COUNT} processes of tests at once"
+        # Below the ports that the kernel gives to clients (ip_local_port_range): these would take a server's while it is
+        # restarted.
+        first = self.FIRST_PORT + self.number * self.PORTS
+        ports = list(range(first, first + self.PORTS))
+        turn = random.randrange(self.PORTS)
+        self.ports = itertools.cycle(ports[turn:] + ports[:turn])
+
+    def claim(self, number):
+        self.claimed = socket.socket(socket.AF_UNIX)
+        try:
+            self.claimed.bind(f"\0tests of replylog {number}")
+        except OSError:
+            self.claimed.close()
+            return False
+        return True
+
+    def free_port(self):
+        for port in itertools.islice(self.ports, self.PORTS):
+            with socket.socket() as sock:
+                # As servers do: connections of the last one that are in TIME_WAIT are no hindrance.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with contextlib.suppress(OSError):
+                    sock.bind(("127.0.0.1", port))
+                    return port
+        raise AssertionError(f"no port of slot {self.number} is free")
+
+    def binary(self, root, path):
+        """A copy of a server's binary, a path in the same chroot. Probes are put into a file: those of other tests, and of
+        whoever observes that server on this machine, would be in ours, too."""
+        folder = f"/tmp/replylog-slot-{self.number}"
+        link, original = Path(f"{root}{path}"), Path(f"{root}{path}").resolve()
+        copy = Path(f"{root}{folder}/{original.name}")
+        copy.parent.mkdir(exist_ok=True)
+        if not copy.exists() or copy.stat().st_mtime_ns != original.stat().st_mtime_ns:
+            shutil.copy2(original, f"{copy}.new")
+            os.rename(f"{copy}.new", copy)
+        # Debian's is a link to another name, and looks at the one that it is called by.
+        name = copy.with_name(link.name)
+        if not name.exists():
+            name.symlink_to(copy.name)
+        return f"{folder}/{link.name}"
+
+
+@functools.cache
+def slot():
+    """Of this process: first asked for after its fork."""
+    return Slot()
+
+
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    return slot().free_port()
+
+
+def make(name):
+    """The path of what make builds in .output. Several tests may want it: one after the other."""
+    (ROOT / ".output").mkdir(exist_ok=True)
+    with open(ROOT / ".output" / "tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["make", "-s", "-C", ROOT, f".output/{name}"], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / ".output" / name
 
 
 def status_kib(pid, key):
@@ -83,6 +152,7 @@ class Server:
         self.options = self.io_options(io_threads) + list(options)
         if self.version >= "7":
             self.options += ["--enable-debug-command", "yes", *self.NO_SELF_TEST]
+        self.binary = slot().binary(self.dir, f"/usr/bin/{self.kind}-server")
         self.port = free_port()
         self.work = f"/tmp/replylog-{os.getpid()}-{self.port}"
         self.transport = self.transport_of(transport)
@@ -115,7 +185,7 @@ class Server:
         return self.process.pid
 
     def command(self, binary=None):
-        return ["chroot", self.dir, binary or f"/usr/bin/{self.kind}-server", *self.arguments()]
+        return ["chroot", self.dir, binary or self.binary, *self.arguments()]
 
     def __enter__(self):
         os.makedirs(f"{self.dir}{self.work}")
@@ -199,9 +269,7 @@ class PreloadedServer(Server):
     def command(self, binary=None):
         if not shutil.which("gcc"):
             raise Skip("no gcc to build tests/system/preload with")
-        built = f".output/preload/{self.library}.so"
-        subprocess.run(["make", "-s", "-C", ROOT, built], check=True, timeout=60)
-        shutil.copy(ROOT / built, f"{self.dir}{self.work}/")
+        shutil.copy(make(f"preload/{self.library}.so"), f"{self.dir}{self.work}/")
         chroot, folder, *server = super().command(binary)
         preload = f"LD_PRELOAD={self.work}/{self.library}.so"
         return [chroot, folder, "/usr/bin/env", preload, *self.preload_env, *server]

@@ -1,20 +1,25 @@
 #!/usr/bin/python3
-"""Runs the system tests: tests/system/run.py [--list] [SUBSTRING...]
+"""Runs the system tests: tests/system/run.py [--list] [--jobs N] [SUBSTRING...]
 
 Every function test_* of every file test_*.py is a test; its name here is file.function. A function may carry
-cases = [...] (see cases() below): it is then one test per case. One line per test, the output of a failing one, and a
-last line that counts.
+cases = {name: arguments}: it is then one test per case. A file may carry ALONE = "reason in words": nothing else runs
+while one of its tests does; the others run side by side, N at a time, each in a process of its own. One line per test in
+the order in which they end, the output of a failing one, and a last line that counts.
 """
+import argparse
 import contextlib
 import importlib
 import inspect
 import io
+import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -24,13 +29,22 @@ from harness import Skip  # noqa: E402
 
 SECONDS_MAX = int(os.environ.get("REPLYLOG_TEST_SECONDS", 300))
 
+# Tests mostly wait: for servers to start, for records to come.
+JOBS = len(os.sched_getaffinity(0)) + 1
+
 
 class Timeout(BaseException):
     """Not an Exception: a test's own except clauses must not swallow it."""
 
 
+class Test(NamedTuple):
+    name: str
+    function: object
+    arguments: tuple
+    alone: bool
+
+
 def discover():
-    """[(name, function, arguments)]"""
     tests = []
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(path.stem)
@@ -39,7 +53,7 @@ def discover():
                 continue
             full = f"{path.stem.removeprefix('test_')}.{name.removeprefix('test_')}"
             for case, arguments in getattr(function, "cases", {"": ()}).items():
-                tests.append((f"{full}[{case}]" if case else full, function, arguments))
+                tests.append(Test(f"{full}[{case}]" if case else full, function, arguments, hasattr(module, "ALONE")))
     return tests
 
 
@@ -64,31 +78,91 @@ def run(function, arguments):
         signal.alarm(0)
 
 
+def run_and_tell(test, pipe):
+    """The life of a test's process."""
+    try:
+        pipe.send(run(test.function, test.arguments))
+    finally:
+        # Not as Python ends: it would wait for threads that a failed test has left behind.
+        os._exit(0)
+
+
+def side_by_side(tests, jobs):
+    """Yields (test, outcome, what to show, seconds) of each as it ends."""
+    fork = multiprocessing.get_context("fork")
+    todo, running = list(reversed(tests)), {}
+    try:
+        while todo or running:
+            while todo and len(running) < jobs:
+                test = todo.pop()
+                ours, theirs = fork.Pipe(duplex=False)
+                process = fork.Process(target=run_and_tell, args=(test, theirs))
+                running[ours] = test, process, time.monotonic()
+                process.start()
+                # Else its end would not be seen here.
+                theirs.close()
+            for pipe in wait(running):
+                test, process, began = running[pipe]
+                try:
+                    outcome, text = pipe.recv()
+                    process.join()
+                except EOFError:
+                    process.join()
+                    outcome, text = "FAILED", f"its process ended without a word, with {process.exitcode}"
+                del running[pipe]
+                pipe.close()
+                yield test, outcome, text, time.monotonic() - began
+    finally:
+        # Each ends its servers and replylogs, as for ^C.
+        for _, process, _ in running.values():
+            if process.pid:
+                process.terminate()
+        for _, process, _ in running.values():
+            if process.pid:
+                process.join()
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description="Runs the system tests whose names contain one of these, or all.")
+    parser.add_argument("names", nargs="*", metavar="SUBSTRING")
+    parser.add_argument("--list", action="store_true", help="only say which tests these are")
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="so many at a time (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least 1")
+    return options
+
+
 def main(arguments):
-    tests = discover()
-    wanted = [argument for argument in arguments if not argument.startswith("-")]
-    if wanted:
-        tests = [test for test in tests if any(part in test[0] for part in wanted)]
-    if "--list" in arguments:
-        print("\n".join(name for name, *_ in tests))
+    options = parse(arguments)
+    tests = [test for test in discover() if not options.names or any(part in test.name for part in options.names)]
+    if options.list:
+        print("\n".join(test.name for test in tests))
         return 0
     counts = {"ok": 0, "FAILED": 0, "skipped": 0}
-    for name, function, values in tests:
-        began = time.monotonic()
-        outcome, text = run(function, values)
-        counts[outcome] += 1
-        took = f"{time.monotonic() - began:6.1f} s"
-        print(f"{took}  {outcome:8}{name}{': ' + text if outcome == 'skipped' else ''}", flush=True)
-        if outcome == "FAILED":
-            print("\n".join(f"    | {line}" for line in text.rstrip().splitlines()), flush=True)
+    for alone, jobs in ((False, options.jobs), (True, 1)):
+        for test, outcome, text, seconds in side_by_side([test for test in tests if test.alone == alone], jobs):
+            counts[outcome] += 1
+            print(f"{seconds:6.1f} s  {outcome:8}{test.name}{': ' + text if outcome == 'skipped' else ''}", flush=True)
+            if outcome == "FAILED":
+                print("\n".join(f"    | {line}" for line in text.rstrip().splitlines()), flush=True)
     print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
     # No test at all is no success: a misspelt name must not look green.
     return 1 if counts["FAILED"] or not tests else 0
 
 
+def on_signal(*_):
+    """Once: what ends the servers that a test has started must not be ended by the next signal. A terminal sends ^C to the
+    tests' processes and to this one, which sends them another."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    # As for ^C, so that every server and replylog is ended by the with-block that started it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Every server and replylog is ended by the with-block that started it.
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -1,10 +1,9 @@
 """scripts/bench: that it measures what it says. No time is asserted."""
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree
 
-from harness import ROOT, Server, wait_until
+from harness import ROOT, Server, make, wait_until
 
 sys.path.append(str(ROOT / "tests"))
 from bench import client, pairs, plot, report, row, turns  # noqa: E402
@@ -46,7 +45,7 @@ def test_ratio_is_of_the_same_round():
 def measured():
     """One short round with every row that needs nothing installed."""
     flags = "--tap connection"
-    subprocess.run(["make", "-s", "-C", ROOT, ".output/empty_probes"], check=True)
+    make("empty_probes")
     with Server("valkey-9.1") as server:
         WORKLOADS["get"].fill(server, KEYS)
         row.commandlog(server, -1)

@@ -53,12 +53,13 @@ test_server.cases = {
 
 
 def test_unixsocket():
-    with Server("valkey-9.1", "--unixsocket", "/tmp/check.sock") as server:
+    path = f"/tmp/check-{os.getpid()}.sock"
+    with Server("valkey-9.1", "--unixsocket", path) as server:
         try:
             (record,) = check("-p", str(server.pid))
         finally:
-            os.unlink(f"{server.dir}/tmp/check.sock")
-        assert record["listens"] == [f"tcp {server.port}", "unix /tmp/check.sock"], record
+            os.unlink(f"{server.dir}{path}")
+        assert record["listens"] == [f"tcp {server.port}", f"unix {path}"], record
         assert record["transports"] == ["tcp", "unix"]
 
 

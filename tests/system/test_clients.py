@@ -7,7 +7,7 @@ import subprocess
 from contextlib import contextmanager
 
 import workload
-from harness import ROOT, Replylog, Server, Skip, end, wait_until
+from harness import ROOT, Replylog, Server, Skip, end, make, wait_until
 from resp import encode
 
 IOREDIS = "ioredis@5.4.1"
@@ -146,8 +146,7 @@ def test_redis_py_transaction():
 def hiredis_async():
     if subprocess.run(["pkg-config", "--exists", "hiredis", "libevent"]).returncode:
         raise Skip("no hiredis and libevent to build against: install libhiredis-dev and libevent-dev")
-    run(["make", "-s", "-C", ROOT, ".output/clients/hiredis_async"])
-    return BUILT / "clients" / "hiredis_async"
+    return make("clients/hiredis_async")
 
 
 def test_hiredis_async(io_threads):

@@ -7,20 +7,24 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import BINARY, Replylog, Server, Skip, end, free_port, run_replylog, wait_until
+from harness import BINARY, Replylog, Server, Skip, end, free_port, run_replylog, slot, wait_until
 from resp import encode
 from test_errors import assert_refused, pipelined_echo, process, waiting_bytes
 from test_schema import check_record, parse_line, read_schema
 
-# Servers of a user of their own: without CAP_SYS_PTRACE, --all sees these and none of anybody else on the machine.
-USER = 64_321
+
+def own_user():
+    """Servers of a user of their own: without CAP_SYS_PTRACE, --all sees these and none of anybody else on the machine, nor
+    of another test."""
+    return 64_321 + slot().number
 
 
 class OwnServer(Server):
     def command(self, binary=None):
-        os.chown(f"{self.dir}{self.work}", USER, USER)
+        user = own_user()
+        os.chown(f"{self.dir}{self.work}", user, user)
         argv = super().command(binary)
-        return [argv[0], f"--userspec={USER}:{USER}", *argv[1:]]
+        return [argv[0], f"--userspec={user}:{user}", *argv[1:]]
 
 
 class OwnReplylog(Replylog):
@@ -33,7 +37,8 @@ class OwnReplylog(Replylog):
         os.chmod(self.folder.name, 0o755)
         self.argv[0] = shutil.copy(BINARY, self.folder.name)
         capabilities = "-all,+bpf,+perfmon"
-        self.argv = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", f"--inh-caps={capabilities}",
+        user = own_user()
+        self.argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", f"--inh-caps={capabilities}",
                      f"--ambient-caps={capabilities}", *self.argv]
         return super().__enter__()
 

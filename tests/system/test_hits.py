@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from harness import Replylog, Server, end, wait_until
 
+ALONE = "its load is one that IO threads never wait for: it takes every core, and most of them from other tests"
+
 LOOPS = 500
 LOAD = 20_000       # hits under load that are enough to see
 CLIENTS = 50

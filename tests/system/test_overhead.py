@@ -6,6 +6,8 @@ from harness import Replylog, Server, wait_until
 from resp import Client, encode
 from test_schema import check_lines
 
+ALONE = "a probe that is preempted counts the other thread's time as its own: beside other load pauses grow without bound"
+
 PIPELINE = 20
 BIG = 100_000
 BUDGET = "0.1"      # percent: passed by whatever load there is
