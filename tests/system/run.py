@@ -30,7 +30,7 @@ from harness import Skip  # noqa: E402
 SECONDS_MAX = int(os.environ.get("REPLYLOG_TEST_SECONDS", 300))
 
 # Tests mostly wait: for servers to start, for records to come.
-JOBS = len(os.sched_getaffinity(0)) + 1
+JOBS = len(os.sched_getaffinity(0))
 
 
 class Timeout(BaseException):

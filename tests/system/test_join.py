@@ -8,6 +8,7 @@ from pathlib import Path
 from harness import Replylog, Server, wait_until
 from resp import ReplyCounter, encode
 
+ALONE = "clients that are never idle: beside others that want every core, replylog's own start waits for minutes"
 SERVERS = {f"{name},{threads} io threads": (name, threads)
            for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 LARGE = 50_000_000
