@@ -141,7 +141,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 	struct run run;
 	int err = -1, ret = -1;
 
-	if (run_init(&run, engine, target, stream, options->max_overhead))
+	if (run_init(&run, engine, target, &links, stream, options->max_overhead))
 		goto cleanup;
 	if (engine_watch_server(engine, target) || probes_attach(&links, engine, target))
 		goto cleanup;
@@ -151,7 +151,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 	err = announce(stream, options, target, engine, succession->run_id);
 	if (!err) {
 		memcpy(succession->run_id, stream->run_id, sizeof(succession->run_id));
-		succession->reason = windows_observe(&run, &links);
+		succession->reason = windows_observe(&run);
 		err = run.error;
 	}
 	probes_detach(&links);

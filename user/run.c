@@ -5,6 +5,7 @@
 #include "complain.h"
 #include "replylog.skel.h"
 #include "signals.h"
+#include "tick.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -67,14 +68,17 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
-int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream,
-	     __u32 max_overhead)
+int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
+	     struct stream *stream, __u32 max_overhead)
 {
 	memset(run, 0, sizeof(*run));
 	governor_init(&run->governor, max_overhead, monotonic_ns());
 	run->engine = engine;
 	run->target = target;
+	run->links = links;
 	run->stream = stream;
+	if (max_overhead && tick_init())
+		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("no memory for who %u clients say they are: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
@@ -87,6 +91,8 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 
 void run_close(struct run *run)
 {
+	tick_stop();
+	run->stream->sink->interrupted = NULL;
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
 	identities_free(&run->identities);
@@ -148,31 +154,64 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	return fds[WATCH_SERVER].revents;
 }
 
-void run_begin(struct run *run)
-{
-	governor_begin(&run->governor, monotonic_ns());
-	run->pause_ns = 0;
-}
-
 static __u64 next_look(const struct run *run)
 {
 	return run->governor.budget ? run->governor.looked_ns + governor_next_look(&run->governor) : ~0ULL;
 }
 
-/* Has --max-overhead enough? Looks only when it is time to. STOP_ERROR: it could not look. */
-static bool wants_pause(struct run *run, enum stop_reason *reason)
+/* The probes go at once, for the server pays for them. What else there is to a pause is writing, and may take long. */
+static void begin_pause(struct run *run, __u64 pause_ns)
+{
+	tick_stop();
+	engine_ready(run->engine, false);
+	probes_detach(run->links);
+	run->pause_ns = pause_ns;
+	run->paused_at_ns = monotonic_ns();
+}
+
+/* Has --max-overhead enough? Looks only when it is time to. 0, or -1: it could not look. */
+static int look(struct run *run)
 {
 	struct thread_stats stats[THREADS_MAX];
-	__u64 now = monotonic_ns();
+	__u64 now = monotonic_ns(), pause_ns;
 
-	if (now < next_look(run))
-		return false;
-	*reason = STOP_ERROR;
+	if (run->pause_ns || now < next_look(run))
+		return 0;
 	if (engine_thread_stats(run->engine, stats))
+		return -1;
+	pause_ns = governor_look(&run->governor, stats, now);
+	if (pause_ns)
+		begin_pause(run, pause_ns);
+	else
+		tick_from(next_look(run));
+	return 0;
+}
+
+/* A line waits for stdout. If we can't look now, the loop will have to. */
+static void on_interrupted(void *ctx)
+{
+	if (look(ctx))
+		tick_stop();
+}
+
+void run_begin(struct run *run)
+{
+	governor_begin(&run->governor, monotonic_ns());
+	run->pause_ns = 0;
+	if (!run->governor.budget)
+		return;
+	run->stream->sink->ctx = run;
+	run->stream->sink->interrupted = on_interrupted;
+	tick_from(next_look(run));
+}
+
+/* True when the window ends, with the reason. A pause that has begun is on the stream before anything else is. */
+static bool window_ends(struct run *run, const struct pollfd fds[WATCHED], enum stop_reason *reason)
+{
+	if ((run->error || !run->pause_ns) && is_over(run, fds, reason))
 		return true;
-	*reason = STOP_REASONS;
-	run->pause_ns = governor_look(&run->governor, stats, now);
-	return run->pause_ns;
+	*reason = look(run) ? STOP_ERROR : STOP_REASONS;
+	return *reason == STOP_ERROR || run->pause_ns;
 }
 
 /* For poll(): until a moment, -1 for ever. The next millisecond, so that it is there when we wake. */
@@ -202,7 +241,7 @@ enum stop_reason run_until_stopped(struct run *run)
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
 		records = drain(run);
-	} while (!is_over(run, fds, &reason) && !wants_pause(run, &reason));
+	} while (!window_ends(run, fds, &reason));
 	return reason;
 }
 
@@ -235,15 +274,14 @@ int run_pause(struct run *run)
 
 enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns)
 {
-	__u64 began = monotonic_ns(), until = began + run->pause_ns;
 	struct pollfd fds[WATCHED];
 	enum stop_reason reason;
 
 	watch(run, fds);
 	do {
-		if (poll(fds, WATCHED, until_ms(until)) < 0 && errno != EINTR)
+		if (poll(fds, WATCHED, until_ms(run->paused_at_ns + run->pause_ns)) < 0 && errno != EINTR)
 			run->error = -errno;
-		*paused_ns = monotonic_ns() - began;
+		*paused_ns = monotonic_ns() - run->paused_at_ns;
 		if (is_over(run, fds, &reason))
 			return reason;
 	} while (*paused_ns < run->pause_ns);
@@ -262,6 +300,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int tally;
 
+	tick_stop();
 	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
 	if (take_rest(run) || engine_hits(run->engine, run->target->pid, &hits))
 		return -1;

@@ -21,31 +21,35 @@ struct run {
 	int error;                   /* negative errno of the stream, once it has failed */
 	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */
 	struct governor governor;    /* --max-overhead */
-	__u64 pause_ns;              /* what it wants, 0: nothing */
+	struct probe_links *links;   /* what it takes off */
+	__u64 pause_ns;              /* how long it wants them off, 0: they are on */
+	__u64 paused_at_ns;          /* since when they are off */
 };
 
 /*
- * Prepares for records to come. max_overhead: see governor_init(). 0, or -1 with the reason on stderr.
+ * Prepares for records to come. links: of the probes, still to be attached; the caller's. max_overhead: see
+ * governor_init(). 0, or -1 with the reason on stderr.
  */
-int run_init(struct run *run, struct engine *engine, const struct target *target, struct stream *stream,
-	     __u32 max_overhead);
+int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
+	     struct stream *stream, __u32 max_overhead);
 void run_close(struct run *run);
 
 /*
  * Writes replies as they come. Returns why it stopped; STOP_ERROR: run->error says more, or when that is 0, stderr has.
- * STOP_REASONS: it has not, but --max-overhead wants a pause of run->pause_ns.
+ * STOP_REASONS: it has not, but --max-overhead wants a pause of run->pause_ns, and the probes are detached. That happens
+ * from run_begin() on, also while a line waits for stdout.
  */
 enum stop_reason run_until_stopped(struct run *run);
 
 /* The probes act (again). */
 void run_begin(struct run *run);
 
-/* After the probes are detached for a pause: what is still in the ring, and what was lost. 0, or -1: as STOP_ERROR. */
+/* A pause has begun: what is still in the ring, and what was lost. 0, or -1: as STOP_ERROR. */
 int run_pause(struct run *run);
 
 /*
- * Sits out the pause, of which *paused_ns are over when it returns: STOP_REASONS when all of it is, or why it is no use
- * to go on.
+ * Sits out the rest of the pause, of which *paused_ns are over when it returns: STOP_REASONS when all of it is, or why
+ * it is no use to go on.
  */
 enum stop_reason run_sit_out(struct run *run, __u64 *paused_ns);
 

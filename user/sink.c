@@ -18,9 +18,7 @@ static int wait_writable(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
-	if (poll(&p, 1, -1) < 0 && errno != EINTR)
-		return -errno;
-	return 0;
+	return poll(&p, 1, -1) < 0 ? -errno : 0;
 }
 
 static int write_some(int fd, const char **p, size_t *len)
@@ -32,16 +30,26 @@ static int write_some(int fd, const char **p, size_t *len)
 		*len -= (size_t)n;
 		return 0;
 	}
-	if (errno == EINTR)
-		return 0;
 	if (errno == EAGAIN || errno == EWOULDBLOCK)
 		return wait_writable(fd);
 	return -errno;
 }
 
+static void interrupted(struct sink *s)
+{
+	if (s->interrupted)
+		s->interrupted(s->ctx);
+}
+
 int sink_write(struct sink *s, const char *line, size_t len)
 {
-	while (len && !s->err)
-		s->err = write_some(s->fd, &line, &len);
+	while (len && !s->err) {
+		int err = write_some(s->fd, &line, &len);
+
+		if (err == -EINTR)
+			interrupted(s);
+		else
+			s->err = err;
+	}
 	return s->err;
 }

@@ -8,6 +8,8 @@
 struct sink {
 	int fd;
 	int err; /* the first failure: nothing is written after it, so that no line follows half of another */
+	void (*interrupted)(void *ctx); /* NULL, or what to do when a signal came while a line waited; writes nothing */
+	void *ctx;
 };
 
 void sink_init(struct sink *s, int fd);

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "windows.h"
 
-/* The probes go, and with them all that is known of connections: what happens to these now will not be seen. */
-static int close_window(struct run *run, struct probe_links *links)
-{
-	engine_ready(run->engine, false);
-	probes_detach(links);
-	return run_pause(run);
-}
-
 /* A server that ends at this moment has ended, whatever we fail at. */
 static enum stop_reason failed(const struct run *run)
 {
@@ -16,9 +8,9 @@ static enum stop_reason failed(const struct run *run)
 }
 
 /* 0, or -1: see windows_observe(). */
-static int open_window(struct run *run, struct probe_links *links, __u64 paused_ns)
+static int open_window(struct run *run, __u64 paused_ns)
 {
-	if (probes_attach(links, run->engine, run->target))
+	if (probes_attach(run->links, run->engine, run->target))
 		return -1;
 	engine_ready(run->engine, true);
 	run_begin(run);
@@ -26,20 +18,20 @@ static int open_window(struct run *run, struct probe_links *links, __u64 paused_
 	return run->error ? -1 : 0;
 }
 
-enum stop_reason windows_observe(struct run *run, struct probe_links *links)
+enum stop_reason windows_observe(struct run *run)
 {
 	enum stop_reason reason = run_until_stopped(run);
 	__u64 paused_ns;
 
 	while (reason == STOP_REASONS) {
-		if (close_window(run, links))
+		if (run_pause(run))
 			return STOP_ERROR;
 		reason = run_sit_out(run, &paused_ns);
 		if (reason != STOP_REASONS) {
 			run->stream->paused_ns += paused_ns;
 			return reason;
 		}
-		if (open_window(run, links, paused_ns))
+		if (open_window(run, paused_ns))
 			return failed(run);
 		reason = run_until_stopped(run);
 	}

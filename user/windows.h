@@ -3,14 +3,13 @@
 #ifndef REPLYLOG_WINDOWS_H
 #define REPLYLOG_WINDOWS_H
 
-#include "probes.h"
 #include "run.h"
 
 /*
- * Observes until it is over, from the first window on, whose probes are attached: the links, of which any number may be
- * attached at the end. Without a limit there is one window. Returns why it stopped; STOP_ERROR: run->error says more,
- * or when that is 0, stderr has.
+ * Observes until it is over, from the first window on, whose probes are attached: run->links, of which any number may
+ * be attached at the end. Without a limit there is one window. Returns why it stopped; STOP_ERROR: run->error says
+ * more, or when that is 0, stderr has.
  */
-enum stop_reason windows_observe(struct run *run, struct probe_links *links);
+enum stop_reason windows_observe(struct run *run);
 
 #endif

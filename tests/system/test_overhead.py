@@ -1,8 +1,12 @@
 """--max-overhead: a server that is observed in windows. What is said in them is as exact as ever, what is not seen is said,
 and when the load is over everything is seen again."""
+import fcntl
+import os
+import signal
 import threading
+from pathlib import Path
 
-from harness import Replylog, Server, wait_until
+from harness import F_SETPIPE_SZ, Replylog, Server, readable, wait_until
 from resp import Client, encode
 from test_schema import check_lines
 
@@ -11,6 +15,7 @@ ALONE = "a probe that is preempted counts the other thread's time as its own: be
 PIPELINE = 20
 BIG = 100_000
 BUDGET = "0.1"      # percent: passed by whatever load there is
+WRITE = {"x86_64": "1", "aarch64": "64"}[os.uname().machine]
 
 
 def reply_size(n):
@@ -47,6 +52,64 @@ class Load:
     def close(self):
         for client in self.clients:
             client.close()
+
+
+class Unread(Replylog):
+    """A replylog whose stdout is a small pipe that nobody reads until read() is called."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments, wait=False)
+        self.is_read = threading.Event()
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            wait_until(lambda: readable(self.process.stdout, 0), "start record", 120)
+            fcntl.fcntl(self.process.stdout, F_SETPIPE_SZ, 4096)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.read()
+        super().__exit__()
+
+    def _read_lines(self):
+        self.is_read.wait()
+        super()._read_lines()
+
+    def read(self):
+        self.is_read.set()
+
+    def observers(self):
+        """The processes that have probes: itself, or a worker for each of several servers."""
+        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split() or [self.pid]
+
+    def is_stuck(self):
+        return all(waits_for_stdout(pid) for pid in self.observers())
+
+
+def waits_for_stdout(pid):
+    return Path(f"/proc/{pid}/syscall").read_text().split()[:2] == [WRITE, "0x1"]
+
+
+def fill_stdout(replylog, servers):
+    """With few system calls of the servers', so that the budget is not passed before it is full."""
+    clients = [server.client() for server in servers]
+
+    def is_full():
+        for client in clients:
+            client.pipeline([("PING",)] * 200)
+        return replylog.is_stuck()
+    wait_until(is_full, "write that waits", 60)
+    for client in clients:
+        client.close()
+    assert all(server.patched() for server in servers), "paused before stdout was full: the test shows nothing"
+
+
+def count(replylog, event):
+    return sum(b'"event":"%s"' % event.encode() in line for line in replylog.lines)
 
 
 def events(records, name):
@@ -184,6 +247,87 @@ def test_stopped_in_a_pause():
             server.stop()
             stop = by_end.finish()[-1]
             assert stop["reason"] == "server_exited", stop
+
+
+def test_stdout_is_stuck():
+    """While a line waits for a reader the budget is kept; when it is read, what comes is an ordinary pause."""
+    with Server("valkey-9.1") as server, server.client() as client:
+        client.call("SETRANGE", "big", BIG - 1, "x")
+        with Unread(server.pid, 0, "--max-overhead", BUDGET, "--ring-size", "64mb") as replylog:
+            fill_stdout(replylog, [server])
+            with Load(server) as load:
+                wait_until(lambda: server.patched() == 0, "server code without probes", 120)
+                wait_until(replylog.is_stuck, "write that still waits")
+                replylog.read()
+                wait_until(lambda: count(replylog, "paused") >= 2, "second pause", 120)
+            load.close()
+            wait_until(lambda: count(replylog, "resumed") >= count(replylog, "paused"), "window after the load", 120)
+            client.call("ECHO", "after")
+            wait_until(lambda: any(b'"after"' in line for line in replylog.lines), "record after the load")
+            records = replylog.stop()
+        assert replylog.stderr == "" and replylog.returncode == 0, replylog.stderr
+        server.assert_untouched()
+    check_lines(replylog.lines)
+    assert_windows(records)
+    windows = {window for window, _ in assert_exact(records)}
+    print(f"replies in windows {sorted(windows)}; {records[-1]}")
+    assert windows > {1}, windows
+
+
+def test_stdout_is_stuck_with_several_servers():
+    """Each worker waits for the supervisor, and looks at its own budget meanwhile."""
+    with Server("valkey-9.1") as one, Server("redis-7.0") as other:
+        servers = one, other
+        for server in servers:
+            with server.client() as client:
+                client.call("SETRANGE", "big", BIG - 1, "x")
+        with Unread(None, 0, "-p", str(one.pid), "-p", str(other.pid), "--max-overhead", "0.5") as replylog:
+            wait_until(lambda: all(server.patched() for server in servers), "probes", 120)
+            fill_stdout(replylog, servers)
+            loads = [Load(server) for server in servers]
+            with loads[0], loads[1]:
+                for server in servers:
+                    wait_until(lambda server=server: server.patched() == 0, "server code without probes", 120)
+                wait_until(replylog.is_stuck, "write that still waits")
+                replylog.read()
+            for load in loads:
+                load.close()
+            for server in servers:
+                ours = f'resumed","server_pid":{server.pid},'.encode()
+                wait_until(lambda ours=ours: any(ours in line for line in replylog.lines), "window after the load", 120)
+            records = replylog.stop()
+        assert replylog.stderr == "" and replylog.returncode == 0, replylog.stderr
+        for server in servers:
+            server.assert_untouched()
+    check_lines(replylog.lines)
+    for server in servers:
+        assert_windows([record for record in records if record["server_pid"] == server.pid])
+
+
+def test_stopped_while_stdout_is_stuck():
+    """The first signal, and the server's end, wait for the reader with the line; a second signal doesn't."""
+    with Server("valkey-9.1") as server, server.client() as client:
+        client.call("SETRANGE", "big", BIG - 1, "x")
+        arguments = server.pid, 0, "--max-overhead", BUDGET
+        with Unread(*arguments) as by_signal, Unread(*arguments) as by_end, Unread(*arguments) as by_two:
+            for replylog in (by_signal, by_end, by_two):
+                fill_stdout(replylog, [server])
+            with Load(server) as load:
+                wait_until(lambda: server.patched() == 0, "server code without probes", 120)
+            load.close()
+            wait_until(lambda: by_two.process.send_signal(signal.SIGINT) or by_two.process.poll(), "end by the second signal")
+            assert by_two.returncode == 1
+            by_signal.process.send_signal(signal.SIGINT)
+            wait_until(by_signal.is_stuck, "write that still waits")
+            by_signal.read()
+            records = by_signal.finish()
+            assert records[-1]["reason"] == "signal" and records[-2]["event"] == "paused", records[-2:]
+            assert_windows(records)
+            server.stop()
+            by_end.read()
+            records = by_end.finish()
+            assert records[-1]["reason"] == "server_exited" and events(records, "paused"), records[-2:]
+            assert_windows(records)
 
 
 def test_within_budget():

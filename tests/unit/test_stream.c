@@ -680,9 +680,14 @@ static void tick(int sig)
 	(void)sig;
 }
 
+static void count_interruption(void *ctx)
+{
+	++*(unsigned int *)ctx;
+}
+
 /*
  * Small buffers, non-blocking, and a signal all the time: every short, full and interrupted write is
- * finished.
+ * finished, and who wants to know of interruptions does.
  */
 static void test_sink_hindered(void **state)
 {
@@ -693,6 +698,7 @@ static void test_sink_hindered(void **state)
 	pthread_t thread;
 	timer_t timer;
 	size_t total = 0;
+	unsigned int interruptions = 0;
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
 
 	(void)state;
@@ -704,6 +710,8 @@ static void test_sink_hindered(void **state)
 	assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
 	timer_settime(timer, 0, &every, NULL);
 	sink_init(&sink, pair[1]);
+	sink.interrupted = count_interruption;
+	sink.ctx = &interruptions;
 	for (int i = 0; i < 40; i++) {
 		fcntl(pair[1], F_SETFL, i % 2 ? O_NONBLOCK : 0);
 		widest(1);
@@ -716,6 +724,7 @@ static void test_sink_hindered(void **state)
 	close(pair[0]);
 	sigaction(SIGUSR1, &old, NULL);
 	assert_int_equal(reader.total, total);
+	assert_true(interruptions > 0);
 	assert_true(reader.newline_last);
 }
 

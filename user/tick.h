@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Interrupts a system call that waits, whatever for: it fails with EINTR, or says how much it has done so far. */
+#ifndef REPLYLOG_TICK_H
+#define REPLYLOG_TICK_H
+
+#include <stdint.h>
+
+/* Before the others, as often as one likes. 0, or -1 with the reason on stderr. */
+int tick_init(void);
+
+/*
+ * From this moment of CLOCK_MONOTONIC on, again and again until the next call: a tick that comes just before the system
+ * call is then not the last one.
+ */
+void tick_from(uint64_t when_ns);
+void tick_stop(void);
+
+#endif
