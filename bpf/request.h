@@ -265,9 +265,9 @@ static __always_inline __u32 name_needs(__u64 len)
 }
 
 /*
- * Servers hash a name whole but compare it as a C string: "MULTI" with a zero byte and something else behind it is MULTI
- * when both fall into one bucket (dictSdsKeyCaseCompare() in redis 7.0 src/server.c, hashtableSdsKeyCaseCompare... in
- * valkey's; shown by names.zero_byte of the system tests).
+ * Servers hash a name whole but compare it as a C string: "MULTI" with a zero byte and more behind it is MULTI when both
+ * fall into one bucket (dictSdsKeyCaseCompare() in redis 7.0, hashtableStringKeyCaseCompare() in valkey 9.1, both in
+ * src/server.c). It may be any command, then.
  */
 static __always_inline bool name_is_doubtful(const __u8 *name, __u64 len)
 {
