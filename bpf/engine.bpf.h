@@ -25,17 +25,17 @@ struct worker {
 	enum tap tap;
 };
 
-static __always_inline void tally_left(__u8 class)
+static __always_inline enum tally tally_of(__u8 class)
 {
 	switch (class) {
 	case COMMAND_MONITOR:
-		return count_tally(TALLY_MONITORS, 1);
+		return TALLY_MONITORS;
 	case COMMAND_REPLICATION:
-		return count_tally(TALLY_REPLICATION, 1);
+		return TALLY_REPLICATION;
 	case COMMAND_REPLY_MODE:
-		return count_tally(TALLY_SILENCED, 1);
+		return TALLY_SILENCED;
 	}
-	count_tally(TALLY_OTHERS, 1);
+	return TALLY_OTHERS;
 }
 
 /* Begins a conversation at the output's position, with nothing outstanding. */
@@ -64,9 +64,11 @@ static __noinline void connection_unjoin(struct connection *conn)
 	count_tally(TALLY_UNJOINED, 1);
 }
 
+/* What it is told from now on is no reply. It is counted once, whether it said so itself or the server's structs do. */
 static __always_inline void connection_leave_out(struct connection *conn, enum tally why)
 {
-	count_tally(why, 1);
+	if (tally_of(conn->left_as) != why)
+		count_tally(why, 1);
 	conn->mode = MODE_LEFT_OUT;
 }
 
@@ -383,17 +385,14 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
 	connection_begins(conn);
 }
 
-/* May a connection that left be joined again, when it is proven that it talks as others do? */
-static __always_inline bool connection_may_return(const struct connection *conn)
-{
-	return client_layout.valid && conn->left_as != COMMAND_MONITOR && conn->left_as != COMMAND_REPLICATION;
-}
-
-/* All that was asked before it left is answered. */
+/*
+ * All that was asked before it left is answered. It is joined again when it is proven that it talks as others do: what
+ * would have made it a MONITOR may have been refused.
+ */
 static __always_inline void connection_left(struct connection *conn)
 {
 	argv_release(conn, true);
-	if (connection_may_return(conn))
+	if (client_layout.valid)
 		connection_unjoin(conn);
 	else
 		conn->mode = MODE_LEFT_OUT;
@@ -430,9 +429,11 @@ static __always_inline bool connection_is_one_way(const struct connection *conn)
 	return conn->attribution == ATTRIBUTION_AMBIGUOUS && outstanding(conn) >= max_pipeline;
 }
 
+/* A replica's link says several times what it is (REPLCONF, PSYNC), and is one. */
 static __always_inline void connection_leave(struct connection *conn, __u8 class)
 {
-	tally_left(class);
+	if (class != COMMAND_REPLICATION || conn->left_as != class)
+		count_tally(tally_of(class), 1);
 	conn->left_as = class;
 	conn->mode = MODE_LEAVING;
 	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */

@@ -49,6 +49,24 @@ def test_monitor_ends(name, io_threads):
     assert left_out(stop) == {"monitor": 1}, stop
 
 
+@on_servers
+def test_refused(name, io_threads):
+    """What would make it something else is refused: it is a client as before, and followed as one."""
+    with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
+            Talker(server.port) as talker:
+        for refused in (("MONITOR", "x"), ("SYNC", "x"), ("REPLCONF", "x"), ("REPLCONF", "x"), ("PSYNC", "x")):
+            talker.send(refused)
+            assert talker.frame().startswith(b"-"), refused
+            talker.send(("ECHO", refused[0]))
+            assert refused[0].encode() in talker.frame()
+        replylog.wait_replies(5)
+        stop = replylog.stop()[-1]
+    records = [record for record in replylog.replies() if record["client_addr"] == talker.addr]
+    assert [(record["argv"], record["attribution"]) for record in records] == [
+        (["ECHO", refused], "exact") for refused in ("MONITOR", "SYNC", "REPLCONF", "REPLCONF", "PSYNC")], records
+    assert left_out(stop) == {"monitor": 1, "replication": 1} and stop["unjoined"] == 0, stop
+
+
 def replicate(replica, primary, key):
     """Makes it a replica, and waits until it is one that has what is written now."""
     with replica.client() as client, primary.client() as writer:
