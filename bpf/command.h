@@ -245,12 +245,6 @@ static __always_inline __u8 command_class(const __u8 *name, __u64 len)
 	return command_subscription(head, tail, len);
 }
 
-/* The subcommands that matter have this many letters. */
-static __always_inline bool subcommand_suspect(__u8 container, __u64 len)
-{
-	return container == COMMAND_CLUSTER ? len == 9 : len == 5 || (len == 7 && container == COMMAND_CLIENT);
-}
-
 /* Classes a container by the name of its subcommand, of len bytes; two words from name on are readable. */
 static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, __u64 len)
 {

@@ -258,9 +258,11 @@ static __always_inline __u32 peek_find(const __u8 *bytes, __u8 c)
 /* A name that is longer is none that a server knows. */
 #define NAME_LEN_MAX 65535
 
-/* How much of a name of len bytes must be there to be sure of it. */
+/* How much of a name of len bytes must be there to be sure of it: no more than there is of any that we know. */
 static __always_inline __u32 name_needs(__u64 len)
 {
+	if (len > NAME_LEN_MAX)
+		return 0;
 	return len <= NAME_MAX ? len : NAME_MAX + 1;
 }
 
@@ -274,13 +276,16 @@ static __always_inline bool name_is_doubtful(const __u8 *name, __u64 len)
 	return len > NAME_LEN_MAX || peek_find(name, 0) < name_needs(len);
 }
 
-/* What the first two arguments may say: more than their length is looked at. */
-static __always_inline bool request_name_matters(const struct request_framing *q, const __u8 *name, __u32 avail,
-						 __u64 len)
+/* The number behind SELECT. -1 to come again. */
+static __always_inline int request_number_of_db(struct connection *conn, struct work *work, const __u8 *arg, __u32 avail,
+						__u64 len)
 {
-	if (q->arg)
-		return q->class == COMMAND_SELECT ? len <= 7 : subcommand_suspect(q->class, len);
-	return len >= NAME_MIN && len <= NAME_MAX && (avail < 2 || command_suspect(len, name));
+	if (len > 7)
+		return STEP_ON;
+	if (avail < len)
+		return request_more(conn, work) ? STEP_STOP : -1;
+	conn->request.db = request_db(arg, len);
+	return STEP_ON;
 }
 
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
@@ -289,25 +294,13 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 {
 	struct request_framing *q = &conn->request;
 
-	if (q->class != COMMAND_SELECT) {
-		if (avail < name_needs(len) && len <= NAME_LEN_MAX)
-			return request_more(conn, work) ? STEP_STOP : -1;
-		if (name_is_doubtful(name, len))
-			return request_classify(conn, work, COMMAND_OPAQUE);
-	}
-	if (!request_name_matters(q, name, avail, len)) {
-		if (command_is_container(q->class))
-			q->class = COMMAND_PLAIN;
-		return STEP_ON;
-	}
-	if (avail < len)
+	if (q->class == COMMAND_SELECT)
+		return request_number_of_db(conn, work, name, avail, len);
+	if (avail < name_needs(len))
 		return request_more(conn, work) ? STEP_STOP : -1;
-	if (!q->arg)
-		return request_classify(conn, work, command_class(name, len));
-	if (q->class != COMMAND_SELECT)
-		return request_classify(conn, work, subcommand_class(q->class, name, len));
-	q->db = request_db(name, len);
-	return STEP_ON;
+	if (name_is_doubtful(name, len))
+		return request_classify(conn, work, COMMAND_OPAQUE);
+	return request_classify(conn, work, q->arg ? subcommand_class(q->class, name, len) : command_class(name, len));
 }
 
 /* The start of an argument: "$<len>". */
