@@ -248,10 +248,7 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 static __always_inline void connection_is_older(struct connection *conn, const struct ends *ends)
 {
 	connection_introduce(conn, ends);
-	conn->mode = MODE_UNJOINED;
-	conn->talk.db = -1;
-	conn->attribution = ATTRIBUTION_AMBIGUOUS;
-	count_tally(TALLY_UNJOINED, 1);
+	connection_unjoin(conn);
 }
 
 static __always_inline struct connection *connection_meet(__u64 key, const struct ends *ends)
@@ -319,17 +316,25 @@ static __always_inline bool connection_is_tls(const struct worker *worker, const
 	       !(ends->server_conn && conn_is_plain(ends->server_conn));
 }
 
+/* Who is at the ends of a connection that we don't know yet. False: it is passed over. */
+static __always_inline bool connection_encounter(struct worker *worker, __u64 key, __u64 addr, __u64 len,
+						 struct ends *ends)
+{
+	connection_ends(worker, key, ends);
+	if (!connection_is_tls(worker, ends, addr, len))
+		return true;
+	connection_pass_over(worker, key);
+	return false;
+}
+
 /* The first read of a connection that was not seen being accepted. */
 static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn;
 	struct ends ends;
 
-	connection_ends(worker, key, &ends);
-	if (connection_is_tls(worker, &ends, addr, len)) {
-		connection_pass_over(worker, key);
+	if (!connection_encounter(worker, key, addr, len, &ends))
 		return NULL;
-	}
 	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
 		return NULL;
 	conn = connection_meet(key, &ends);
@@ -409,6 +414,8 @@ static __always_inline void connection_give_up(struct connection *conn)
 {
 	if (conn->mode == MODE_LEAVING)
 		return connection_left(conn);
+	if (conn->mode == MODE_ACCEPTED)
+		return connection_begun_unseen(conn);
 	connection_unjoin(conn);
 }
 
@@ -522,6 +529,12 @@ static __always_inline bool connection_followed(const struct connection *conn)
 	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
 }
 
+/* Is anything of it missed when a call is? */
+static __always_inline bool connection_matters(const struct connection *conn)
+{
+	return connection_followed(conn) || (conn && conn->mode == MODE_ACCEPTED);
+}
+
 static __always_inline void engine_written(struct connection *conn, enum reply_verdict verdict)
 {
 	switch (verdict) {
@@ -539,33 +552,19 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	}
 }
 
-/* Who never asks anything is only ever met when something is written. NULL: it is not to be followed. */
-static __always_inline struct connection *connection_meet_silent(struct worker *worker, __u64 key, __u64 addr, __u64 len)
-{
-	struct ends ends;
-
-	connection_ends(worker, key, &ends);
-	if (connection_is_tls(worker, &ends, addr, len)) {
-		connection_pass_over(worker, key);
-		return NULL;
-	}
-	worker->stats->unattributed_bytes += len;
-	return ends.server_conn ? connection_meet(key, &ends) : NULL;
-}
-
-/* Bytes that are written to a connection that is not followed, or not known yet. */
+/* Bytes that are written to a connection that is not followed, or not known yet: who never asks is only met like that. */
 static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 addr,
 						 __u64 len)
 {
 	struct conn_client client;
+	struct ends ends = {};
 	enum tally why;
 
-	if (conn && conn->mode == MODE_PASSED_OVER)
+	if (conn ? conn->mode == MODE_PASSED_OVER : !connection_encounter(worker, key, addr, len, &ends))
 		return;
-	if (conn)
-		worker->stats->unattributed_bytes += len;
-	else
-		conn = connection_meet_silent(worker, key, addr, len);
+	worker->stats->unattributed_bytes += len;
+	if (ends.server_conn)
+		conn = connection_meet(key, &ends);
 	if (!conn || conn->mode != MODE_UNJOINED)
 		return;
 	connection_client(conn->server_conn, &client);
@@ -625,9 +624,7 @@ static __noinline void engine_missed(__u64 key, bool closed)
 		return;
 	if (closed)
 		connection_forget(conn);
-	else if (conn->mode == MODE_ACCEPTED)
-		connection_begun_unseen(conn);
-	else if (connection_followed(conn))
+	else if (connection_matters(conn))
 		connection_give_up(conn);
 }
 
@@ -647,12 +644,8 @@ static __always_inline void engine_unknown_call(struct worker *worker, __u64 key
 {
 	struct connection *conn = connection_find(worker, key);
 
-	if (conn && conn->mode == MODE_ACCEPTED) {
-		count_loss(LOSS_FRAMING);
-		connection_begun_unseen(conn);
-	} else if (connection_followed(conn)) {
+	if (connection_matters(conn))
 		connection_lost(conn, LOSS_FRAMING);
-	}
 }
 
 static __always_inline void engine_close(struct worker *worker, __u64 key)
