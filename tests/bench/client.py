@@ -61,8 +61,16 @@ class Load:
         return parse(done.stdout)
 
 
+def info_number(client, section, name):
+    return int(client.call("INFO", section).decode().partition(f"{name}:")[2].split()[0])
+
+
 def connected(client):
-    return int(client.call("INFO", "clients").decode().partition("connected_clients:")[2].split()[0])
+    return info_number(client, "clients", "connected_clients")
+
+
+def commands_processed(client):
+    return info_number(client, "stats", "total_commands_processed")
 
 
 def parse(output):

@@ -4,16 +4,15 @@ import statistics
 
 from harness import Skip
 
-from bench import meter
+from bench import client, meter
 
 BASE = "nothing"
 STATS_RUNS = 3      # what is counted varies less than what is timed
 
 
 def commands_processed(server):
-    with server.client() as client:
-        info = client.call("INFO", "stats").decode()
-    return int(info.partition("total_commands_processed:")[2].split()[0])
+    with server.client() as ours:
+        return client.commands_processed(ours)
 
 
 def measure(server, row, load, seconds, stats=False):

@@ -46,13 +46,12 @@ def label(result):
 
 def by_server(found, make):
     """A table for each server and number of IO threads, made of the results that have it."""
-    return "\n\n".join(f"**{plot.server(here[0])}**\n\n{make(here, plot.row_names(here))}"
-                       for here in plot.servers(found))
+    return "\n\n".join(f"**{plot.server(here[0])}**\n\n{make(here)}" for here in plot.servers(found))
 
 
 def throughput(found):
-    def make(here, names):
-        others = [name for name in names if name != pairs.BASE]
+    def make(here):
+        others = [name for name in plot.row_names(here) if name != pairs.BASE]
         head = ["", f"{pairs.BASE}, per second", *others]
         return table(head, [[label(result), base_rate(result),
                              *(ranged(pairs.spread(pairs.ratios(result, name))) for name in others)]
@@ -70,13 +69,12 @@ def in_turns(found):
                 *(ranged(turns.of_key(result, name, key), "{:.3f}") for key in turns.KEYS),
                 ranged(turns.median(result["programs"][name]), "{:,.0f}"), len(result["turns"][name])]
 
-    return "\n\n".join(f"**{plot.server(here[0])}**\n\n"
-                       + table(head, [line(result, name) for result in here for name in result["turns"]])
-                       for here in plot.servers(found))
+    return by_server(found, lambda here: table(head, [line(result, name) for result in here for name in result["turns"]]))
 
 
 def main_thread(found):
-    def make(here, names):
+    def make(here):
+        names = plot.row_names(here)
         return table(["ns per command", *names],
                      [[label(result), *(number(pairs.median(per_command(pairs.of_row(result, name), "main_ns")))
                                         for name in names)] for result in here])
@@ -87,7 +85,8 @@ def main_thread(found):
 def io_threads(found):
     found = [result for result in found if result["io_threads"] > 1]
 
-    def make(here, names):
+    def make(here):
+        names = plot.row_names(here)
         return table(["ns per command", *names],
                      [[label(result), *(number(pairs.median(per_command(pairs.of_row(result, name), "io_ns")))
                                         for name in names)] for result in here])
@@ -105,9 +104,12 @@ def latency(found):
         values = [pairs.median([run[key] for run in runs]) for key in ("p50_ms", "p99_ms", "p999_ms")]
         return " / ".join(f"{value:.3g}" for value in values) if runs else "-"
 
-    return by_server(found, lambda here, names: table(
-        ["p50 / p99 / p99.9, ms", *names],
-        [[label(result), *(cell(result, name) for name in names)] for result in here]))
+    def make(here):
+        names = plot.row_names(here)
+        return table(["p50 / p99 / p99.9, ms", *names],
+                     [[label(result), *(cell(result, name) for name in names)] for result in here])
+
+    return by_server(found, make)
 
 
 def probes(found):
@@ -127,8 +129,8 @@ def probes(found):
                 number(pairs.median([run["own_kib"] / 1024 for run in runs]), "{:.1f}"),
                 number(pairs.median([run["kernel_bytes"] / MIB for run in runs]), "{:.1f}")]
 
-    def make(here, names):
-        return table(head, [line(result, name) for result in here for name in names
+    def make(here):
+        return table(head, [line(result, name) for result in here for name in plot.row_names(here)
                             if any("own_ns" in run for run in pairs.of_row(result, name))])
 
     return by_server(found, make)

@@ -8,14 +8,14 @@ import statistics
 import time
 
 from bench import meter, pairs
+from bench.client import commands_processed
 
 WINDOW_S = 0.5
 KEYS = ("rate", "main_ns", "io_ns")
 
 
 def snapshot(server, client):
-    info = client.call("INFO", "stats").decode()
-    commands = int(info.partition("total_commands_processed:")[2].split()[0])
+    commands = commands_processed(client)
     return time.monotonic(), commands, *meter.server_cpu(server.pid)
 
 
@@ -36,14 +36,14 @@ def turn(server, client, row, before):
     return {key: beside[key] * 2 / (before[key] + after[key]) for key in KEYS if before[key] + after[key]}, after
 
 
-def programs(server, row, count):
+def programs(server, client, row, count):
     """BPF nanoseconds per command, of some windows with the kernel's statistics on."""
     found = []
     with row.beside(server) as beside, meter.bpf_stats():
         for _ in range(count):
-            spent, commands = meter.programs_time(beside.pid)[0], pairs.commands_processed(server)
+            spent, commands = meter.programs_time(beside.pid)[0], commands_processed(client)
             time.sleep(WINDOW_S)
-            spent, commands = (meter.programs_time(beside.pid)[0] - spent, pairs.commands_processed(server) - commands)
+            spent, commands = (meter.programs_time(beside.pid)[0] - spent, commands_processed(client) - commands)
             found.append(spent / commands)
     return found
 
@@ -63,7 +63,7 @@ def run(server, rows, load, count, say):
                 base.append(after)
             if (number + 1) % 10 == 0:
                 say(f"    {number + 1} turns")
-        spent = {row.name: programs(server, row, max(3, count // 5)) for row in rows if row.has_programs}
+        spent = {row.name: programs(server, client, row, max(3, count // 5)) for row in rows if row.has_programs}
     return {"base": base, "turns": turns, "programs": spent, "lacking": lacking}
 
 
