@@ -139,6 +139,15 @@ def is_said(record, want):
     return (what, tuple(sizes)) == (want[0], want[2:4]) and kind in kinds
 
 
+def client_listed(client, addr):
+    """What the server's CLIENT LIST says of the client at this address."""
+    for line in client.call("CLIENT", "LIST").decode().splitlines():
+        fields = dict(field.split("=", 1) for field in line.split())
+        if fields["addr"] == addr:
+            return fields
+    raise AssertionError(f"no client {addr}")
+
+
 def records_of(replylog, talker):
     return [record for record in replylog.replies() if record.get("client_addr") == talker.addr]
 

@@ -1,8 +1,10 @@
 """Which connections are followed, from where on, and which are not."""
 import socket
 
+from conversation import client_listed
 from harness import PreloadedServer, Replylog, Server, wait_until
 from resp import encode
+from test_waiting import blocked
 
 
 def cases(function):
@@ -38,9 +40,9 @@ def test_first_read_is_not_seen(name):
     with PreloadedServer(name, library="first_recv") as server, server.client() as other, \
             Replylog(server.pid, 0) as replylog, server.client() as client:
         client.send("BLPOP", "list", "0")
-        wait_until(lambda: b"blocked_clients:1" in other.call("INFO", "clients"), "BLPOP that waits")
+        blocked(other)
         client.send("ECHO", "behind")
-        wait_until(lambda: pending(other, client.addr), "ECHO that waits behind it")
+        wait_until(lambda: int(client_listed(other, client.addr)["qbuf"]), "ECHO that waits behind it")
         other.call("RPUSH", "list", "x" * 1000)
         assert client.read() == [b"list", b"x" * 1000] and client.read() == b"behind"
         assert client.call("ECHO", "joined") == b"joined"
@@ -49,12 +51,6 @@ def test_first_read_is_not_seen(name):
     assert [record["argv"] for record in replylog.replies() if record["client_addr"] == client.addr] == \
         [["ECHO", "joined"]], replylog.replies()
     assert [record["count"] for record in records if record.get("reason") == "framing"] == [1], records
-
-
-def pending(other, addr):
-    """Does the server hold what this client sent while it is blocked?"""
-    line = next(line for line in other.call("CLIENT", "LIST").decode().splitlines() if f"addr={addr} " in line)
-    return int(line.partition("qbuf=")[2].split()[0]) > 0
 
 
 @cases

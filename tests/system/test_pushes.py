@@ -1,7 +1,7 @@
 """Pushes and messages answer no command, whatever comes between what."""
 from contextlib import contextmanager
 
-from conversation import EITHER, Talker, asker, compare, doubtful, elements, finish, on_servers, push, records_of, reply, \
+from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, push, records_of, reply, \
     talks, wait_records
 from harness import Replylog, Server, free_port, wait_until
 
@@ -152,18 +152,9 @@ def slot_goes(name, io_threads):
         for argv in (("HELLO", "3"), ("SSUBSCRIBE", "{a}1"), ("SSUBSCRIBE", "{b}1")):
             expected.append(reply(argv, talker.ask(*argv)))
         talker.send(("GET", "large"))
-        wait_until(lambda: pending(other, talker), "a reply that waits")
+        wait_until(lambda: int(client_listed(other, talker.addr)["omem"]), "a reply that waits")
         assert other.call("CLUSTER", "DELSLOTS", other.call("CLUSTER", "KEYSLOT", "{a}1")) == b"OK"
         yield talker, other, replylog, expected
-
-
-def pending(client, talker):
-    """Bytes that wait in the server for the talker to take what was sent before."""
-    for line in client.call("CLIENT", "LIST").decode().splitlines():
-        fields = dict(field.split("=", 1) for field in line.split())
-        if fields["addr"] == talker.addr:
-            return int(fields["omem"])
-    raise AssertionError(f"no client {talker.addr}")
 
 
 @on_servers
