@@ -35,6 +35,7 @@
 #define PUNSUB_ALL CMD1("$12\r\nPUNSUBSCRIBE\r\n")
 #define SUNSUB(a) CMD2("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n")
 #define SUNSUB2(a, b) CMD3("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n", "$1\r\n" b "\r\n")
+#define REPLY_ON CMD3("$6\r\nCLIENT\r\n", "$5\r\nReply\r\n", "$2\r\nOn\r\n")
 #define SUNSUB_ALL CMD1("$12\r\nSUNSUBSCRIBE\r\n")
 
 /* t is the type byte: '*' in RESP2, '>' in RESP3. */
@@ -70,6 +71,16 @@ struct conversation_case {
 #define DOUBTFUL(request, reply) { request, reply, P | D }
 
 static const struct conversation_case cases[] = {
+	{ "CLIENT REPLY ON where nothing is off, typed and in a transaction, too; and without its argument",
+	  { REPLY_ON, "client reply ON\r\n", CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), MULTI, REPLY_ON, EXEC, GET("a") },
+	  "+OK\r\n" "+OK\r\n" "-ERR wrong number of arguments\r\n" "+OK\r\n" "+QUEUED\r\n" "*1\r\n+OK\r\n" "$1\r\nA\r\n", 0,
+	  { { REPLY_ON, "+OK\r\n", P },
+	    { "client reply ON\r", "+OK\r\n", P },
+	    { CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), "-ERR wrong number of arguments\r\n", P },
+	    { MULTI, "+OK\r\n", P },
+	    { REPLY_ON, "+QUEUED\r\n", M },
+	    { REPLY_ON, "+OK\r\n", M },
+	    { GET("a"), "$1\r\nA\r\n", P } } },
 	{ "CLIENT HELP, typed, is answered by a list in RESP3, too: what looks like a message is none",
 	  { SUB("c"), "CLIENT HELP\r\n", GET("a"), GET("b") },
 	  SUBSCRIBED(">", "c", "1") "*1\r\n+help\r\n" MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
