@@ -51,10 +51,17 @@ static __always_inline void connection_start(struct connection *conn)
 	turns_forget(conn);
 }
 
+/* Gives back all blocks of the pool. */
+static __always_inline void connection_give_blocks(struct connection *conn)
+{
+	argv_release(conn, true);
+	turns_forget(conn);
+}
+
 /* Forgets all framing. What was outstanding can't be attributed any more. */
 static __noinline void connection_unjoin(struct connection *conn)
 {
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	connection_start(conn);
 	conn->talk.db = -1;
 	conn->from_start = 0;
@@ -204,7 +211,7 @@ static __always_inline void connection_forget(struct connection *conn)
 	__u64 key = conn->key;
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	connection_unwatch(conn);
 	conn->key = 0;
 	if (!number)
@@ -396,7 +403,7 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
  */
 static __always_inline void connection_left(struct connection *conn)
 {
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	if (client_layout.valid)
 		connection_unjoin(conn);
 	else

@@ -12,7 +12,7 @@
 enum request_verdict {
 	REQUEST_OK = 0,
 	REQUEST_LEAVES,     /* the command at hand ends the conversation: see its class */
-	REQUEST_TOO_MANY_TURNS, /* more than TURNS of them are outstanding */
+	REQUEST_TOO_MANY_TURNS, /* there is no room for one more of them */
 	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
 	REQUEST_UNREADABLE, /* the server's memory could not be read */
 };
@@ -122,11 +122,9 @@ static __always_inline int request_complete(struct connection *conn, struct work
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
-	if (command_turns(conn->request.class)) {
-		if (turns_full(conn))
-			return request_verdict(work, REQUEST_TOO_MANY_TURNS);
-		turn_add(conn, conn->request.class, request_number(&conn->request));
-	}
+	if (command_turns(conn->request.class) &&
+	    turn_add(conn, conn->request.class, request_number(&conn->request)))
+		return request_verdict(work, REQUEST_TOO_MANY_TURNS);
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;

@@ -390,7 +390,7 @@ static __always_inline long talk_command_ends(struct connection *conn, struct wo
 	else if (conn->talk.multi && type == '+')
 		ends = talk_queued(conn, work, class);
 	if (turn)
-		conn->turns_from++;
+		turn_done(conn);
 	conn->reply_seq++;
 	turns_arm(conn);
 	return ends;

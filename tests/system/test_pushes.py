@@ -1,8 +1,8 @@
 """Pushes and messages answer no command, whatever comes between what."""
 from contextlib import contextmanager
 
-from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, push, records_of, reply, \
-    talks, wait_records
+from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
+    push, records_of, reply, talks, wait_records
 from harness import Replylog, Server, free_port, wait_until
 
 BIG = "m" * 100_000
@@ -184,6 +184,32 @@ def test_unasked_from_the_same_channel(name, io_threads):
         stop = replylog.stop()[-1]
         compare(records_of(replylog, talker), expected)
         assert stop["dropped"] == 1, stop
+
+
+@on_versions
+def test_a_thousand_at_once(name, io_threads):
+    """Each channel by a command of its own, as task queues do it, in one write; large replies between them, where a
+    subscriber may ask for some."""
+    channels = [f"channel:{number}" for number in range(1000)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "large", "x" * 20_000)
+        for protocol in ("2", "3"):
+            ask = asker(talker, expected := [])
+            ask("HELLO", protocol)
+            other_one = ("GET", "large") if protocol == "3" else ("PING",)
+            for command, message in (("SUBSCRIBE", 1), ("UNSUBSCRIBE", 0)):
+                commands = [argv for channel in channels for argv in ((command, channel), other_one)]
+                talker.send(*commands)
+                expected += [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands, talker.frames(len(commands)))]
+                assert other.call("PUBLISH", channels[-1], "payload") == message
+                if message:
+                    expected.append(push(talker.frame(), "message", channels[-1]))
+            ask("ECHO", "plain again")
+            wait_records(replylog, talker, len(expected))
+            compare(records_of(replylog, talker), expected)
+            del replylog.lines[1:]
+        stop = replylog.stop()[-1]
+        assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
 
 
 @on_servers
