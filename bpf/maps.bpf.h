@@ -25,6 +25,7 @@ const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
 const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __u64 plain_read;     /* the server's connSocketRead(), which connections without TLS are read with */
+const volatile bool not_in_cluster;  /* the server runs without cluster mode, for sure */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 
 /* Seen by user space while the programs run. */
@@ -151,6 +152,11 @@ struct {
 static bool dispatch_probed(void)
 {
 	return probe_dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)

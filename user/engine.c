@@ -36,6 +36,7 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->max_pipeline = options->max_pipeline;
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	skel->rodata->plain_read = target_function(target, CONN_SOCKET, SITE_READ);
+	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
 	skel->rodata->client_span = layout_span(&target->layout);

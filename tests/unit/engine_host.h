@@ -29,6 +29,7 @@ static struct {
 	__u64 threshold;
 	__u64 pipeline_limit;
 	__u64 clock;
+	bool not_in_cluster;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
 } host;
@@ -60,6 +61,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 
 	host.threshold = threshold;
 	host.pipeline_limit = 1 << 20;
+	host.not_in_cluster = false;
 	host.dispatch = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
 	host.clock = 1000;
@@ -105,6 +107,11 @@ static __u64 reply_threshold(void)
 static bool dispatch_probed(void)
 {
 	return host.dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !host.not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)

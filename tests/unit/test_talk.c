@@ -605,6 +605,56 @@ static void test_turns_come_and_go(void **state)
 	free(c);
 }
 
+/* Behind a command that is given up, a confirmation is no push. Messages are. */
+static void test_confirmations_of_what_was_given_up(void **state)
+{
+	static const char *const confirmations[] = {
+		SUBSCRIBED(">", "d", "2"), UNSUBSCRIBED(">", "c", "0"), SUNSUBSCRIBED(">", "s", "0"), SUBSCRIBED("*", "d", "2"),
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		struct host_conn *c = host_connect();
+		bool resp3 = *confirmations[i] == '>';
+
+		host_reset(0, 4);
+		say(c, SUB("c"), resp3 ? SUBSCRIBED(">", "c", "1") : SUBSCRIBED("*", "c", "1"));
+		c->conn.mode = MODE_LEAVING;
+		message(c, resp3);
+		assert_int_equal(host_count, 2);
+		assert_int_equal(host_write(c, confirmations[i], strlen(confirmations[i])), REPLY_UNASKED);
+		assert_int_equal(host_count, 2);
+		free(c);
+	}
+}
+
+/* A server without cluster mode never unsubscribes by itself. */
+static void test_unsubscribing_without_a_cluster(void **state)
+{
+	static const char *const type[] = { "*", ">" };
+	char reply[128];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, 4);
+		host.not_in_cluster = true;
+		snprintf(reply, sizeof(reply), "%s3\r\n$10\r\nssubscribe\r\n$1\r\ns\r\n:1\r\n", type[i]);
+		say(c, SSUB("s"), reply);
+		snprintf(reply, sizeof(reply), "%s3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n", type[i]);
+		say(c, SUNSUB("s"), reply);
+		say(c, GET("a"), "-ERR an error\r\n");
+		assert_int_equal(host_count, 3);
+		while (host_count--)
+			assert_int_equal(host_records[host_count].attribution, ATTRIBUTION_EXACT);
+		assert_false(c->conn.subscriber);
+		free(c);
+	}
+}
+
 static void test_confirmations_that_do_not_add_up(void **state)
 {
 	static const char *const replies[] = {
@@ -1140,6 +1190,8 @@ int main(void)
 		cmocka_unit_test(test_many_transactions),
 		cmocka_unit_test(test_many_subscriptions),
 		cmocka_unit_test(test_turns_come_and_go),
+		cmocka_unit_test(test_confirmations_of_what_was_given_up),
+		cmocka_unit_test(test_unsubscribing_without_a_cluster),
 		cmocka_unit_test(test_confirmations_that_do_not_add_up),
 		cmocka_unit_test(test_unasked_and_refused),
 		cmocka_unit_test(test_cut_off_inside_a_confirmation),
