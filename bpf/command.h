@@ -27,6 +27,7 @@ enum command_class {
 	COMMAND_AUTH,     /* and these two */
 	COMMAND_HELLO,
 	COMMAND_FOREIGN,  /* none of the server's own: a module's, which may do anything, or nobody's. See foreign.h */
+	COMMAND_SCRIPTING, /* EVAL, FCALL, FUNCTION, SCRIPT: their errors may hold anything. See pairing.h */
 	COMMAND_SUBSCRIBE, /* these six are answered by one confirmation per channel; see subscription_kind() */
 	COMMAND_PSUBSCRIBE,
 	COMMAND_SSUBSCRIBE,
@@ -107,6 +108,8 @@ static __always_inline __u8 command_class_4(__u64 head)
 		return COMMAND_EXEC;
 	case WORD4('a', 'u', 't', 'h'):
 		return COMMAND_AUTH;
+	case WORD4('e', 'v', 'a', 'l'):
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
 }
@@ -122,6 +125,8 @@ static __always_inline __u8 command_class_5(__u64 head)
 		return COMMAND_RESET;
 	case WORD8('h', 'e', 'l', 'l', 'o', 0, 0, 0):
 		return COMMAND_HELLO;
+	case WORD8('f', 'c', 'a', 'l', 'l', 0, 0, 0):
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
 }
@@ -148,8 +153,28 @@ static __always_inline __u8 command_class_7(__u64 head)
 		return COMMAND_MONITOR;
 	case WORD8('d', 'i', 's', 'c', 'a', 'r', 'd', 0):
 		return COMMAND_DISCARD;
+	case WORD8('e', 'v', 'a', 'l', 's', 'h', 'a', 0):
+	case WORD8('e', 'v', 'a', 'l', 0x7f, 'r', 'o', 0): /* "_" in lower case, as LOWER() makes it */
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
+}
+
+static __always_inline __u8 command_class_8(__u64 head)
+{
+	switch (head) {
+	case WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f'):
+		return COMMAND_REPLICATION;
+	case WORD8('f', 'u', 'n', 'c', 't', 'i', 'o', 'n'):
+	case WORD8('f', 'c', 'a', 'l', 'l', 0x7f, 'r', 'o'):
+		return COMMAND_SCRIPTING;
+	}
+	return COMMAND_PLAIN;
+}
+
+static __always_inline bool is_evalsha_ro(__u64 head, __u64 tail)
+{
+	return head == WORD8('e', 'v', 'a', 'l', 's', 'h', 'a', 0x7f) && (tail & 0xffff) == ('r' | 'o' << 8);
 }
 
 /*
@@ -197,7 +222,10 @@ static __always_inline __u8 command_class(const __u8 *name, __u64 len)
 	case 7:
 		return command_class_7(head);
 	case 8:
-		return head == WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f') ? COMMAND_REPLICATION : COMMAND_PLAIN;
+		return command_class_8(head);
+	case 10:
+		if (is_evalsha_ro(head, tail))
+			return COMMAND_SCRIPTING;
 	}
 	return command_subscription(head, tail, len);
 }
@@ -207,6 +235,9 @@ static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, _
 {
 	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
 
+	if (container == COMMAND_SCRIPT)
+		return len == 5 && (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
+			COMMAND_SCRIPTING;
 	if (len == 9 && container == COMMAND_CLUSTER)
 		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's' ?
 			COMMAND_REPLICATION : COMMAND_PLAIN;
@@ -215,13 +246,8 @@ static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, _
 		return head == WORD8('s', 'e', 't', 'n', 'a', 'm', 'e', 0) ||
 		       head == WORD8('s', 'e', 't', 'i', 'n', 'f', 'o', 0) ? COMMAND_IDENTITY : COMMAND_PLAIN;
 	}
-	if (len != 5)
-		return COMMAND_PLAIN;
-	head &= 0xffffffffff;
-	if (container == COMMAND_CLIENT)
-		return head == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
-	return container == COMMAND_SCRIPT && head == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
-		COMMAND_PLAIN;
+	return len == 5 && container == COMMAND_CLIENT &&
+	       (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
 }
 
 /* The first letter of the subcommand that makes a container leave. */

@@ -107,6 +107,13 @@ struct piece {
 	__u32 pad;
 };
 
+/* A line ends at CR LF: an LF alone is part of it, as clients read it. */
+enum line_state {
+	LINE_NONE = 0,
+	LINE_INSIDE,
+	LINE_BEHIND_CR,
+};
+
 enum frame_kind {
 	FRAME_REPLY = 0,
 	FRAME_PUSH,         /* a push or a message: answers no command */
@@ -118,7 +125,7 @@ struct reply_framing {
 	__u64 skip;         /* payload still to pass, CRLF included */
 	struct piece reply; /* the reply, confirmations or push at hand */
 	__u8 carried;
-	__u8 line;          /* inside a line, up to its LF */
+	__u8 line;          /* enum line_state */
 	__u8 frame;         /* enum frame_kind */
 	__u8 type;          /* first byte of the frame at hand; only kept where it will be looked at */
 	__u8 interrupts;    /* the push at hand came between the elements of a reply */
@@ -126,7 +133,8 @@ struct reply_framing {
 	__u8 unsubscribes;  /* the push at hand says that the server has ended the subscription to a shard channel */
 	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
 	__u8 foreign;       /* a module's command has run, or may have */
-	__u8 pad[7];
+	__u8 scripted;      /* the reply at hand is a script's: an error in it may hold anything */
+	__u8 pad[6];
 	__u64 head;         /* the first bytes of a reply that is looked at */
 };
 
@@ -159,8 +167,8 @@ struct conversation {
 	__u8 push_len;             /* bytes of push_head */
 	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
 	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
-	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for */
-	__u8 pad;
+	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for, */
+	__u8 scripted;             /* or a script, whose error may hold anything */
 };
 
 /* Who is at the other end; does not change while the connection lives. */

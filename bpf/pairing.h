@@ -8,8 +8,9 @@
  *     space for a proof: the server's struct client shows nothing outstanding (proof.h), and we count the same. Then there
  *     were as many replies as commands.
  *   - As many replies as commands prove the order unless the server may have answered one command never and another one
- *     twice. Commands that may be answered never are known: a module's (foreign.h), and AUTH and HELLO of some versions
- *     (see may_be_unanswered()). With one of them in a burst there is a doubt, and its records are ambiguous.
+ *     twice, or one by bytes that are both a reply more and the beginning of a reply that takes in others. Where that can
+ *     be is known: modules' commands (foreign.h), AUTH and HELLO of some versions (may_be_unanswered()), errors that echo
+ *     what a client has sent (talk_error()). With one of them in a burst there is a doubt, and its records are ambiguous.
  *   - What doesn't add up is out of step: a reply that nothing asked for, a reply of a form that its command can't have,
  *     commands outstanding here and none there. All that waits is ambiguous, that is counted, and the connection is
  *     joined anew.

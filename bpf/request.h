@@ -463,6 +463,8 @@ static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
 		return class;
 	if (!inline_container_is_plain(line, len, class, avail))
 		return COMMAND_OPAQUE;
+	if (class == COMMAND_SCRIPT)
+		return COMMAND_SCRIPTING;
 	return class == COMMAND_CLIENT && inline_subcommand_letter(line, len) == 's' ? COMMAND_IDENTITY : COMMAND_PLAIN;
 }
 

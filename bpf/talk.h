@@ -353,9 +353,26 @@ static __always_inline void talk_weigh(struct connection *conn, const struct tur
 			pairing_doubt(conn);
 		return;
 	}
+	conn->reply.scripted = turn->class == COMMAND_SCRIPTING;
 	if (may_be_unanswered(conn, turn->class, turn->seq) ||
 	    (turn->class == COMMAND_FOREIGN && !foreign_is_refused(bytes, turn->number)))
 		pairing_doubt(conn);
+}
+
+/*
+ * An error, as a reply or inside one. Servers keep CR LF out of most; not out of what scripts raise and of what is said of
+ * their text, nor out of the host that -REDIRECT names (processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
+ * be any number of replies, or the beginning of one that takes in those behind it.
+ */
+static __always_inline void talk_error(struct connection *conn)
+{
+	if (conn->talk.exec_left ? conn->talk.scripted : conn->reply.scripted)
+		pairing_doubt(conn);
+}
+
+static __always_inline bool is_redirect(const __u8 *bytes)
+{
+	return env_load64(bytes) == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C');
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, const __u8 *bytes)
@@ -369,6 +386,9 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 		return reply_verdict(work, REPLY_DOUBTFUL);
 	talk_begin(conn, FRAME_REPLY, type);
 	dispatch_reply_begins(conn, type);
+	conn->reply.scripted = 0;
+	if (is_redirect(bytes))
+		pairing_doubt(conn);
 	if (!talk_looks_at(conn))
 		return STEP_ON;
 	if (conn->talk.confirming)
@@ -418,6 +438,8 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 		identity_lost(conn, work);
 	if (class == COMMAND_FOREIGN || (auth_may_be_silent() && (class == COMMAND_AUTH || class == COMMAND_HELLO)))
 		conn->talk.risky = 1;
+	if (class == COMMAND_SCRIPTING)
+		conn->talk.scripted = 1;
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
@@ -440,7 +462,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		if (!ok)
 			break;
 		talk->multi = 1;
-		talk->risky = 0;
+		talk->risky = talk->scripted = 0;
 		talk->queued = 0;
 		talk->first_queued = conn->reply_seq + 1;
 		break;

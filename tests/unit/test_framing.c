@@ -862,6 +862,31 @@ static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, b
 	}
 }
 
+/* A line ends at CR LF, as clients read it: scripts' errors quote text of several lines. */
+static void test_line_feeds_inside_a_line(void **state)
+{
+	static const char *const replies[] = { "-ERR near '[[one\n+two]]'\r\n", "+\n\r\n", "-\r\r\n", "+a\n\n\nb\n\r\r\n", "-E\nx\r\n",
+					       "+1234567\r\n", "+123456\n\r\n", "+1234567\n\r\n" };
+	static const char two_pings[] = "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n";
+	size_t i, cut;
+
+	(void)state;
+	for (i = 0; i < sizeof(replies) / sizeof(replies[0]); i++)
+		for (cut = 0; cut < strlen(replies[i]); cut++) {
+			struct host_conn *c = host_connect();
+
+			host_reset(0, 4);
+			assert_int_equal(host_read(c, two_pings, strlen(two_pings)), REQUEST_OK);
+			assert_int_equal(host_write(c, replies[i], cut), REPLY_OK);
+			assert_int_equal(host_write(c, replies[i] + cut, strlen(replies[i]) - cut), REPLY_OK);
+			if (host_count != 1 || host_records[0].bytes != strlen(replies[i]))
+				fail_msg("%zu, cut at %zu: %zu records", i, cut, host_count);
+			assert_int_equal(host_write(c, "+PONG\r\n", 7), REPLY_OK);
+			assert_int_equal(host_count, 2);
+			free(c);
+		}
+}
+
 static void test_random_conversations(void **state)
 {
 	static char in[4000000], out[8000000];
@@ -925,6 +950,7 @@ int main(void)
 		cmocka_unit_test(test_sliding_pipeline),
 		cmocka_unit_test(test_pool_exhausted),
 		cmocka_unit_test(test_pipeline_limit),
+		cmocka_unit_test(test_line_feeds_inside_a_line),
 		cmocka_unit_test(test_random_conversations),
 	};
 

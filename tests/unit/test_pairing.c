@@ -20,6 +20,7 @@
 #define AUTH CMD3("$4\r\nAUTH\r\n", "$1\r\nu\r\n", "$1\r\np\r\n")
 #define HELLO CMD2("$5\r\nHELLO\r\n", "$1\r\n3\r\n")
 #define NEVER CMD1("$12\r\nunruly.never\r\n")
+#define EVAL CMD3("$4\r\nEVAL\r\n", "$1\r\nx\r\n", "$1\r\n0\r\n")
 #define NOBODY CMD1("$6\r\nNobody\r\n")
 
 static void read_ok(struct host_conn *c, const char *request)
@@ -140,8 +141,10 @@ static void test_auth_behind_others(void **state)
 	}
 }
 
-/* A module's command may do anything; nobody's is refused in words that name it. */
-static void test_foreign_commands(void **state)
+/*
+ * A module's command may do anything; nobody's is refused in words that name it. Errors of scripts may hold anything.
+ */
+static void test_doubts(void **state)
 {
 	static const struct {
 		const char *request, *reply;
@@ -167,6 +170,25 @@ static void test_foreign_commands(void **state)
 		{ MULTI NEVER EXEC, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", true },
 		{ MULTI NOBODY EXEC, "+OK\r\n-ERR unknown command 'Nobody', with args beginning with: \r\n-EXECABORT no\r\n", false },
 		{ " \r\n" GET("a"), "+A\r\n", true },
+		/* Errors of scripts may hold anything, wherever they are. */
+		{ EVAL, "-ERR x\r\n", true },
+		{ EVAL, "$1\r\nx\r\n", false },
+		{ EVAL, "*2\r\n:1\r\n-ERR x\r\n", true },
+		{ EVAL, "*2\r\n:1\r\n*1\r\n+x\r\n", false },
+		{ "eval x 0\r\n", "-ERR x\r\n", true },
+		{ CMD2("$7\r\nEVALSHA\r\n", "$1\r\nx\r\n"), "-NOSCRIPT no\r\n", true },
+		{ CMD2("$7\r\neval_ro\r\n", "$1\r\nx\r\n"), "-ERR x\r\n", true },
+		{ CMD2("$10\r\nEVALSHA_RO\r\n", "$1\r\nx\r\n"), "-ERR x\r\n", true },
+		{ CMD2("$5\r\nFCALL\r\n", "$1\r\nx\r\n"), "-ERR x\r\n", true },
+		{ CMD2("$8\r\nFCALL_RO\r\n", "$1\r\nx\r\n"), "-ERR x\r\n", true },
+		{ CMD2("$8\r\nFUNCTION\r\n", "$4\r\nLOAD\r\n"), "-ERR x\r\n", true },
+		{ CMD2("$6\r\nSCRIPT\r\n", "$4\r\nLOAD\r\n"), "-ERR x\r\n", true },
+		{ "script load x\r\n", "-ERR x\r\n", true },
+		{ MULTI EVAL GET("a") EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nx\r\n-ERR x\r\n", true },
+		{ MULTI EVAL EXEC, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", false },
+		{ GET("a"), "-WRONGTYPE no\r\n", false },
+		{ GET("a"), "-REDIRECT host:1\r\n", true },
+		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n*1\r\n-ERR x\r\n", false },
 	};
 
 	(void)state;
@@ -210,7 +232,7 @@ int main(void)
 		cmocka_unit_test(test_alone_is_certain_and_bursts_are_not),
 		cmocka_unit_test(test_misfits),
 		cmocka_unit_test(test_auth_behind_others),
-		cmocka_unit_test(test_foreign_commands),
+		cmocka_unit_test(test_doubts),
 		cmocka_unit_test(test_a_modules_command_may_change_who_the_client_is),
 	};
 
