@@ -179,20 +179,32 @@ static __always_inline bool has_needless_zero(const __u8 *header, int size)
 	return header[1] == '0' && size != 4;
 }
 
-/* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
+/* A multibulk of less than no arguments is passed over without a reply, as "*0" is. */
+static __always_inline int request_negative(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
+{
+	int size = resp_negative((const struct resp_header *)header, avail);
+
+	if (size == RESP_SHORT)
+		return request_more(conn, work);
+	if (size < 0)
+		return request_verdict(work, REQUEST_MALFORMED);
+	work->cur.pos += size;
+	return STEP_ON;
+}
+
+/* The start of a multibulk: "*<argc>". An argc of 0 is no command and gets no reply. */
 static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header,
 					     __u32 avail)
 {
 	struct request_framing *q = &conn->request;
 	__u64 argc = 0;
-	int size = resp_number((const struct resp_header *)header, avail, &argc);
+	int size;
 
+	if (header[1] == '-')
+		return request_negative(conn, work, header, avail);
+	size = resp_number((const struct resp_header *)header, avail, &argc);
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
-	if (size == RESP_NULL && header[4] == '\n') {
-		work->cur.pos += 5;
-		return STEP_ON;
-	}
 	if (size < 0 || argc > 0x7fffffff)
 		return request_verdict(work, REQUEST_MALFORMED);
 	/* "*0\rx" is no empty command: the server answers it with an error, and closes. */
@@ -467,14 +479,17 @@ static __always_inline bool inline_is_reply_on(const struct connection *conn, co
 
 /*
  * What an inline command is, by its first word. One that is quoted in part may be any command, and so may be what
- * follows CLIENT and its like; how many channels a line subscribes to is not counted. Such lines are left out, nobody
- * but a person at a terminal sends them.
+ * follows CLIENT and its like, or what has a byte 0xff in its name: valkey 8.1 and 9.1 drop that where char is signed
+ * (sdsparsearg in src/sds.c). How many channels a line subscribes to is not counted. Such lines are left out, nobody but a
+ * person at a terminal sends them.
  */
 static __always_inline __u8 inline_class(const struct connection *conn, const __u8 *line, __u32 avail)
 {
 	__u32 len = inline_name_len(line);
 	__u8 class;
 
+	if (peek_find(line, 0xff) < len)
+		return COMMAND_OPAQUE;
 	if (inline_quoted_name(line, &len))
 		line++;
 	else if (inline_name_has_quote(line, len))

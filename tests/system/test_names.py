@@ -2,7 +2,8 @@
 one, but hash them whole: whether REPLY, a zero byte and a number is REPLY depends on where the hash falls."""
 from harness import Replylog, Server
 from resp import encode
-from test_join import bulk, echo, next_is_exact, receive
+from test_commands import SERVERS
+from test_join import bulk, check_echoes, echo, next_is_exact, receive
 
 TRIES = 20_000
 BATCH = 500
@@ -41,3 +42,51 @@ def test_zero_byte(name):
     assert stop["left_out_other"] >= 1, stop
     asked = {record["argv"][1].partition(":")[0] for record in replylog.replies() if record["cmd"] == "ECHO"}
     assert "777" in asked and not asked & {"5000", "6000"}, asked
+
+
+# Typed. Valkey 8.1 and 9.1 drop the bytes 0xff (sdsparsearg in src/sds.c), for other servers these are no commands.
+DROPPED = (b"CLI\xffENT REPLY SKIP", b"CLIENT \xffREPLY SKIP", b"SUB\xffSCRIBE x y", b"'MU\xffLTI'",
+           b"\"CLIENT\"\xff REPLY OFF", b"C\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffLIENT REPLY SKIP", b"MONITOR\xff")
+
+
+def dropped_cases(function):
+    function.cases = {name: (name,) for name in ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0")}
+    return function
+
+
+@dropped_cases
+def test_dropped_bytes(name):
+    """Whatever the server takes it for, no reply behind it is another command's."""
+    sizes = (5000, 6000, 7000, 8000, 9000)
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for line in DROPPED:
+            with server.client() as client, server.client() as pacer:
+                client.drain(echo(4000), 1)
+                client.sock.sendall(line + b"\r\n" + b"".join(map(echo, sizes)))
+                pacer.call("PING")
+        replylog.stop()
+    echoes = [record for record in replylog.replies() if record.get("cmd") == "ECHO"]
+    check_echoes(record for record in echoes if record["attribution"] == "exact")
+    before = [record for record in echoes if record["argv"][-1].startswith("4000:")]
+    assert len(before) == len(DROPPED), before
+
+
+def all_servers(function):
+    function.cases = {name: (name,) for name in SERVERS}
+    return function
+
+
+@all_servers
+def test_no_arguments(name):
+    """Multibulks of no arguments or less are passed over and get no reply, however they are cut."""
+    least = b"*-9223372036854775808\r\n"
+    with Server(name) as server, Replylog(server.pid, 0) as replylog, server.client() as client:
+        client.drain(b"*-5\r\n" + echo(5000) + b"*0\r\n\r\n*-1\r\n" + echo(6000) + b"*-2147483648\r\n" + echo(7000), 3)
+        for cut in range(1, len(least)):
+            client.drain(echo(100) + least[:cut], 1)
+            client.drain(least[cut:] + echo(200), 1)
+        replylog.wait_replies(3 + 2 * (len(least) - 1))
+        records = replylog.stop()
+    assert len(replylog.replies()) == 3 + 2 * (len(least) - 1), records[-1]
+    assert not [record for record in records if record["event"] == "dropped"], records
+    check_echoes(replylog.replies())

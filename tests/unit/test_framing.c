@@ -72,7 +72,7 @@ static int join_conversation(void **state)
 		strcat(replies, conversation[i].reply);
 		/* Between commands, things that are none. */
 		if (i == 2)
-			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n\n");
+			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n*-2147483649\r\n\n*-9223372036854775808\r\n*-5\r\n");
 	}
 	requests_len = strlen(requests);
 	replies_len = strlen(replies);
@@ -515,6 +515,9 @@ static void test_leaving_commands(void **state)
 		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
 		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nskip\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nof\r\n",
 		"CLIENT  REPLY ON\r\n", "client reply on\tx\r\n",
+		"CLI\xff" "ENT REPLY SKIP\r\n", "SUB\xff" "SCRIBE x y\r\n", "\xff" "GET a\n", "GET\xff a\n", "CLIENT \xff" "REPLY SKIP\r\n",
+		"'MONITOR'\xff\r\n", "'MON\xff" "ITOR'\r\n", "MONI\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" "TOR\r\n",
+		"CLIENT \"\"REPLY SKIP\r\n",
 	};
 
 	(void)state;
@@ -565,8 +568,10 @@ static void test_zero_bytes_elsewhere(void **state)
 static void test_malformed(void **state)
 {
 	static const char *const bad_requests[] = {
-		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-2\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
+		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
 		"*9999999999\r\n", "*00\r\n", "*01\r\n$4\r\nPING\r\n", "*1\r\n$04\r\nPING\r\n", "*1\r\n$004\r\nPING\r\n", "*0\rx", "*-1\rx",
+		"*-0\r\n", "*-05\r\n", "*--1\r\n", "*-1x\r\n", "*-9223372036854775809\r\n", "*-11111111111111111111\r\n",
+		"*-18446744073709551617\r\n", "*-922337203685477580x\r\n",
 	};
 	static const char *const bad_replies[] = {
 		"hello\r\n", "$x\r\n", "$\r\n", "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n", ";4\r\n", ".\r\n",
