@@ -90,7 +90,7 @@ struct request_framing {
 	__u32 arg;           /* index of the argument at hand */
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
 	__u64 command_start; /* position in the connection's input */
-	__u32 db;            /* of a SELECT: its argument */
+	__u32 number;        /* of a SELECT: its argument; of a command that is not the server's own: see foreign.h */
 	__u8 state;          /* enum request_state */
 	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
@@ -125,12 +125,15 @@ struct reply_framing {
 	__u8 exec_header;   /* the header at hand is that of the array that answers EXEC */
 	__u8 unsubscribes;  /* the push at hand says that the server has ended the subscription to a shard channel */
 	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
+	__u8 foreign;       /* a module's command has run, or may have */
+	__u8 pad[7];
+	__u64 head;         /* the first bytes of a reply that is looked at */
 };
 
 /* A command whose reply is looked at. */
 struct turn {
 	__u32 seq; /* the low bits of its number */
-	__u32 number : 27; /* of a SELECT: the database; of the subscribing commands: the arguments */
+	__u32 number : 27; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
 	__u32 class : 5;   /* enum command_class */
 };
 
@@ -156,7 +159,8 @@ struct conversation {
 	__u8 push_len;             /* bytes of push_head */
 	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
 	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
-	__u8 pad[2];
+	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for */
+	__u8 pad;
 };
 
 /* Who is at the other end; does not change while the connection lives. */
@@ -184,6 +188,12 @@ struct connection {
 	__u8 subscriber;   /* subscribed to something, or about to be: arrays may be messages */
 	__u8 from_start;   /* followed from its first byte on */
 	__u8 counted;      /* the kernel's counters of the socket are compared with ours */
+	__u8 burst;        /* several commands were outstanding since nothing was: see pairing.h */
+	__u8 unverified;   /* records wait for a proof that replies and commands are in step, or there is a doubt */
+	__u8 doubt;        /* since the last proof something came that may be answered never or twice */
+	__u8 refuted;      /* user space: they are not in step; nobody else sets it */
+	__u8 pad[4];
+	__u64 burst_from;  /* number of the first command since nothing was outstanding */
 	__u64 read_bytes;
 	__u64 written_bytes;
 	__u64 sk;          /* address of the kernel's socket */
@@ -198,6 +208,7 @@ struct connection {
 	struct carry reply_carry;
 	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
+	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
 	struct peer peer;
 	struct conversation talk;
 	struct turn turn[TURNS];

@@ -53,6 +53,22 @@ static __always_inline void emit_begin(const struct connection *conn, struct rep
 	rec->db = conn->talk.db;
 }
 
+/*
+ * Is the record certain, or does it wait for a proof? Where the server's structs are not known there is none: then what is
+ * not certain is ambiguous.
+ */
+static __always_inline void emit_pairing(struct connection *conn, struct reply_record *rec)
+{
+	if (pairing_is_certain(conn) || rec->attribution == ATTRIBUTION_AMBIGUOUS)
+		return;
+	if (!client_layout.valid) {
+		rec->attribution = ATTRIBUTION_AMBIGUOUS;
+		return;
+	}
+	rec->check = CHECK_PENDING;
+	conn->unverified = 1;
+}
+
 /* Copies the head behind the record. 0, or -1 when it is not there. */
 static __always_inline int emit_head(struct connection *conn, struct scratch *scratch, const struct argv_found *found)
 {
@@ -185,11 +201,13 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 	rec->writes = end->writes;
 	rec->state = end->state;
 	rec->kind = end->kind;
+	rec->reply_type = conn->reply.type;
 	if (end->kind == KIND_PUSH) {
 		emit_push(conn, scratch);
 	} else {
 		if (end->kind == KIND_SIMPLE && outstanding(conn) > 1)
 			rec->kind = KIND_PIPELINED;
+		emit_pairing(conn, rec);
 		emit_command(conn, scratch, end->seq);
 		if (probe_dispatch)
 			emit_dispatch(conn, scratch, end->seq);
@@ -204,6 +222,25 @@ static __always_inline void identity_wake(struct scratch *scratch)
 {
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 4)
 		wake_consumer(scratch);
+}
+
+/*
+ * What waits of this connection is exact, or ambiguous. Where that can't be said because the ring is full, the next
+ * proof will not be believed either.
+ */
+static __noinline void emit_checked(struct connection *conn, __u32 attribution, bool out_of_step)
+{
+	struct reply_record *rec = bpf_ringbuf_reserve(&ring, sizeof(*rec), 0);
+
+	if (!rec) {
+		conn->doubt = conn->unverified = 1;
+		return;
+	}
+	emit_begin(conn, rec, EVENT_CHECKED);
+	rec->attribution = attribution;
+	rec->out_of_step = out_of_step;
+	conn->doubt = conn->unverified = 0;
+	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
 }
 
 static __noinline void identity_lost(struct connection *conn, struct work *work)
@@ -225,8 +262,9 @@ static __noinline void identity_emit(struct connection *conn, struct work *work)
 	if (!conn->from_start)
 		return;
 	emit_begin(conn, rec, EVENT_IDENTITY);
+	emit_pairing(conn, rec);
 	emit_command(conn, scratch, conn->reply_seq);
-	if (rec->argv_status != ARGV_KEPT || emit_record(scratch))
+	if (rec->argv_status != ARGV_KEPT || rec->attribution != ATTRIBUTION_EXACT || emit_record(scratch))
 		identity_lost(conn, work);
 	else
 		identity_wake(scratch);

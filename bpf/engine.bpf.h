@@ -10,6 +10,7 @@
 #include "conn_type.bpf.h"
 #include "emit.bpf.h"
 #include "join.bpf.h"
+#include "pairing.bpf.h"
 #include "request.h"
 
 /* What a tap calls a connection by: its key. */
@@ -54,6 +55,7 @@ static __always_inline void connection_start(struct connection *conn)
 /* Forgets all framing. What was outstanding can't be attributed any more. */
 static __noinline void connection_unjoin(struct connection *conn)
 {
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	argv_release(conn, true);
 	connection_start(conn);
 	conn->talk.db = -1;
@@ -204,6 +206,7 @@ static __always_inline void connection_forget(struct connection *conn)
 	__u64 key = conn->key;
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	argv_release(conn, true);
 	connection_unwatch(conn);
 	conn->key = 0;
@@ -240,6 +243,7 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 	conn->server_conn = ends->server_conn;
 	connection_watch(conn);
 	conn->sk = (__u64)ends->sk;
+	conn->client_at = client.at;
 	conn->peer.client_id = client.id;
 	peer_address(ends->sk, &conn->peer);
 }
@@ -403,6 +407,11 @@ static __always_inline void connection_left(struct connection *conn)
 		conn->mode = MODE_LEFT_OUT;
 }
 
+static __always_inline bool connection_followed(const struct connection *conn)
+{
+	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
+}
+
 /* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
 static __always_inline bool connection_owes(const struct connection *conn)
 {
@@ -424,6 +433,14 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 {
 	if (connection_owes(conn))
 		count_loss(loss);
+	connection_give_up(conn);
+}
+
+/* Replies and commands are out of step. What comes now is nobody's until the connection is joined again. */
+static __always_inline void connection_out_of_step(struct connection *conn)
+{
+	if (connection_owes(conn) && !conn->refuted)
+		pairing_out_of_step(conn);
 	connection_give_up(conn);
 }
 
@@ -479,6 +496,15 @@ static __always_inline bool connection_has_all_written(const struct connection *
 	       tcp_taken((struct sock *)conn->sk) == conn->write_base + (__u32)(conn->written_bytes + len);
 }
 
+/* The server has answered and written everything, and we have not seen all of it. */
+static __always_inline void connection_disproved(struct connection *conn)
+{
+	if (connection_has_all_written(conn, 0))
+		connection_out_of_step(conn);
+	else
+		connection_lost(conn, LOSS_MISSED);
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
@@ -489,6 +515,8 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		return;
 	if (conn->mode == MODE_ACCEPTED)
 		connection_first_read(worker, conn, len);
+	if (connection_followed(conn) && pairing_wants_proof(conn) && !pairing_check(conn, addr))
+		connection_disproved(conn);
 	if (conn->mode == MODE_LEAVING && !outstanding(conn))
 		connection_left(conn);
 	if (conn->mode >= MODE_LEAVING)
@@ -505,6 +533,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		dispatch_align(conn);
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
+		pairing_after_read(conn);
 		if (connection_is_one_way(conn))
 			connection_leave(conn, COMMAND_REPLICATION);
 		break;
@@ -524,11 +553,6 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	}
 }
 
-static __always_inline bool connection_followed(const struct connection *conn)
-{
-	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
-}
-
 /* Is anything of it missed when a call is? */
 static __always_inline bool connection_matters(const struct connection *conn)
 {
@@ -546,6 +570,10 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 		break;
 	case REPLY_UNREADABLE:
 		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	case REPLY_UNASKED:
+	case REPLY_MISFIT:
+		connection_out_of_step(conn);
 		break;
 	default:
 		connection_lost(conn, LOSS_FRAMING);
@@ -654,8 +682,10 @@ static __always_inline void engine_close(struct worker *worker, __u64 key)
 
 	if (!conn)
 		return;
-	if (connection_followed(conn))
+	if (connection_followed(conn)) {
 		connection_abort(conn, &worker->scratch->work);
+		pairing_closes(conn);
+	}
 	connection_forget(conn);
 }
 

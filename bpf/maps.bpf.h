@@ -26,6 +26,10 @@ const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __u64 plain_read;     /* the server's connSocketRead(), which connections without TLS are read with */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
+const volatile bool auth_is_silent;   /* see auth_may_be_silent() in pairing.h, */
+const volatile bool blank_lines_confuse; /* and blank_lines_may_confuse() */
+const volatile __u64 known_names_seed;
+const volatile __u64 known_names[KNOWN_NAMES]; /* plain commands of the server's own; 0: none there */
 
 /* Seen by user space while the programs run. */
 struct engine_state engine;
@@ -36,6 +40,7 @@ struct engine_state engine;
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* user/verify.c looks at them */
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct connection);
@@ -147,6 +152,21 @@ struct {
 	__type(key, __u32);
 	__type(value, struct head_work);
 } head_works SEC(".maps");
+
+static bool auth_may_be_silent(void)
+{
+	return auth_is_silent;
+}
+
+static bool blank_lines_may_confuse(void)
+{
+	return blank_lines_confuse;
+}
+
+static bool name_is_known(__u64 key)
+{
+	return known_names[known_name_slot(key, known_names_seed)] == key;
+}
 
 static bool dispatch_probed(void)
 {

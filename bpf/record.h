@@ -34,6 +34,16 @@ enum record_event {
 	EVENT_REPLY = 0,
 	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */
 	EVENT_IDENTITY_LOST, /* what such commands said before may not hold any more */
+	EVENT_CHECKED,       /* the pairing of replies with commands was checked: see enum reply_check */
+};
+
+/*
+ * Whether a record's pairing is certain. A pending record waits in user space until EVENT_CHECKED says with its
+ * attribution what becomes of all of its connection that wait, or until user space has checked by itself.
+ */
+enum reply_check {
+	CHECK_CERTAIN = 0, /* its command was the only one outstanding, on a connection without doubt */
+	CHECK_PENDING,
 };
 
 enum reply_kind {
@@ -119,9 +129,13 @@ struct reply_record {
 	__u8 argv_from;      /* enum argv_from */
 	__u8 resp;           /* ARGV_FROM_DISPATCH: version of the protocol; else 0 */
 	__u8 word[CLIENT_WORDS]; /* ARGV_FROM_DISPATCH: how long each is, at most ARGV_MAX_ARG_BYTES; 0: none */
+	__u8 check;          /* enum reply_check */
+	__u8 reply_type;     /* the reply's first byte; 0 unknown */
+	__u8 out_of_step;    /* EVENT_CHECKED: it is counted as LOSS_OUT_OF_STEP */
+	__u8 pad[5];
 };
 
-_Static_assert(sizeof(struct reply_record) == 136, "reply_record is shared: no implicit padding");
+_Static_assert(sizeof(struct reply_record) == 144, "reply_record is shared: no implicit padding");
 
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {
@@ -133,6 +147,7 @@ enum loss {
 	LOSS_MISSED,             /* connections: the kernel counts bytes that were not seen */
 	LOSS_TURNS,              /* connections: more transactions and the like outstanding than can be kept in mind */
 	LOSS_UNFINISHED,         /* replies: large and under way when replylog was stopped */
+	LOSS_OUT_OF_STEP,        /* connections: the server answered another number of commands than it was sent */
 	LOSS_KINDS,
 };
 

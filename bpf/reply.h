@@ -262,6 +262,20 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 	return true;
 }
 
+/* What begins at pos answers a command. STEP_AGAIN: more of it is there now. */
+static __always_inline int reply_answer_begins(struct connection *conn, struct work *work, const __u8 *bytes,
+					       __u32 avail)
+{
+	const struct turn *turn;
+
+	if (talk_looks_at(conn)) {
+		turn = turn_at_hand(conn);
+		if (!talk_shows_enough(bytes, avail, turn ? turn->class : COMMAND_PLAIN))
+			return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
+	}
+	return talk_reply_begins(conn, work, bytes);
+}
+
 /* A frame begins at pos, or a push between two elements of a reply. STEP_ON: its header is to be parsed. */
 static __always_inline int reply_begin(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
@@ -271,15 +285,15 @@ static __always_inline int reply_begin(struct connection *conn, struct work *wor
 	int begun;
 
 	if (type != '>' && (type != '*' || !conn->subscriber))
-		return talk_reply_begins(conn, work, type);
+		return reply_answer_begins(conn, work, bytes, avail);
 	/* A push begins only when its whole header is there: what begins like one inside another frame is refused. */
 	kind = pubsub_peek(bytes, avail);
 	if (kind == PUBSUB_SHORT || resp_number((const struct resp_header *)bytes, avail, &elements) == RESP_SHORT)
 		return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
 	if (type != '>' && kind == PUBSUB_OTHER)
-		return talk_reply_begins(conn, work, type);
+		return reply_answer_begins(conn, work, bytes, avail);
 	begun = talk_pubsub_begins(conn, work, bytes, avail, kind);
-	return begun == STEP_AGAIN ? talk_reply_begins(conn, work, type) : begun;
+	return begun == STEP_AGAIN ? reply_answer_begins(conn, work, bytes, avail) : begun;
 }
 
 static long reply_step(__u32 i, void *data)

@@ -7,6 +7,8 @@
 #define REPLYLOG_REQUEST_H
 
 #include "argv_log.h"
+#include "foreign.h"
+#include "pairing.h"
 #include "turn.h"
 
 enum request_verdict {
@@ -93,7 +95,7 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
-	q->db = TURN_NUMBER_MAX;
+	q->number = TURN_NUMBER_MAX;
 	q->class = COMMAND_PLAIN;
 	q->inline_words = 0;
 	q->state = state;
@@ -113,7 +115,7 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 /* What the reply of the command at hand will be looked at with; see struct turn. */
 static __always_inline __u32 request_number(const struct request_framing *q)
 {
-	return q->class == COMMAND_SELECT ? q->db : q->arg - 1;
+	return q->class == COMMAND_SELECT || q->class == COMMAND_FOREIGN ? q->number : q->arg - 1;
 }
 
 /* The command ends at pos; the last line_end bytes before it are not part of its head. */
@@ -258,12 +260,12 @@ static __always_inline __u32 peek_find(const __u8 *bytes, __u8 c)
 /* A name that is longer is none that a server knows. */
 #define NAME_LEN_MAX 65535
 
-/* How much of a name of len bytes must be there to be sure of it: no more than there is of any that we know. */
+/* How much of a name of len bytes must be there to be sure of it. */
 static __always_inline __u32 name_needs(__u64 len)
 {
 	if (len > NAME_LEN_MAX)
 		return 0;
-	return len <= NAME_MAX ? len : NAME_MAX + 1;
+	return len <= NAME_PEEK ? len : NAME_PEEK;
 }
 
 /*
@@ -273,7 +275,7 @@ static __always_inline __u32 name_needs(__u64 len)
  */
 static __always_inline bool name_is_doubtful(const __u8 *name, __u64 len)
 {
-	return len > NAME_LEN_MAX || peek_find(name, 0) < name_needs(len);
+	return len > NAME_LEN_MAX || peek_find(name, 0) < (len <= NAME_MAX ? len : NAME_MAX + 1);
 }
 
 /* The number behind SELECT. -1 to come again. */
@@ -284,8 +286,19 @@ static __always_inline int request_number_of_db(struct connection *conn, struct 
 		return STEP_ON;
 	if (avail < len)
 		return request_more(conn, work) ? STEP_STOP : -1;
-	conn->request.db = request_db(arg, len);
+	conn->request.number = request_db(arg, len);
 	return STEP_ON;
+}
+
+/* What a command of this name is. */
+static __always_inline __u8 request_command_class(struct request_framing *q, const __u8 *name, __u64 len)
+{
+	__u8 class = command_class(name, len);
+
+	if (class != COMMAND_PLAIN || command_is_known(name, len))
+		return class;
+	q->number = foreign_mark_of(name, len);
+	return COMMAND_FOREIGN;
 }
 
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
@@ -300,7 +313,8 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 		return request_more(conn, work) ? STEP_STOP : -1;
 	if (name_is_doubtful(name, len))
 		return request_classify(conn, work, COMMAND_OPAQUE);
-	return request_classify(conn, work, q->arg ? subcommand_class(q->class, name, len) : command_class(name, len));
+	return request_classify(conn, work, q->arg ? subcommand_class(q->class, name, len) :
+						     request_command_class(q, name, len));
 }
 
 /* The start of an argument: "$<len>". */
@@ -349,6 +363,8 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 {
 	if (conn->request.inline_words)
 		return request_complete(conn, work, 1);
+	if (blank_lines_may_confuse())
+		pairing_doubt(conn);
 	request_boundary(conn, work);
 	return STEP_ON;
 }
@@ -421,9 +437,11 @@ static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
 		line++;
 	else if (inline_name_has_quote(line, len))
 		return COMMAND_OPAQUE;
-	if (len < NAME_MIN || len > NAME_MAX)
-		return COMMAND_PLAIN;
+	if (len >= NAME_PEEK) /* the name's end is not in sight */
+		return COMMAND_FOREIGN;
 	class = command_class(line, len);
+	if (class == COMMAND_PLAIN)
+		return command_is_known(line, len) ? COMMAND_PLAIN : COMMAND_FOREIGN;
 	if (command_subscribes(class))
 		return COMMAND_OPAQUE;
 	if (!command_is_container(class))
@@ -444,6 +462,7 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 	if (avail < NAME_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
 	conn->request.inline_words = 1;
+	conn->request.number = foreign_mark_of(line, inline_name_len(line));
 	return request_classify(conn, work, inline_class(line, avail));
 }
 
@@ -483,16 +502,27 @@ static __always_inline void argument_learn(struct alike *alike, const __u8 *star
 	alike_learn(alike, start, len > ARGV_MAX_ARG_BYTES ? 0 : header, len + 2);
 }
 
-/* May the name that an argument at start says be one that matters? All of it is there. */
-static __always_inline bool argument_suspect(const struct alike *alike, const __u8 *start)
+/*
+ * Is the name that an argument at start says that of a plain command of the server's own? All of it is there. Most are
+ * the one that was looked up last.
+ */
+static __always_inline bool argument_is_plain(struct work *work, const __u8 *start)
 {
+	struct alike *alike = &work->arg_alike[0];
 	__u32 payload = env_reload(alike->payload) & 15;
 	__u32 len = env_reload(alike->size) - payload - 2;
-	const __u8 *name = start + payload;
-	/* Zero bytes behind a shorter name are looked at once more, where all names are. */
-	__u64 zeros = bytes_equal(env_load64(name), 0) | (len > 8 ? bytes_equal(env_load64(name + 8), 0) : 0);
+	__u64 name = 0;
 
-	return zeros || command_suspect(len, name);
+	if (len < 8) {
+		name = first_bytes(env_load64(start + payload), len) | (__u64)len << 56;
+		if (name == work->plain_name)
+			return true;
+	}
+	if (!command_is_known(start + payload, len))
+		return false;
+	if (len < 8)
+		work->plain_name = name;
+	return true;
 }
 
 /*
@@ -519,7 +549,7 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 		if (!alike_knows(alike, start + at))
 			argument_learn(alike, start + at);
 		size = env_reload(alike->size);
-		if (!size || size > avail - at || (!i && argument_suspect(alike, start + at)))
+		if (!size || size > avail - at || (!i && !argument_is_plain(work, start + at)))
 			return false;
 		work->at = at + size;
 	}

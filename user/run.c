@@ -18,6 +18,9 @@
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
 #define LINGER_MS 1
 
+/* At the end, what waits to be proven gets this long. */
+#define SETTLE_MS 100
+
 /* Records after which the loop looks up from the ring. */
 #define DRAIN_MAX 1024
 
@@ -29,7 +32,8 @@ static int report_losses(struct run *run)
 	for (loss = 0; loss < LOSS_KINDS; loss++) {
 		__u64 lost = state->losses[loss];
 
-		if (lost == run->reported[loss])
+		/* A record tells of each, and whose it is. */
+		if (loss == LOSS_OUT_OF_STEP || lost == run->reported[loss])
 			continue;
 		err = stream_dropped(run->stream, loss, lost - run->reported[loss]);
 		if (err)
@@ -39,17 +43,20 @@ static int report_losses(struct run *run)
 	return 0;
 }
 
+/* Of connections out of step, those whose record found no room in the ring. */
+static int report_untold(struct run *run)
+{
+	__u64 lost = engine_state(run->engine)->losses[LOSS_OUT_OF_STEP], told = run->confirm.told_by_bpf;
+	int err = stream_dropped(run->stream, LOSS_OUT_OF_STEP, lost - told);
+
+	run->confirm.told_by_bpf = lost;
+	return err;
+}
+
 /* It has only woken us. */
 static int on_doorbell(void *ctx, void *data, size_t size)
 {
 	return 0;
-}
-
-static int take_record(struct run *run, const struct reply_record *rec, size_t size)
-{
-	if (size >= sizeof(*rec) && rec->event != EVENT_REPLY)
-		return identities_learn(&run->identities, rec, size);
-	return stream_reply(run->stream, rec, size);
 }
 
 /* Under a load that never ends, neither does ring_buffer__consume(): now and then we look for signals, too. */
@@ -60,7 +67,7 @@ static int on_record(void *ctx, void *data, size_t size)
 
 	err = report_losses(run);
 	if (!err)
-		err = take_record(run, data, size);
+		err = confirm_take(&run->confirm, data, size, monotonic_ns());
 	if (err)
 		run->error = err;
 	if (!err && ++run->drained % DRAIN_MAX == 0)
@@ -68,21 +75,40 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
+static int confirm_begin(struct run *run, const struct options *options)
+{
+	const struct bpf_map *connections = run->engine->skel->maps.connections;
+	const struct confirm_setup setup = {
+		.stream = run->stream,
+		.identities = &run->identities,
+		.layout = &run->target->layout,
+		.server = run->target->pid,
+		.map_fd = bpf_map__fd(connections),
+		.connections = bpf_map__max_entries(connections),
+		.wait_ns = options->verify_wait_ms * NS_PER_MS,
+	};
+	int err = confirm_init(&run->confirm, &setup);
+
+	return err ? complain("looking at the BPF map of connections: %s", strerror(-err)) : 0;
+}
+
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
-	     struct stream *stream, __u32 max_overhead)
+	     struct stream *stream, const struct options *options)
 {
 	memset(run, 0, sizeof(*run));
-	governor_init(&run->governor, max_overhead, monotonic_ns());
+	governor_init(&run->governor, options->max_overhead, monotonic_ns());
 	run->engine = engine;
 	run->target = target;
 	run->links = links;
 	run->stream = stream;
-	if (max_overhead && tick_init())
+	if (options->max_overhead && tick_init())
 		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("no memory for who %u clients say they are: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
 	stream->identities = &run->identities;
+	if (confirm_begin(run, options))
+		return -1;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
 		return complain("the ring buffer: %s", strerror(errno));
@@ -95,6 +121,7 @@ void run_close(struct run *run)
 	run->stream->sink->interrupted = NULL;
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
+	confirm_close(&run->confirm);
 	identities_free(&run->identities);
 	run->stream->identities = NULL;
 }
@@ -226,6 +253,35 @@ static int until_ms(__u64 when_ns)
 	return when_ns - now >= (__u64)INT_MAX * NS_PER_MS ? INT_MAX : (int)((when_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 }
 
+/* When the loop has something to do even if no record comes. */
+static __u64 next_task(const struct run *run)
+{
+	__u64 look = next_look(run), held = confirm_next_ns(&run->confirm);
+
+	return look < held ? look : held;
+}
+
+/* Looks at what waits to be proven. How many records were drained before, or negative errno. */
+static int check_held(struct run *run, int records)
+{
+	int err = run->error ? 0 : confirm_look(&run->confirm, monotonic_ns());
+
+	if (err)
+		run->error = err;
+	return err ? err : records;
+}
+
+/* Before the probes go: what waits still can be proven, but not for long. */
+static void settle(struct run *run)
+{
+	__u64 end = monotonic_ns() + SETTLE_MS * NS_PER_MS;
+
+	while (!run->error && drain(run) >= 0 && confirm_next_ns(&run->confirm) < end && monotonic_ns() < end) {
+		poll(NULL, 0, LINGER_MS);
+		check_held(run, 0);
+	}
+}
+
 enum stop_reason run_until_stopped(struct run *run)
 {
 	struct pollfd fds[WATCHED];
@@ -236,12 +292,14 @@ enum stop_reason run_until_stopped(struct run *run)
 	do {
 		if (!records)
 			records = go_to_sleep(run);
-		if (poll(fds, WATCHED, records ? LINGER_MS : until_ms(next_look(run))) < 0 && errno != EINTR)
+		if (poll(fds, WATCHED, records ? LINGER_MS : until_ms(next_task(run))) < 0 && errno != EINTR)
 			run->error = -errno;
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
-		records = drain(run);
+		records = check_held(run, drain(run));
 	} while (!window_ends(run, fds, &reason));
+	if (reason == STOP_SIGNAL)
+		settle(run);
 	return reason;
 }
 
@@ -252,7 +310,11 @@ static int take_rest(struct run *run)
 	while (drain(run) > 0)
 		;
 	if (!run->error)
+		run->error = confirm_give_up(&run->confirm, monotonic_ns());
+	if (!run->error)
 		run->error = report_losses(run);
+	if (!run->error)
+		run->error = report_untold(run);
 	return run->error;
 }
 
@@ -297,6 +359,7 @@ static bool server_left(enum stop_reason reason)
 int run_finish(struct run *run, enum stop_reason reason)
 {
 	struct stream_stop stop = { .reason = reason };
+	const struct waits *waits = &run->confirm.waits;
 	struct engine_hits hits;
 	int tally;
 
@@ -306,6 +369,9 @@ int run_finish(struct run *run, enum stop_reason reason)
 		return -1;
 	stop.hits_main = hits.main_thread;
 	stop.hits_io = hits.other_threads;
+	stop.held = waits->records;
+	stop.held_median_us = waits_median_us(waits);
+	stop.held_max_us = waits->max_us;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] += hits.unattributed_bytes;

@@ -41,6 +41,7 @@ static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
 	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished",
+	"out_of_step",
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
@@ -534,6 +535,21 @@ int stream_dropped(struct stream *s, enum loss reason, uint64_t count)
 	return line_end(s, &j);
 }
 
+int stream_out_of_step(struct stream *s, const struct reply_record *rec)
+{
+	struct json j;
+
+	line_begin(s, &j, "dropped");
+	json_u64(&j, "count", 1);
+	put_word(&j, "reason", loss_names[LOSS_OUT_OF_STEP]);
+	if (rec->client_id)
+		json_u64(&j, "client_id", rec->client_id);
+	put_addr(&j, rec);
+	json_u64(&j, "first_seq", s->replies + 1);
+	s->dropped++;
+	return line_end(s, &j);
+}
+
 int stream_stop(struct stream *s, const struct stream_stop *stop)
 {
 	struct json j;
@@ -546,6 +562,9 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	put_word(&j, "reason", stop_names[stop->reason]);
 	json_u64(&j, "hits_main", stop->hits_main);
 	json_u64(&j, "hits_io", stop->hits_io);
+	json_u64(&j, "held", stop->held);
+	json_u64(&j, "held_median_us", stop->held_median_us);
+	json_u64(&j, "held_max_us", stop->held_max_us);
 	for (int tally = 0; tally < TALLIES; tally++)
 		json_u64(&j, tally_names[tally], stop->tally[tally]);
 	if (s->window) {

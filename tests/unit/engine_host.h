@@ -20,6 +20,8 @@ static __u32 client_span;
 #include "request.h"
 #include "reply.h"
 
+#include "known_names.h"
+
 #define HOST_BLOCKS 128
 
 static struct {
@@ -29,6 +31,7 @@ static struct {
 	__u64 threshold;
 	__u64 pipeline_limit;
 	__u64 clock;
+	bool auth_is_silent, blank_lines_confuse;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
 } host;
@@ -44,7 +47,7 @@ struct host_record {
 	__u32 writes;
 	__u32 head_len;
 	__s32 db;
-	__u8 state, push, status, kind, attribution;
+	__u8 state, push, status, kind, attribution, certain;
 	__u8 head[ARGV_HEAD_MAX + 64];
 };
 
@@ -60,7 +63,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 
 	host.threshold = threshold;
 	host.pipeline_limit = 1 << 20;
-	host.dispatch = false;
+	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
 	host.clock = 1000;
 	host.free_count = 0;
@@ -102,6 +105,25 @@ static __u64 reply_threshold(void)
 	return host.threshold;
 }
 
+static bool auth_may_be_silent(void)
+{
+	return host.auth_is_silent;
+}
+
+static bool blank_lines_may_confuse(void)
+{
+	return host.blank_lines_confuse;
+}
+
+static bool name_is_known(__u64 key)
+{
+	static __u64 table[KNOWN_NAMES], seed;
+
+	if (!seed && known_names_fill(table, &seed))
+		abort();
+	return table[known_name_slot(key, seed)] == key;
+}
+
 static bool dispatch_probed(void)
 {
 	return host.dispatch;
@@ -134,6 +156,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	rec->expected = end->bytes_expected;
 	rec->kind = end->kind;
 	rec->attribution = talk_attribution(conn);
+	rec->certain = pairing_is_certain(conn);
 	rec->db = conn->talk.db;
 	rec->push = end->kind == KIND_PUSH;
 	if (rec->push) {
@@ -192,7 +215,9 @@ static enum request_verdict host_read(struct host_conn *c, const void *bytes, si
 	enum request_verdict verdict;
 
 	memcpy(copy, bytes, len);
+	pairing_wants_proof(&c->conn);
 	verdict = request_frame(&c->conn, &c->work, (unsigned long)copy, len, env_now());
+	pairing_after_read(&c->conn);
 	free(copy);
 	return verdict;
 }

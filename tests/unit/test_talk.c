@@ -189,9 +189,9 @@ static const struct conversation_case cases[] = {
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "a subscriber of RESP3 that turns to RESP2, where messages are arrays",
 	  { SUB("c"), CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), PING },
-	  SUBSCRIBED(">", "c", "1") "*2\r\n+proto\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") "*2\r\n$6\r\nserver\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
 	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
-	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n+proto\r\n:2\r\n", P },
+	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n$6\r\nserver\r\n:2\r\n", P },
 	    PUSHED(MESSAGE("*", "c", "one")),
 	    { PING, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", P } } },
 	{ "invalidations before, between and inside replies",
@@ -390,7 +390,7 @@ static void test_identity(void **state)
 
 	(void)state;
 	host_reset(0, 4);
-	say(c, CMD2("$5\r\nhello\r\n", "$1\r\n3\r\n"), "%1\r\n+server\r\n+redis\r\n");
+	say(c, CMD2("$5\r\nhello\r\n", "$1\r\n3\r\n"), "%1\r\n$6\r\nserver\r\n+redis\r\n");
 	say(c, CMD2("$4\r\nAUTH\r\n", "$1\r\nx\r\n"), "-WRONGPASS no\r\n");
 	say(c, CMD2("$4\r\nAUTH\r\n", "$1\r\nx\r\n"), "+OK\r\n");
 	say(c, CMD3("$6\r\nCLIENT\r\n", "$7\r\nSetName\r\n", "$1\r\nx\r\n"), "+OK\r\n");
@@ -912,7 +912,7 @@ static void one_command(int command)
 	} else if (kind == 3 && !m.multi && !is_subscribed()) {
 		m.resp3 = !m.resp3;
 		put_in(m.resp3 ? CMD2("$5\r\nHELLO\r\n", "$1\r\n3\r\n") : CMD2("$5\r\nHELLO\r\n", "$1\r\n2\r\n"));
-		answer(m.resp3 ? "%1\r\n+proto\r\n:3\r\n" : "*2\r\n+proto\r\n:2\r\n", command, false);
+		answer(m.resp3 ? "%1\r\n$6\r\nserver\r\n:3\r\n" : "*2\r\n$6\r\nserver\r\n:2\r\n", command, false);
 	} else if (kind < 8 && (m.resp3 || !is_subscribed())) {
 		transaction_command(command);
 	} else {

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../../user/quirks.h"
+
+static const struct {
+	const char *version;
+	bool silent, confuse;
+} cases[] = {
+	{ "redis 6.0.16", false, false }, { "redis 7.0.15", false, false }, { "redis 7.2.7", true, false },
+	{ "redis 8.0.2", true, false }, { "redis 8.6.3", true, false }, { "valkey 7.2.7", true, false },
+	{ "valkey 8.0.1", true, true }, { "valkey 8.1.1", true, true }, { "valkey 9.0.0", false, true },
+	{ "valkey 9.1.2", false, false }, { "valkey 10.0.0", false, false },
+	/* What is not known may be anything. */
+	{ "valkey", true, true }, { "", true, true }, { "keydb 6.3.4", true, true },
+};
+
+static void test_versions(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (quirk_auth_is_silent(cases[i].version) != cases[i].silent)
+			fail_msg("AUTH of %s", cases[i].version);
+		if (quirk_blank_lines_confuse(cases[i].version) != cases[i].confuse)
+			fail_msg("blank lines of %s", cases[i].version);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_versions) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What only some versions of the servers do. version: as in struct target, "valkey 9.1.2". */
+#ifndef REPLYLOG_QUIRKS_H
+#define REPLYLOG_QUIRKS_H
+
+#include <stdbool.h>
+
+/*
+ * Whether a failing AUTH may go unanswered while earlier replies are still to be written: see auth_may_be_silent() in
+ * bpf/pairing.h. True for versions that were not read.
+ */
+bool quirk_auth_is_silent(const char *version);
+
+/*
+ * Whether a typed line without words makes the server take what follows for typed lines: see request_inline_end() in
+ * bpf/request.h. Likewise.
+ */
+bool quirk_blank_lines_confuse(const char *version);
+
+#endif
