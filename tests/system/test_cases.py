@@ -5,7 +5,7 @@ from harness import ROOT
 from run import discover
 
 ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "faults", "identity", "join", "known_failures", "left_out",
-                       "names", "pushes", "scale", "transactions", "waiting")
+                       "names", "pushes", "scale", "transactions", "unruly", "waiting")
 
 
 def named():

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import test_secrets as secrets
 from conversation import Talker, client_listed, compare, request
-from harness import Replylog, Server, Skip, wait_until
+from harness import ModuleServer, Replylog, Server, Skip, wait_until
+from test_left_out import cluster, meet
 from test_transactions import model
 from truth import Stream, bulk, echoed, payload, unknown_identity, wrong, wrong_identity
 
@@ -39,6 +40,7 @@ class Input:
     first: tuple = ()           # commands that are asked before, one by one
     lossless: bool = False      # each command gets one reply, and its record is exact
     knows: bool = False         # afterwards it is known who the client is
+    then: tuple = ()            # sent before it must be exact again
     older: bool = False         # on a connection that was there before replylog
     send: object = None         # (talker, another client): how it is sent, when not in one write
     meanwhile: tuple = ()       # what CLIENT LIST would have said in between
@@ -147,7 +149,9 @@ INPUTS = {
     "a name with 0xff is CLIENT": Input((b"CLI\xffENT REPLY SKIP\r\n", *LETTERS)),
     "a word with 0xff is REPLY": Input((b"CLIENT REP\xffLY SKIP\r\n", *LETTERS)),
     "a word in quotes with 0xff is OFF": Input((b'CLIENT REPLY "O\\xffFF"\r\n', *LETTERS, b"CLIENT REPLY ON\r\n", *LETTERS)),
-    "a name with 0xff is SUBSCRIBE": Input((b"SUB\xffSCRIBE x y\r\n", *LETTERS), first=(("HELLO", "3"),)),
+    # Who is subscribed is not joined again.
+    "a name with 0xff is SUBSCRIBE": Input((b"SUB\xffSCRIBE x y\r\n", *LETTERS), first=(("HELLO", "3"),),
+                                           then=(("UNSUBSCRIBE",), PING)),
     "a name with 0xff is MULTI": Input((b"MUL\xffTI\r\n", BIG, ("EXEC",), *LETTERS), whole=len("*1\r\n") + bulk(VALUES["big"])),
     "a name with 0xff is SELECT": Input((b"SEL\xffECT 3\r\n", BIG, *LETTERS)),
     "a name with 0xff is AUTH": Input((b"A\xffUTH hunter2\r\n", BIG)),
@@ -173,9 +177,9 @@ def each_server(function):
     return function
 
 
-def fill(client):
+def fill(client, databases=(3, 0)):
     """The same in each database."""
-    for number in (3, 0):
+    for number in databases:
         client.pipeline([("SELECT", number), *(("SETRANGE", key, size - 1, "x") for key, size in VALUES.items())])
     for user, password in (("bob", "b"), ("alice", "a")):
         client.call("ACL", "SETUSER", user, "on", f">{password}", "~*", "+@all")
@@ -285,6 +289,7 @@ def play(session, given, talker):
         frames = talker.frames(len(given.commands()))
         for stream in session.streams.values():
             check_lossless(given, talker, stream, frames)
+    talker.send(*given.then)
     returns = session.comes_back(talker)
     after = [session.listed(talker)] if returns else []
     session.ordinary()
@@ -305,18 +310,16 @@ def numbers(version):
     return tuple(map(int, version.split(".")))
 
 
-def inputs_for(server):
+def inputs_for(server, inputs):
     version = numbers("7.2" if server.kind == "valkey" else server.version)
-    return {name: given for name, given in INPUTS.items() if version >= numbers(given.since)}
+    return {name: given for name, given in inputs.items() if version >= numbers(given.since)}
 
 
-@each_server
-def test_inputs(name):
-    """Two replylogs beside each other, one that has argv from the server's structs."""
+def play_all(server, inputs):
+    """On two replylogs beside each other, one that has argv from the server's structs."""
     failures = []
-    with Server(name) as server, server.client() as other, ExitStack() as stack:
+    with server.client() as other, ExitStack() as stack:
         fill(other)
-        inputs = inputs_for(server)
         older = {title: stack.enter_context(Talker(server.port)) for title, given in inputs.items() if given.older}
         for talker in older.values():
             talker.ask("PING")
@@ -338,6 +341,50 @@ def test_inputs(name):
             except AssertionError as error:
                 failures.append(f"{way}: {str(error)[:700]}")
     assert not failures, f"{len(failures)} of {len(inputs)}:\n" + "\n".join(failures)
+
+
+@each_server
+def test_inputs(name):
+    with Server(name) as server:
+        play_all(server, inputs_for(server, INPUTS))
+
+
+# ---- commands that are executed twice ------------------------------------------------------------------------------
+
+def executed_twice(server, *commands):
+    """Commands that are postponed, with GETs behind them: these are exact, with either way to know their argv."""
+    with server.client() as other, ExitStack() as stack:
+        fill(other, (0,))
+        replylogs = {way: stack.enter_context(Replylog(server.pid, 0, *flags)) for way, flags in WAYS.items()}
+        session = Session(server, other, replylogs)
+        for first in commands:
+            for given in (Input((first, *LETTERS)), Input((PING, first, BIG, *LETTERS)), Input((*LETTERS, first, first, BIG))):
+                with Talker(server.port) as talker:
+                    play(session, given, talker)
+
+
+def test_auth_by_a_blocking_module(name):
+    """The module blocks each client that authenticates; then the server executes AUTH again."""
+    with ModuleServer(name, module_arguments=("auth",)) as server:
+        executed_twice(server, ("AUTH", "alice", "a"), ("HELLO", "2", "AUTH", "bob", "b"), BAD)
+
+
+test_auth_by_a_blocking_module.cases = {name: (name,) for name in SERVERS if name not in ("redis-6.0", "redis-7.0")}
+
+
+def test_setslot_waits_for_a_replica(name):
+    """CLUSTER SETSLOT is given to the replicas first, and executed when they have it (valkey 8.0 on)."""
+    with cluster(name, 1) as nodes, Talker(nodes[0].port) as primary, Talker(nodes[1].port) as replica:
+        primary.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        meet(nodes, (primary, replica))
+        number = primary.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+        wait_until(lambda: replica.ask("CLUSTER", "REPLICATE", number) == b"+OK\r\n", "replica")
+        wait_until(lambda: b"state=online" in primary.ask("INFO", "replication") and
+                   b"cluster_state:ok" in primary.ask("CLUSTER", "INFO"), "replica that is online")
+        executed_twice(nodes[0], ("CLUSTER", "SETSLOT", "0", "NODE", number))
+
+
+test_setslot_waits_for_a_replica.cases = {name: (name,) for name in SERVERS if name.startswith("valkey")}
 
 
 # ---- what is not about one connection ------------------------------------------------------------------------------

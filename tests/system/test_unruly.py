@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 
 import oracle
 import workload
-from conversation import Talker, client_listed, elements, frame_end
+from conversation import frame_end
 from harness import ModuleServer, Replylog
 from oracle import Connection, Expected
 from resp import encode, to_bytes
+from test_faults import BIG, LETTERS, Input, inputs_for, play_all
 from truth import Stream, payload, wrong_identity
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 6000))
@@ -279,6 +280,42 @@ def compare(expected, replylog):
         compare_connection(addr, sent, stream.by_client.get(addr, []), tally)
     return tally
 
+
+# ---- one by one ----------------------------------------------------------------------------------------------------
+
+NEVER, TWICE, THRICE, SHORT = ("unruly.never",), ("unruly.twice", 2000, 3000), ("unruly.thrice", 20, 30, 40), ("unruly.short", 3, 2500)
+INPUTS = {
+    **{f"{argv[0]}, {where}": Input(parts) for argv in (NEVER, TWICE, THRICE, SHORT) for where, parts in {
+        "alone": (argv,), "first": (argv, BIG, *LETTERS), "in the middle": (*LETTERS, argv, BIG, *LETTERS),
+        "last": (BIG, *LETTERS, argv), "again and again": (argv, BIG) * 5,
+        "in a transaction": (("MULTI",), ("GET", "a"), argv, ("GET", "b"), ("EXEC",), BIG, *LETTERS)}.items()},
+    # The count of answers is right in the end.
+    "never and twice": Input((("GET", "a"), NEVER, *LETTERS, BIG, TWICE, ("GET", "b"))),
+    "twice and never": Input((("GET", "a"), TWICE, *LETTERS, BIG, NEVER, ("GET", "b"))),
+    "never, never and thrice": Input((NEVER, ("GET", "a"), NEVER, *LETTERS, BIG, THRICE, ("GET", "b"))),
+    "never and twice in transactions": Input((("MULTI",), NEVER, ("GET", "a"), ("EXEC",), BIG, ("MULTI",), TWICE, ("EXEC",), *LETTERS)),
+    # Nothing that the client has said.
+    "another database": Input((("unruly.select", "3"), BIG)),
+    "another name": Input((("unruly.setname", "other"), BIG), since="6.2"),
+    "another user": Input((("unruly.auth", "bob"), BIG)),
+    "all of these": Input((("unruly.select", "3"), ("unruly.auth", "bob"), ("unruly.auth", "alice"), BIG),
+                          first=(("HELLO", "3", "AUTH", "bob", "b", "SETNAME", "mine"), ("SELECT", "0"))),
+    "all of these in a transaction": Input((("MULTI",), ("unruly.select", "3"), ("unruly.auth", "bob"), ("EXEC",), BIG)),
+    "all of these one by one": Input((BIG,), first=(("SELECT", "0"), ("unruly.select", "3"), ("unruly.auth", "bob"),
+                                                    ("CLIENT", "SETNAME", "mine"))),
+    "well-behaved": Input((("unruly.plain", 2000), BIG, ("unruly.plain", 20), *LETTERS)),
+}
+
+
+def test_one_by_one(name):
+    with ModuleServer(name) as server:
+        play_all(server, inputs_for(server, INPUTS))
+
+
+test_one_by_one.cases = {name: (name,) for name in SERVERS}
+
+
+# ---- at random -----------------------------------------------------------------------------------------------------
 
 def fill(server):
     with server.client() as client:
