@@ -60,6 +60,7 @@
 		.flag[FLAG_MULTI] = { 184, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 187, 0x80, 0 },
 		.flag[FLAG_REEXECUTING] = { 190, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 7.0.15", {
 		.valid = LAYOUT_TABLE,
@@ -118,6 +119,7 @@
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
 		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 8.0.2", {
 		.valid = LAYOUT_TABLE,
@@ -176,6 +178,7 @@
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
 		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.0.6", {
 		.valid = LAYOUT_TABLE,
@@ -234,6 +237,7 @@
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
 		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.6.3", {
 		.valid = LAYOUT_TABLE,
@@ -292,6 +296,7 @@
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
 		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "valkey 8.0.1", {
 		.valid = LAYOUT_TABLE,
@@ -350,6 +355,7 @@
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 12, 0x02, 0 },
 		.flag[FLAG_REEXECUTING] = { 14, 0x10, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x80, 0 },
 	} },
 	{ "valkey 8.1.1", {
 		.valid = LAYOUT_TABLE,
@@ -408,6 +414,7 @@
 		.flag[FLAG_MULTI] = { 272, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 276, 0x02, 0 },
 		.flag[FLAG_REEXECUTING] = { 278, 0x10, 0 },
+		.flag[FLAG_EXECUTING] = { 275, 0x80, 0 },
 	} },
 	{ "valkey 9.1.2", {
 		.valid = LAYOUT_TABLE,
@@ -466,4 +473,5 @@
 		.flag[FLAG_MULTI] = { 328, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 332, 0x04, 0 },
 		.flag[FLAG_REEXECUTING] = { 334, 0x20, 0 },
+		.flag[FLAG_EXECUTING] = { 332, 0x01, 0 },
 	} },
