@@ -111,7 +111,7 @@ unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
-FUZZ_SOURCES := $(addprefix user/,argv.c identity.c json.c push.c redact.c sink.c stream.c)
+FUZZ_SOURCES := $(addprefix user/,argv.c execution.c identity.c json.c push.c redact.c sink.c stream.c)
 FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
 $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile

@@ -48,6 +48,8 @@ struct dispatch {
 struct dispatch_log {
 	__u32 count;    /* executions so far; the last ones are done[n % DISPATCHES] */
 	__u32 inner_of; /* the execution that inner is about */
+	__u32 settled;  /* so many are over for good: written by the thread that reads, when nothing is outstanding */
+	__u32 pad;
 	struct dispatch done[DISPATCHES];
 	struct dispatch inner[DISPATCHES_INNER];
 };
@@ -56,16 +58,38 @@ struct dispatch_log {
 static bool dispatch_probed(void);
 /* The log of a connection, or NULL. */
 static struct dispatch_log *dispatch_log_at(__u32 number);
+/* Counts a reply whose execution is refuted. */
+static void dispatch_disagrees(void);
 
 /* A read finds nothing outstanding. */
 static __always_inline void dispatch_align(struct connection *conn)
 {
-	const struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 
 	if (!log)
 		return;
-	conn->dispatch_base = log->count - (__u32)conn->read_seq;
+	log->settled = env_add(&log->count, 0);
+	conn->dispatch_base = log->settled - (__u32)conn->read_seq;
 	conn->dispatch_known = 1;
+}
+
+/* What is known of the numbering is wrong: nothing is known until a read finds nothing outstanding again. */
+static __always_inline void dispatch_refute(struct connection *conn)
+{
+	conn->dispatch_known = 0;
+	dispatch_disagrees();
+}
+
+/*
+ * Once all that was read is executed, at the latest when the last reply begins: have there been as many executions as
+ * the numbering says? If not, what was said of executions since the last dispatch_align() is not proven; nor is it when
+ * an error came since then.
+ */
+static __always_inline bool dispatch_in_step(const struct connection *conn)
+{
+	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+
+	return log && conn->dispatch_known && env_add(&log->count, 0) == conn->dispatch_base + (__u32)conn->read_seq;
 }
 
 /* A reply of this type begins. An attribute hides the type. */
@@ -121,11 +145,15 @@ static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, st
 	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
 
-	if (!log || !conn->dispatch_known)
+	if (!log || !conn->dispatch_known || dispatch_is_queueing(conn))
 		return false;
+	if (outstanding(conn) == 1 && !dispatch_in_step(conn)) {
+		dispatch_refute(conn);
+		return false;
+	}
 	if (talk->exec_left && seq != conn->reply_seq)
 		return dispatch_read_inner(log, number, talk->queued - talk->exec_left, talk->queued, out);
-	return !dispatch_is_queueing(conn) && dispatch_read(log, number, out);
+	return dispatch_read(log, number, out);
 }
 
 #endif
