@@ -151,6 +151,12 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
 
+# Modules of servers, for system tests: to have commands do what the server's own don't.
+$(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
+	$(call msg,MODULE,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -lpthread -o $@
+
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
 	$(Q)rm -rf $(OUTPUT) $(BINARY)
