@@ -129,8 +129,7 @@ static __always_inline bool dispatch_is_taken(const struct dispatch_frame *frame
 /* Is this the execution of a command whose execution is counted already? See dispatch.h. */
 static __always_inline bool dispatch_is_again(const struct dispatch_log *log, __u64 client)
 {
-	return log->count != log->settled &&
-	       (client_flag(client, FLAG_REEXECUTING) || client_flag(client, FLAG_EXECUTING));
+	return log->count != log->settled && client_flag(client, FLAG_EXECUTING);
 }
 
 /* Numbers the execution of a client's own command. False when the connection is not known. */

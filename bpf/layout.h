@@ -108,8 +108,7 @@ enum client_flag {
 	/* These don't bear on the boundary. */
 	FLAG_MULTI = FLAGS_NOT_PLAIN, /* between MULTI and EXEC: each command gets its reply, "QUEUED" */
 	FLAG_TRACKING,            /* client-side caching: RESP3 pushes between replies */
-	FLAG_REEXECUTING,         /* a command that was blocked runs again (redis 7.2 on, valkey): no new one */
-	FLAG_EXECUTING,           /* call() has begun the command at hand, and has not ended it (the same): see dispatch.h */
+	FLAG_EXECUTING,           /* call() has begun its command, which is not over (redis 7.2 on, valkey): see dispatch.h */
 	CLIENT_FLAGS,
 };
 
@@ -175,6 +174,7 @@ struct client_layout {
 	struct layout_bit robj_key;
 
 	struct layout_bit flag[CLIENT_FLAGS];
+	__u32 pad;
 };
 
 /*
@@ -183,6 +183,6 @@ struct client_layout {
  */
 #define CLIENT_SPAN_MAX 1024
 
-_Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (3 + CLIENT_FLAGS), "no implicit padding");
+_Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (3 + CLIENT_FLAGS) + 4, "no implicit padding");
 
 #endif

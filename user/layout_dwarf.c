@@ -79,12 +79,11 @@ static const struct wanted_field wanted_fields[] = {
 /*
  * Redis keeps its flags in one word and their bits in macros, which debug information leaves out. They are the same in
  * src/server.h of redis 6.0.0 to 7.4.1, 8.0.2, 8.0.6 and 8.6.3, and of valkey 7.2; what a release does not have yet it
- * leaves clear, but for one bit: see redis_has().
+ * leaves clear, but for one: see redis_has().
  */
 struct wanted_flag {
 	const char *name; /* in valkey's struct ClientFlags; NULL: it has none */
 	int redis_bit;    /* -1: redis has none */
-	const char *older; /* its name in valkey before; NULL: the same */
 };
 
 static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
@@ -107,7 +106,6 @@ static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
 	[FLAG_ASM_IMPORTING] = { NULL, 54 },
 	[FLAG_MULTI] = { "multi", 3 },
 	[FLAG_TRACKING] = { "tracking", 31 },
-	[FLAG_REEXECUTING] = { "reexecuting_command", 50, "reprocessing_command" },
 	[FLAG_EXECUTING] = { "executing_command", 29 },
 };
 
@@ -394,9 +392,6 @@ static bool fill_flags(struct search *search, const char *name_version, struct c
 		} else if (bitfields && wanted->name) {
 			snprintf(path, sizeof(path), "flag.%s", wanted->name);
 			if (!fill_bit(search, path, &layout->flag[i]))
-				return false;
-			snprintf(path, sizeof(path), "flag.%s", wanted->older ? wanted->older : wanted->name);
-			if (layout->flag[i].offset == LAYOUT_ABSENT && !fill_bit(search, path, &layout->flag[i]))
 				return false;
 		}
 	}

@@ -59,7 +59,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { 190, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 184, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 187, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 190, 0x04, 0 },
 		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 7.0.15", {
@@ -118,7 +117,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
 		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 8.0.2", {
@@ -177,7 +175,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
 		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.0.6", {
@@ -236,7 +233,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
 		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.6.3", {
@@ -295,7 +291,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
 		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "valkey 8.0.1", {
@@ -354,7 +349,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 12, 0x02, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x10, 0 },
 		.flag[FLAG_EXECUTING] = { 11, 0x80, 0 },
 	} },
 	{ "valkey 8.1.1", {
@@ -413,7 +407,6 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 272, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 276, 0x02, 0 },
-		.flag[FLAG_REEXECUTING] = { 278, 0x10, 0 },
 		.flag[FLAG_EXECUTING] = { 275, 0x80, 0 },
 	} },
 	{ "valkey 9.1.2", {
@@ -472,6 +465,5 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 328, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 332, 0x04, 0 },
-		.flag[FLAG_REEXECUTING] = { 334, 0x20, 0 },
 		.flag[FLAG_EXECUTING] = { 332, 0x01, 0 },
 	} },
