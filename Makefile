@@ -156,7 +156,7 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 $(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
 	$(call msg,MODULE,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC -fvisibility=hidden $< -lpthread -o $@
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -lpthread -o $@
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
