@@ -1,7 +1,7 @@
 """Names that are written as no client writes them. The servers' tables compare names as C strings, so that a zero byte ends
 one, but hash them whole: whether REPLY, a zero byte and a number is REPLY depends on where the hash falls."""
-from harness import Replylog, Server
-from resp import encode
+from harness import Replylog, Server, wait_until
+from resp import ReplyCounter, encode
 from test_commands import SERVERS
 from test_join import bulk, check_echoes, echo, next_is_exact, receive
 
@@ -90,3 +90,27 @@ def test_no_arguments(name):
     assert len(replylog.replies()) == 3 + 2 * (len(least) - 1), records[-1]
     assert not [record for record in records if record["event"] == "dropped"], records
     check_echoes(replylog.replies())
+
+
+def is_logged(replylog, size):
+    return any(record.get("argv", [""])[-1].startswith(f"{size}:") for record in replylog.replies())
+
+
+@all_servers
+def test_lines_of_blanks(name):
+    """Valkey 8.0 and 8.1 read the multibulk behind one as lines: more replies than commands, until one was executed."""
+    sizes = (5000, 6000, 7000, 8000)
+    lines = (b" \r\n", b"\t\n", b"\r\r\n", b" \r\n \r\n", b" \r\n\r\n", b"\v\n")
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for last, line in enumerate(lines, 777):
+            with server.client() as client:
+                client.sock.sendall(line + b"".join(map(echo, sizes)) + echo(last))
+                counter = ReplyCounter()
+                while bulk(last) not in [length for _, length in counter.feed(client.sock.recv(1 << 18))]:
+                    pass
+                wait_until(lambda: is_logged(replylog, last), f"record of {last}")  # noqa: B023
+        stop = replylog.stop()[-1]
+    records = [record for record in replylog.replies() if record["attribution"] == "exact"]
+    # A line that is "ECHO" and nothing else is an error.
+    check_echoes(record for record in records if record.get("argv") != ["ECHO"])
+    assert stop["dropped"] == 0, stop
