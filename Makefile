@@ -152,6 +152,12 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
 
+# Modules that system tests have servers load.
+$(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
+	$(call msg,MODULE,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -shared -fPIC -fvisibility=hidden $< -o $@
+
 clean:
 	$(call msg,CLEAN,$(OUTPUT))
 	$(Q)rm -rf $(OUTPUT) $(BINARY)

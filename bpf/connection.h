@@ -58,10 +58,11 @@ struct argv_inline {
 struct argv_block {
 	struct argv_page page;
 	struct argv_entry entry[BLOCK_ENTRIES];
-	__u8 bytes[BLOCK_LIMIT + BLOCK_RUN + BLOCK_PART];
+	__u8 bytes[ARGV_BLOCK_BYTES - sizeof(struct argv_page) - BLOCK_ENTRIES * sizeof(struct argv_entry)];
 };
 
-_Static_assert(sizeof(struct argv_block) <= ARGV_BLOCK_BYTES, "a block of the pool is what --argv-memory counts in");
+_Static_assert(sizeof(struct argv_block) == ARGV_BLOCK_BYTES, "a block of the pool is what --argv-memory counts in");
+_Static_assert(sizeof(((struct argv_block *)0)->bytes) >= BLOCK_LIMIT + BLOCK_RUN + BLOCK_PART, "heads have room");
 
 /* Blocks one connection can hold: 2 MiB of heads, or more commands than the largest --max-pipeline. */
 #define CONNECTION_BLOCKS 256
@@ -142,14 +143,26 @@ struct reply_framing {
 /* A command whose reply is looked at. */
 struct turn {
 	__u32 seq; /* the low bits of its number */
-	__u32 number : 27; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
-	__u32 class : 5;   /* enum command_class */
+	__u32 number : 26; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
+	__u32 class : 6;   /* enum command_class */
 };
 
-#define TURNS 32
-#define TURN_NUMBER_MAX ((1U << 27) - 1) /* and that means: not known */
+#define TURN_NUMBER_MAX ((1U << 26) - 1) /* and that means: not known */
 
-_Static_assert(COMMAND_OPAQUE < 32, "five bits");
+_Static_assert(COMMAND_OPAQUE < 64, "six bits");
+
+/*
+ * As many as there are commands that can be outstanding. Those of most connections lie in the connection, the others in
+ * blocks of the pool that heads are kept in, too: turn number n in block n / BLOCK_TURNS, of which a connection has no
+ * more than TURN_BLOCKS, in turn_block[n / BLOCK_TURNS % TURN_BLOCKS].
+ */
+#define INLINE_TURNS 32
+#define BLOCK_TURNS (ARGV_BLOCK_BYTES / sizeof(struct turn))
+#define TURN_BLOCKS 16
+#define TURNS_MAX ((TURN_BLOCKS - 1) * BLOCK_TURNS) /* the first and the last block are in use only in part */
+
+_Static_assert(sizeof(struct turn) == 8, "a power of two of them fills a block");
+_Static_assert(TURNS_MAX >= PIPELINE_MAX, "each outstanding command may be one");
 
 /* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
 struct conversation {
@@ -220,9 +233,13 @@ struct connection {
 	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
 	struct peer peer;
 	struct conversation talk;
-	struct turn turn[TURNS];
-	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
-	__u8 turns_to;
+	struct turn next_turn;  /* the oldest one outstanding */
+	struct turn turn[INLINE_TURNS];
+	__u32 turns_from;  /* turns outstanding: [from, to), held in turn[n % INLINE_TURNS] */
+	__u32 turns_to;
+	__u32 turns_paged; /* while there are blocks for them: those from this one on are held there */
+	__u16 turn_blocks; /* for which there are, a bit each */
+	__u16 turn_block[TURN_BLOCKS];
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
 	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
@@ -232,8 +249,6 @@ struct connection {
 
 _Static_assert(sizeof(struct connection) - offsetof(struct connection, request_carry) >= INLINE_PART,
 	       "what follows the inline page is long enough for head_copy()");
-_Static_assert(sizeof(struct turn) == 8, "32 of them in each connection");
-
 static __always_inline __u64 outstanding(const struct connection *conn)
 {
 	return conn->read_seq - conn->reply_seq;

@@ -52,11 +52,18 @@ static __always_inline void connection_start(struct connection *conn)
 	turns_forget(conn);
 }
 
+/* Gives back all blocks of the pool. */
+static __always_inline void connection_give_blocks(struct connection *conn)
+{
+	argv_release(conn, true);
+	turns_forget(conn);
+}
+
 /* Forgets all framing. What was outstanding can't be attributed any more. */
 static __noinline void connection_unjoin(struct connection *conn)
 {
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	connection_start(conn);
 	conn->talk.db = -1;
 	conn->from_start = 0;
@@ -207,7 +214,7 @@ static __always_inline void connection_forget(struct connection *conn)
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	connection_unwatch(conn);
 	conn->key = 0;
 	if (!number)
@@ -400,7 +407,7 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
  */
 static __always_inline void connection_left(struct connection *conn)
 {
-	argv_release(conn, true);
+	connection_give_blocks(conn);
 	if (client_layout.valid)
 		connection_unjoin(conn);
 	else

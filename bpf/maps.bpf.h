@@ -25,6 +25,7 @@ const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
 const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __u64 plain_read;     /* the server's connSocketRead(), which connections without TLS are read with */
+const volatile bool not_in_cluster;  /* the server runs without cluster mode, for sure */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
 const volatile bool auth_is_silent;   /* see auth_may_be_silent() in pairing.h, */
 const volatile bool blank_lines_confuse; /* and blank_lines_may_confuse() */
@@ -171,6 +172,11 @@ static bool name_is_known(__u64 key)
 static bool dispatch_probed(void)
 {
 	return probe_dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)

@@ -14,7 +14,7 @@
 enum request_verdict {
 	REQUEST_OK = 0,
 	REQUEST_LEAVES,     /* the command at hand ends the conversation: see its class */
-	REQUEST_TOO_MANY_TURNS, /* more than TURNS of them are outstanding */
+	REQUEST_TOO_MANY_TURNS, /* there is no room for one more of them */
 	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
 	REQUEST_UNREADABLE, /* the server's memory could not be read */
 };
@@ -125,11 +125,9 @@ static __always_inline int request_complete(struct connection *conn, struct work
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
-	if (command_turns(conn->request.class)) {
-		if (turns_full(conn))
-			return request_verdict(work, REQUEST_TOO_MANY_TURNS);
-		turn_add(conn, conn->request.class, request_number(&conn->request));
-	}
+	if (command_turns(conn->request.class) &&
+	    turn_add(conn, conn->request.class, request_number(&conn->request)))
+		return request_verdict(work, REQUEST_TOO_MANY_TURNS);
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
@@ -314,20 +312,54 @@ static __always_inline __u8 request_command_class(struct request_framing *q, con
 	return COMMAND_FOREIGN;
 }
 
+/*
+ * CLIENT REPLY ON changes nothing where nothing is off, and is answered. So it is where all is exact: what turns replies
+ * off leaves. The servers compare without regard to case (clientCommand() in redis 7.0, clientReplyCommand() in
+ * valkey 9.1, both in src/networking.c).
+ */
+static __always_inline bool reply_mode_is_on(const struct connection *conn, const __u8 *mode)
+{
+	return ((env_load64(mode) | 0x2020) & 0xffff) == ('o' | 'n' << 8) && conn->attribution == ATTRIBUTION_EXACT;
+}
+
+/* The argument of CLIENT REPLY. STEP_STOP with a verdict if it leaves, -1 to come again. */
+static __always_inline int request_reply_mode(struct connection *conn, struct work *work, const __u8 *mode, __u32 avail,
+					      __u64 len)
+{
+	if (len == 2 && avail < 2)
+		return request_more(conn, work) ? STEP_STOP : -1;
+	return request_classify(conn, work, len == 2 && reply_mode_is_on(conn, mode) ? COMMAND_PLAIN : COMMAND_REPLY_MODE);
+}
+
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
 static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail,
 					__u64 len)
 {
 	struct request_framing *q = &conn->request;
 
+	__u8 class;
+
 	if (q->class == COMMAND_SELECT)
 		return request_number_of_db(conn, work, name, avail, len);
+	if (q->class == COMMAND_REPLY_MODE)
+		return request_reply_mode(conn, work, name, avail, len);
 	if (avail < name_needs(len))
 		return request_more(conn, work) ? STEP_STOP : -1;
 	if (name_is_doubtful(name, len))
 		return request_classify(conn, work, COMMAND_OPAQUE);
-	return request_classify(conn, work, q->arg ? subcommand_class(q->class, name, len) :
-						     request_command_class(q, name, len));
+	class = q->arg ? subcommand_class(q->class, name, len) : request_command_class(q, name, len);
+	if (class != COMMAND_REPLY_MODE)
+		return request_classify(conn, work, class);
+	q->class = class; /* the next argument tells */
+	return STEP_ON;
+}
+
+/* Does the argument that begins here say what replies come? */
+static __always_inline bool request_looks_at(const struct request_framing *q)
+{
+	if (q->arg == 1)
+		return command_is_container(q->class) || q->class == COMMAND_SELECT;
+	return !q->arg || (q->arg == 2 && q->class == COMMAND_REPLY_MODE);
 }
 
 /* The start of an argument: "$<len>". */
@@ -344,7 +376,7 @@ static __always_inline int request_argument(struct connection *conn, struct work
 		return request_more(conn, work);
 	if (size < 0 || has_needless_zero(header, size))
 		return request_verdict(work, REQUEST_MALFORMED);
-	if (q->arg == 0 || (q->arg == 1 && (command_is_container(q->class) || q->class == COMMAND_SELECT))) {
+	if (request_looks_at(q)) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);
 		if (step)
 			return step < 0 ? STEP_ON : STEP_STOP;
@@ -447,13 +479,23 @@ static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 le
 	return (*rest == ' ' || *rest == '\t') && letter >= 'a' && letter <= 'z' && letter != subcommand_letter(class);
 }
 
+/* "CLIENT REPLY ON" and the end of its line, which is NAME_PEEK bytes. */
+static __always_inline bool inline_is_reply_on(const struct connection *conn, const __u8 *line)
+{
+	__u64 head = env_load64(line), tail = env_load64(line + 8);
+
+	return LOWER(head) == WORD8('c', 'l', 'i', 'e', 'n', 't', ' ', 'r') &&
+	       (LOWER(tail) & 0xffffffffff) == WORD8('e', 'p', 'l', 'y', ' ', 0, 0, 0) && line[6] == ' ' && line[12] == ' ' &&
+	       (line[15] == '\r' || line[15] == '\n') && reply_mode_is_on(conn, line + 13);
+}
+
 /*
  * What an inline command is, by its first word. One that is quoted in part may be any command, and so may be what
  * follows CLIENT and its like, or what has a byte 0xff in its name: valkey 8.1 and 9.1 drop that where char is signed
  * (sdsparsearg in src/sds.c). How many channels a line subscribes to is not counted. Such lines are left out, nobody but a
  * person at a terminal sends them.
  */
-static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
+static __always_inline __u8 inline_class(const struct connection *conn, const __u8 *line, __u32 avail)
 {
 	__u32 len = inline_name_len(line);
 	__u8 class;
@@ -473,6 +515,8 @@ static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
 		return COMMAND_OPAQUE;
 	if (!command_is_container(class))
 		return class;
+	if (class == COMMAND_CLIENT && inline_is_reply_on(conn, line))
+		return COMMAND_PLAIN;
 	if (!inline_container_is_plain(line, len, class, avail))
 		return COMMAND_OPAQUE;
 	if (class == COMMAND_SCRIPT)
@@ -495,7 +539,7 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 		return request_more(conn, work);
 	conn->request.inline_words = 1;
 	conn->request.number = foreign_mark_of(line, inline_name_len(line));
-	return request_classify(conn, work, inline_class(line, avail));
+	return request_classify(conn, work, inline_class(conn, line, avail));
 }
 
 /* The rest of a line, a word at a time. */

@@ -230,7 +230,7 @@ static __always_inline bool talk_is_subscribed(const struct connection *conn)
 /* What looks like the first confirmation of the command at hand is unasked only when there is a subscription to end. */
 static __always_inline bool talk_may_be_unasked(const struct connection *conn, const struct turn *turn)
 {
-	return turn->class == COMMAND_SUNSUBSCRIBE && !conn->talk.confirming &&
+	return server_has_slots() && turn->class == COMMAND_SUNSUBSCRIBE && !conn->talk.confirming &&
 	       (conn->talk.subscribed[SUBSCRIBED_SHARDS] || conn->talk.doubtful);
 }
 
@@ -241,6 +241,18 @@ static __always_inline int talk_either_begins(struct connection *conn, struct wo
 	talk_push_begins(conn, work, bytes, avail, kind);
 	conn->reply.may_confirm = 1;
 	return STEP_ON;
+}
+
+/*
+ * Does a confirmation that no command at hand asks for answer one that was not framed? Only a shard channel is taken away
+ * unasked. When the connection has left and nothing is outstanding, even that is more likely asked for.
+ */
+static __always_inline bool talk_is_unknown_reply(const struct connection *conn, __u32 kind)
+{
+	if (kind < PUBSUB_CONFIRMATIONS)
+		return false;
+	return kind != (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE || !server_has_slots() ||
+	       (conn->mode == MODE_LEAVING && !outstanding(conn));
 }
 
 /* A frame that begins like a push or a message. kind: see pubsub_peek(). */
@@ -259,13 +271,16 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (*bytes == '>')
-		return talk_push_begins(conn, work, bytes, avail, kind);
+		return talk_is_unknown_reply(conn, kind) ? reply_verdict(work, REPLY_UNASKED) :
+			talk_push_begins(conn, work, bytes, avail, kind);
 	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
 	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
 		return conn->talk.doubtful && kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE ?
 			reply_verdict(work, REPLY_DOUBTFUL) : STEP_AGAIN;
 	if (conn->talk.resp != 2)
 		return reply_verdict(work, REPLY_MALFORMED);
+	if (talk_is_unknown_reply(conn, kind))
+		return reply_verdict(work, REPLY_UNASKED);
 	return talk_push_begins(conn, work, bytes, avail, kind);
 }
 
@@ -515,7 +530,7 @@ static __always_inline long talk_command_ends(struct connection *conn, struct wo
 	else if (conn->talk.multi && conn->reply.head == QUEUED_LINE)
 		ends = talk_queued(conn, work, class);
 	if (turn)
-		conn->turns_from++;
+		turn_done(conn);
 	conn->reply_seq++;
 	turns_arm(conn);
 	return ends;

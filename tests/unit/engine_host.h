@@ -31,7 +31,7 @@ static struct {
 	__u64 threshold;
 	__u64 pipeline_limit;
 	__u64 clock;
-	bool auth_is_silent, blank_lines_confuse;
+	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
 } host;
@@ -63,7 +63,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 
 	host.threshold = threshold;
 	host.pipeline_limit = 1 << 20;
-	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = false;
+	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = host.not_in_cluster = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
 	host.clock = 1000;
 	host.free_count = 0;
@@ -127,6 +127,11 @@ static bool name_is_known(__u64 key)
 static bool dispatch_probed(void)
 {
 	return host.dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !host.not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)

@@ -513,6 +513,8 @@ static void test_leaving_commands(void **state)
 		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n",
 		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n", "CLUSTER SYNCSLOTS ACK\r\n",
 		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
+		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nskip\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nof\r\n",
+		"CLIENT  REPLY ON\r\n", "client reply on\tx\r\n",
 		"CLI\xff" "ENT REPLY SKIP\r\n", "SUB\xff" "SCRIBE x y\r\n", "\xff" "GET a\n", "GET\xff a\n", "CLIENT \xff" "REPLY SKIP\r\n",
 		"'MONITOR'\xff\r\n", "'MON\xff" "ITOR'\r\n", "MONI\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" "TOR\r\n",
 		"CLIENT \"\"REPLY SKIP\r\n",
