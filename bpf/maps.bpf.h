@@ -105,8 +105,9 @@ struct scratch {
 	struct recent recent[RECENT];
 	struct {
 		struct reply_record reply;
-		__u8 head[2 * BLOCK_PART];
+		__u8 head[2 * BLOCK_PART + HEAD_WORDS_MAX]; /* what follows it */
 	} out;
+	struct heads_compare compare;
 };
 
 /* A thread's place in this and the next map is found by its tid: see tap_slot(). */
@@ -127,6 +128,7 @@ struct {
 /* --dispatch: the logs of connections, by their numbers, and these by the server's struct connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct dispatch_log);
@@ -212,6 +214,11 @@ static __always_inline void count_loss(enum loss loss)
 static __always_inline void count_tally(enum tally tally, __u64 n)
 {
 	__sync_fetch_and_add(&engine.tallies[tally], n);
+}
+
+static void dispatch_disagrees(void)
+{
+	count_tally(TALLY_DISPATCH_DISAGREES, 1);
 }
 
 #endif

@@ -82,10 +82,13 @@ static int confirm_begin(struct run *run, const struct options *options)
 	const struct confirm_setup setup = {
 		.stream = run->stream,
 		.identities = &run->identities,
-		.layout = &run->target->layout,
-		.server = run->target->pid,
-		.map_fd = bpf_map__fd(connections),
-		.connections = bpf_map__max_entries(connections),
+		.verify = {
+			.layout = &run->target->layout,
+			.server = run->target->pid,
+			.connections_fd = bpf_map__fd(connections),
+			.connections = bpf_map__max_entries(connections),
+			.dispatches_fd = options->dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+		},
 		.wait_ns = options->verify_wait_ms * NS_PER_MS,
 	};
 	int err = confirm_init(&run->confirm, &setup);

@@ -34,6 +34,7 @@ static struct {
 	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
+	unsigned int disagreed;
 } host;
 
 /* What went into the ring buffer. */
@@ -65,6 +66,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 	host.pipeline_limit = 1 << 20;
 	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = host.not_in_cluster = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
+	host.disagreed = 0;
 	host.clock = 1000;
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
@@ -138,6 +140,11 @@ static struct dispatch_log *dispatch_log_at(__u32 number)
 {
 	(void)number;
 	return &host.dispatches;
+}
+
+static void dispatch_disagrees(void)
+{
+	host.disagreed++;
 }
 
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
