@@ -71,6 +71,28 @@ def test_dropped_bytes(name):
     assert len(before) == len(DROPPED), before
 
 
+# Typed lines that some servers refuse, and what they are to others.
+AT_THE_END = {b"ECHO 'a\\'": "a\\", b'ECHO "b\\"': "b\\", b"ECHO 'c'": "c", b'ECHO "\\x64"': "d", b'ECHO "e"\'f\'': "ef"}
+
+
+@dropped_cases
+def test_escapes_at_the_end_of_a_line(name):
+    """What is answered by ECHO is what the record says was asked for."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for line in AT_THE_END:
+            for end in (b"\n", b"\r\n"):
+                with server.client() as client:
+                    client.drain(line + end, 1)
+        replylog.wait_replies(2 * len(AT_THE_END))
+        replylog.stop()
+    sizes = {word: len(f"${len(word)}\r\n{word}\r\n") for word in AT_THE_END.values()}
+    answered = [record for record in replylog.replies() if record["reply_bytes"] in sizes.values()]
+    for record in answered:
+        assert sizes.get(record["argv"][1]) == record["reply_bytes"], record
+    taken = AT_THE_END if name == "valkey-9.1" else ("c", "d")
+    assert len(answered) == 2 * len(taken), answered
+
+
 def all_servers(function):
     function.cases = {name: (name,) for name in SERVERS}
     return function
