@@ -97,7 +97,8 @@ struct request_framing {
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
 	__u8 class;          /* enum command_class of the command at hand, or of what it did when it left */
 	__u8 inline_words;   /* the line has something besides blanks */
-	__u8 pad[7];
+	__u8 inline_blanks;  /* it has blanks besides CR */
+	__u8 pad[6];
 };
 
 /* How far something that is written has come. */

@@ -248,14 +248,14 @@ static __noinline void identity_lost(struct connection *conn, struct work *work)
 	identity_wake(scratch);
 }
 
-static __noinline void identity_emit(struct connection *conn, struct work *work)
+static __noinline void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	struct scratch *scratch = (struct scratch *)work;
 	struct reply_record *rec = &scratch->out.reply;
 
 	if (!conn->from_start)
 		return;
-	emit_begin(conn, rec, EVENT_IDENTITY);
+	emit_begin(conn, rec, event);
 	emit_pairing(conn, rec);
 	emit_command(conn, scratch, conn->reply_seq);
 	if (rec->argv_status != ARGV_KEPT || rec->attribution != ATTRIBUTION_EXACT || emit_record(scratch))

@@ -34,6 +34,7 @@ enum record_event {
 	EVENT_REPLY = 0,
 	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */
 	EVENT_IDENTITY_LOST, /* what such commands said before may not hold any more */
+	EVENT_IDENTITY_FAILED, /* the HELLO that follows was answered with an error; options before that may have taken effect */
 	EVENT_CHECKED,       /* the pairing of replies with commands was checked: see enum reply_check */
 };
 

@@ -45,8 +45,8 @@ struct reply_end {
 static __u64 reply_threshold(void);
 /* Sends the record of a reply at or over the threshold on its way. */
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
-/* The command at hand has succeeded, and its argv says who the client is. */
-static void identity_emit(struct connection *conn, struct work *work);
+/* The command at hand has succeeded, or failed (see enum record_event), and its argv says who the client is. */
+static void identity_emit(struct connection *conn, struct work *work, __u32 event);
 /* What the client said of itself before is not to be relied on any more. */
 static void identity_lost(struct connection *conn, struct work *work);
 
@@ -493,7 +493,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 			break;
 		__builtin_memset(talk, 0, sizeof(*talk));
 		talk_note_subscriber(conn);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_SELECT:
 		if (ok)
@@ -502,10 +502,12 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 	case COMMAND_IDENTITY:
 	case COMMAND_AUTH:
 	case COMMAND_HELLO:
+		if (!ok && turn->class == COMMAND_HELLO)
+			identity_emit(conn, work, EVENT_IDENTITY_FAILED);
 		if (!ok)
 			break;
 		talk_hears(conn, conn->reply.type);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_FOREIGN:
 		if (!conn->reply.foreign)

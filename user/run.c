@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "complain.h"
+#include "quirks.h"
 #include "replylog.skel.h"
 #include "signals.h"
 #include "tick.h"
@@ -109,6 +110,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("no memory for who %u clients say they are: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
+	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
 	stream->identities = &run->identities;
 	if (confirm_begin(run, options))
 		return -1;

@@ -56,7 +56,7 @@ static struct host_record *host_records;
 static size_t host_count, host_room;
 /* Commands that said who the client is, by number; and how often that was lost. */
 static __u64 host_identities[64];
-static size_t host_identity_count, host_identity_losses;
+static size_t host_identity_count, host_identity_losses, host_identity_failures;
 
 static void host_reset(__u64 threshold, __u32 blocks)
 {
@@ -71,7 +71,7 @@ static void host_reset(__u64 threshold, __u32 blocks)
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
 		host.free[host.free_count++] = i;
-	host_count = host_identity_count = host_identity_losses = 0;
+	host_count = host_identity_count = host_identity_losses = host_identity_failures = 0;
 }
 
 __u64 env_now(void)
@@ -188,10 +188,12 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
 }
 
-static void identity_emit(struct connection *conn, struct work *work)
+static void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	(void)work;
-	if (host_identity_count < 64)
+	if (event == EVENT_IDENTITY_FAILED)
+		host_identity_failures++;
+	else if (host_identity_count < 64)
 		host_identities[host_identity_count++] = conn->reply_seq;
 }
 
