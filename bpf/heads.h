@@ -109,21 +109,15 @@ struct heads_compare {
 
 /* A header and an argument's bytes, a word at a time. */
 #define HEADS_COMPARE_STEPS (2 + ARGV_MAX_ARGS * (1 + ARGV_MAX_ARG_BYTES / 8))
-/* Where a header is read, this much is: struct resp_header. */
+/* Where a header is read, two words behind its tag are. */
 #define HEADS_ASKED_MAX ARGV_HEAD_MAX
-#define HEADS_KEPT_MAX (HEADS_RING + HEAD_MAX - sizeof(struct resp_header))
+#define HEADS_KEPT_MAX (HEADS_RING + HEAD_MAX - 17)
 
 struct heads_compare_frame {
 	struct heads_compare *compare;
 	const __u8 *asked; /* readable up to HEADS_ASKED_MAX and a header */
 	const struct heads *heads;
 };
-
-/* How much of an argument of n bytes there is. */
-static __always_inline __u64 head_argument_kept(__u8 tag, __u64 n)
-{
-	return tag == '$' || n < ARGV_MAX_ARG_BYTES ? n : ARGV_MAX_ARG_BYTES;
-}
 
 static __always_inline long heads_compare_word(struct heads_compare *compare, const __u8 *asked, const __u8 *kept)
 {
@@ -137,25 +131,55 @@ static __always_inline long heads_compare_word(struct heads_compare *compare, co
 	return 0;
 }
 
-/* "*<argc>", or the header of an argument. */
+/* The size of a header, or 0 when it has none. */
+static __always_inline __u32 head_number_size(const __u8 *header)
+{
+	__u64 cr = bytes_equal(env_load64(header + 1), '\r');
+
+	if (cr)
+		return 1 + bytes_count(bytes_below(cr)) + 2;
+	cr = bytes_equal(env_load64(header + 9), '\r');
+	return cr ? 9 + bytes_count(bytes_below(cr)) + 2 : 0;
+}
+
+/* Are the numbers in two headers of that size the same? Both are as the server takes them: without needless zeros. */
+static __always_inline bool head_numbers_differ(const __u8 *asked, const __u8 *kept, __u32 size)
+{
+	return first_bytes(env_load64(asked + 1) ^ env_load64(kept + 1), size - 1) ||
+	       (size > 9 && first_bytes(env_load64(asked + 9) ^ env_load64(kept + 9), size - 9));
+}
+
+/* The number in a header, or -1 when it has more than seven digits: so long no argument is that is kept whole. */
+static __always_inline __s64 head_number(const __u8 *header, __u32 size)
+{
+	__u64 word = env_load64(header + 1), cr = bytes_equal(word, '\r');
+
+	return size <= 1 + 7 + 2 ? digits_parse(word, bytes_below(cr), size - 3) : -1;
+}
+
+/*
+ * "*<argc>", or the header of an argument. Without a call of resp_number(): eight calls deep, the kernel's stack of 512
+ * bytes has no room for one.
+ */
 static __always_inline long heads_compare_header(struct heads_compare *compare, const __u8 *asked, const __u8 *kept)
 {
-	__u64 asked_n = 0, kept_n = 0, same;
-	int asked_size = resp_number((const struct resp_header *)asked, compare->asked_end - compare->asked, &asked_n);
-	int kept_size = resp_number((const struct resp_header *)kept, compare->kept_end - compare->kept, &kept_n);
+	__u32 size = head_number_size(asked);
+	__s64 n, same;
 
-	if (asked_size <= 0 || kept_size <= 0 || asked_n != kept_n || (*asked == '*') != (*kept == '*'))
+	if (size <= 3 || size != head_number_size(kept) || head_numbers_differ(asked, kept, size) ||
+	    (*asked == '*') != (*kept == '*'))
 		return 1;
-	compare->asked += asked_size;
-	compare->kept += kept_size;
+	compare->asked += size;
+	compare->kept += size;
 	if (*asked == '*')
 		return 0;
-	same = head_argument_kept(*asked, asked_n);
-	if (same > head_argument_kept(*kept, kept_n))
-		same = head_argument_kept(*kept, kept_n);
+	n = head_number(asked, size);
+	if (n < 0 && (*asked == '$' || *kept == '$'))
+		return 1;
+	same = n >= 0 && n < ARGV_MAX_ARG_BYTES ? n : ARGV_MAX_ARG_BYTES;
 	compare->same = same;
-	compare->asked_skip = *asked == '$' ? asked_n - same + 2 : 0;
-	compare->kept_skip = *kept == '$' ? kept_n - same + 2 : 0;
+	compare->asked_skip = *asked == '$' ? n - same + 2 : 0;
+	compare->kept_skip = *kept == '$' ? n - same + 2 : 0;
 	compare->asked += same ? 0 : compare->asked_skip;
 	compare->kept += same ? 0 : compare->kept_skip;
 	return 0;
@@ -185,14 +209,15 @@ env_noinline bool heads_differ(struct heads_compare *compare, const __u8 *asked,
 			       __u32 place)
 {
 	struct heads_compare_frame frame = { .compare = compare, .asked = asked, .heads = heads };
-	struct dispatch_head head;
+	__u64 off = (place - 1) % HEADS_RING;
 
-	if (!heads_read(heads, place, &head))
-		return false;
+	env_opaque(off);
+	if (off >= HEADS_RING)
+		return true;
 	__builtin_memset(compare, 0, sizeof(*compare));
 	compare->asked_end = len;
-	compare->kept = heads_argv(place);
-	compare->kept_end = compare->kept + head.argv_len;
+	compare->kept = off + sizeof(struct dispatch_head);
+	compare->kept_end = compare->kept + ((const struct dispatch_head *)(heads->bytes + off))->argv_len;
 	env_loop(HEADS_COMPARE_STEPS, heads_compare_step, &frame);
 	return !env_reload(compare->equal);
 }

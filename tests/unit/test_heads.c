@@ -558,6 +558,37 @@ static void test_shortened(void **state)
 	}
 }
 
+/* Lengths of any number of digits: nothing but what is kept is read. */
+static void test_long_compared(void **state)
+{
+	static const uint64_t lengths[] = { 999999, 9999999, 10000000, 123456789, 999999999999 };
+	const char bytes[200] = "0123456789";
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		char *sds;
+
+		reset(state);
+		add("SET");
+		sds = make_sds(4, bytes, sizeof(bytes), sizeof(bytes));
+		memcpy(sds - 17, &lengths[i], 8);
+		memcpy(sds - 9, &lengths[i], 8);
+		server.argv[server.client.argc++] = make_object(sds);
+		add("after it");
+		ask_count(3);
+		ask_argument("SET", 3, true);
+		ask_argument(bytes, lengths[i], false);
+		ask_argument("after it", 8, true);
+		assert_true(same_as_executed());
+		for (int digit = 0; digit < 6; digit++) {
+			asked[14 + digit] ^= 1;
+			assert_false(same_as_executed());
+			asked[14 + digit] ^= 1;
+		}
+		sds[100] = 'y';
+		assert_false(same_as_executed());
+	}
+}
+
 /* Of the most arguments that are kept, the longest: the last byte counts. */
 static void test_many_compared(void **state)
 {
@@ -623,6 +654,7 @@ int main(void)
 		cmocka_unit_test_setup(test_same, reset),
 		cmocka_unit_test_setup(test_other_commands, reset),
 		cmocka_unit_test_setup(test_shortened, reset),
+		cmocka_unit_test_setup(test_long_compared, reset),
 		cmocka_unit_test_setup(test_many_compared, reset),
 		cmocka_unit_test_setup(test_damaged, reset),
 	};
