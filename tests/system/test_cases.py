@@ -4,7 +4,7 @@ import re
 from harness import ROOT
 from run import discover
 
-ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "faults", "identity", "join", "known_failures", "left_out",
+ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "faults", "fuzz", "identity", "join", "known_failures", "left_out",
                        "names", "pushes", "scale", "transactions", "unruly", "waiting")
 
 
