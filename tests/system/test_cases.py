@@ -4,7 +4,7 @@ import re
 from harness import ROOT
 from run import discover
 
-ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "executed_again", "faults", "identity", "join",
+ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "executed_again", "faults", "fuzz", "identity", "join",
                        "known_failures", "left_out", "names", "pushes", "scale", "transactions", "unruly", "waiting")
 
 

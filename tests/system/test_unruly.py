@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 import oracle
 import workload
 from conversation import frame_end
+from fault_inputs import BIG, LETTERS, Input
 from harness import ModuleServer, Replylog
 from oracle import Connection, Expected
 from resp import encode, to_bytes
-from test_faults import BIG, LETTERS, Input, inputs_for, play_all
+from test_faults import inputs_for, play_all
 from truth import Stream, payload, wrong_identity
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 6000))
