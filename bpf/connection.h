@@ -196,6 +196,7 @@ struct connection {
 	struct argv_inline argv;
 	struct carry request_carry;
 	struct carry reply_carry;
+	__u64 settled;     /* the output up to here is in the ledger: see ledger.bpf.h */
 	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
 	struct peer peer;
@@ -204,7 +205,9 @@ struct connection {
 	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
 	__u8 turns_to;
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
+	__u8 lost_as;      /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
 	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
+	__u8 pad[3];
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];

@@ -67,14 +67,14 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 	if (!tap_wanted())
 		return 1;
 	if (!tap_hit(&worker, HIT_PROBE)) {
-		engine_missed(PT_REGS_PARM1(ctx), false);
+		engine_missed(PT_REGS_PARM1(ctx), false, 0);
 		return 1;
 	}
 	call = &worker.scratch->call;
 	if (call_hands_over(call, op, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_SP(ctx)))
 		return 1;
 	if (call->op != IO_NONE) /* its return never came */
-		engine_missed(call->conn, false);
+		engine_missed(call->conn, false, 0);
 	call->op = op;
 	call->handed = 0;
 	call->conn = PT_REGS_PARM1(ctx);
@@ -126,7 +126,7 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 	if (tap_hit(&worker, HIT_PROBE))
 		engine_close(&worker, PT_REGS_PARM1(ctx));
 	else
-		engine_missed(PT_REGS_PARM1(ctx), true);
+		engine_missed(PT_REGS_PARM1(ctx), true, 0);
 	return 0;
 }
 

@@ -36,6 +36,8 @@ struct engine_state {
 	__u32 executed;        /* BPF: the server executed itself anew, or another program: never ready again */
 	__u32 pad;
 	__u64 losses[LOSS_KINDS];
+	__u64 lost_replies[LOSS_KINDS]; /* what was not attributed because of them, as far as it is known */
+	__u64 lost_bytes[LOSS_KINDS];
 	__u64 tallies[TALLIES];
 };
 
@@ -54,9 +56,9 @@ struct sweep {
 struct thread_stats {
 	__u32 tid; /* whose place this is; 0: nobody's */
 	__u32 pad;
-	__u64 hits;               /* I/O calls and closes seen */
-	__u64 unattributed_bytes; /* reply bytes of connections that are not followed */
-	__u64 own_ns;             /* --max-overhead: what the probes took of this thread's time */
+	__u64 hits;        /* I/O calls and closes seen */
+	__u64 reply_bytes; /* written to clients, attributed or not */
+	__u64 own_ns;      /* --max-overhead: what the probes took of this thread's time */
 	__u64 pad2[4];
 };
 

@@ -19,9 +19,12 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 		return;
 	if (server_exited)
 		return connection_abort(conn, work);
-	if (talk_is_large(conn))
+	if (talk_is_large(conn)) {
 		count_loss(LOSS_UNFINISHED);
+		ledger_blame(conn, LOSS_UNFINISHED, 1);
+	}
 	count_tally(TALLY_UNANSWERED, outstanding(conn));
+	ledger_settle(conn, talk_complete_until(conn));
 }
 
 /* Should it be met again, it will be counted again. */

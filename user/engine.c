@@ -174,7 +174,7 @@ int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
 			hits->main_thread += stats[i].hits;
 		else
 			hits->other_threads += stats[i].hits;
-		hits->unattributed_bytes += stats[i].unattributed_bytes;
+		hits->reply_bytes += stats[i].reply_bytes;
 	}
 	return err;
 }

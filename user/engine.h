@@ -65,7 +65,7 @@ volatile struct engine_state *engine_state(struct engine *engine);
 struct engine_hits {
 	__u64 main_thread;
 	__u64 other_threads;
-	__u64 unattributed_bytes;
+	__u64 reply_bytes;
 };
 
 /* 0, or -1 with the reason on stderr. */

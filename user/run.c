@@ -21,20 +21,48 @@
 /* Records after which the loop looks up from the ring. */
 #define DRAIN_MAX 1024
 
-static int report_losses(struct run *run)
+/* A connection that is lost goes on losing bytes: of that alone the stream is told this often, and before it pauses or ends. */
+#define MORE_LOST_NS 1000000000ULL
+
+/* What was lost since the stream was last told. */
+static struct stream_loss lost_since(struct run *run, enum loss loss)
 {
 	volatile struct engine_state *state = engine_state(run->engine);
+	const struct stream_loss *reported = &run->reported[loss];
+
+	return (struct stream_loss){
+		.count = state->losses[loss] - reported->count,
+		.replies = state->lost_replies[loss] - reported->replies,
+		.bytes = state->lost_bytes[loss] - reported->bytes,
+	};
+}
+
+static int report_loss(struct run *run, enum loss loss, const struct stream_loss *lost)
+{
+	int err = stream_dropped(run->stream, loss, lost);
+
+	if (err)
+		return err;
+	run->reported[loss].count += lost->count;
+	run->reported[loss].replies += lost->replies;
+	run->reported[loss].bytes += lost->bytes;
+	run->more_lost_ns = monotonic_ns() + MORE_LOST_NS;
+	return 0;
+}
+
+/* all: also what is only more bytes of an earlier loss. */
+static int report_losses(struct run *run, bool all)
+{
 	int loss, err;
 
 	for (loss = 0; loss < LOSS_KINDS; loss++) {
-		__u64 lost = state->losses[loss];
+		struct stream_loss lost = lost_since(run, loss);
 
-		if (lost == run->reported[loss])
+		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
 			continue;
-		err = stream_dropped(run->stream, loss, lost - run->reported[loss]);
+		err = report_loss(run, loss, &lost);
 		if (err)
 			return err;
-		run->reported[loss] = lost;
 	}
 	return 0;
 }
@@ -58,7 +86,7 @@ static int on_record(void *ctx, void *data, size_t size)
 	struct run *run = ctx;
 	int err;
 
-	err = report_losses(run);
+	err = report_losses(run, false);
 	if (!err)
 		err = take_record(run, data, size);
 	if (err)
@@ -252,7 +280,7 @@ static int take_rest(struct run *run)
 	while (drain(run) > 0)
 		;
 	if (!run->error)
-		run->error = report_losses(run);
+		run->error = report_losses(run, true);
 	return run->error;
 }
 
@@ -308,7 +336,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	stop.hits_io = hits.other_threads;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
-	stop.tally[TALLY_UNATTRIBUTED_BYTES] += hits.unattributed_bytes;
+	stop.tally[TALLY_REPLY_BYTES] += hits.reply_bytes;
 	run->error = stream_stop(run->stream, &stop);
 	return run->error ? -1 : 0;
 }
