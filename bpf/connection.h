@@ -17,10 +17,18 @@
 /* One command read whose reply may still come. */
 struct argv_entry {
 	__u64 request_ns;
-	__u32 request_bytes; /* saturated at 4 GiB - 1 */
+	__u32 request_bytes; /* REQUEST_HUGE or more: see struct huge_request */
 	__u16 off;           /* where its head starts in the page's bytes */
 	__u16 len : 15;
 	__u16 pipelined : 1; /* others were outstanding when it was read */
+};
+
+#define REQUEST_HUGE (~0U)
+
+/* The last command of a connection whose bytes don't fit in its entry. Of one before it they are not known any more. */
+struct huge_request {
+	__u64 seq;
+	__u64 bytes;
 };
 
 /* Commands first_seq .. first_seq + entries - 1 have their heads here. */
@@ -199,6 +207,7 @@ struct connection {
 	__u64 settled;     /* the output up to here is in the ledger: see ledger.bpf.h */
 	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
+	struct huge_request huge;
 	struct peer peer;
 	struct conversation talk;
 	struct turn turn[TURNS];

@@ -74,7 +74,7 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	if (found.status != ARGV_KEPT)
 		return;
 	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
+	rec->request_bytes = argv_request_bytes(conn, seq, &found);
 	if (found.entry.pipelined && rec->kind == KIND_SIMPLE)
 		rec->kind = KIND_PIPELINED;
 	if (emit_head(conn, scratch, &found)) {
