@@ -18,9 +18,26 @@ static __always_inline bool tap_wanted(void)
 	return bpf_get_current_pid_tgid() >> 32 == target_tgid && engine.ready;
 }
 
+/* A place for this thread, which has none: the first that is nobody's. */
+static __noinline __u32 tap_slot_take(__u32 tid)
+{
+	struct thread_stats *stats;
+	__u32 i, slot;
+
+	for (i = 0; i < THREAD_PROBES; i++) {
+		slot = (tid + i) & (THREADS_MAX - 1);
+		stats = bpf_map_lookup_elem(&thread_stats, &slot);
+		if (!stats)
+			return 0;
+		if (!stats->tid && !__sync_val_compare_and_swap(&stats->tid, 0, tid))
+			return slot + 1;
+	}
+	return 0;
+}
+
 /*
  * This thread's place, plus 1: found by its tid without any allocation, taken on its first hit. 0: it has none (and,
- * when it wanted to take one, there was none).
+ * when it wanted to take one, there was none). Places before its own may have become free since.
  */
 static __always_inline __u32 tap_slot(bool take)
 {
@@ -34,10 +51,8 @@ static __always_inline __u32 tap_slot(bool take)
 			return 0;
 		if (stats->tid == tid)
 			return slot + 1;
-		if (take && !stats->tid && !__sync_val_compare_and_swap(&stats->tid, 0, tid))
-			return slot + 1;
 	}
-	return 0;
+	return take ? tap_slot_take(tid) : 0;
 }
 
 static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
