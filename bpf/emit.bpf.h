@@ -91,7 +91,7 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	if (found.status != ARGV_KEPT)
 		return;
 	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
+	rec->request_bytes = argv_request_bytes(conn, seq, &found);
 	if (found.entry.pipelined && rec->kind == KIND_SIMPLE)
 		rec->kind = KIND_PIPELINED;
 	if (emit_head(conn, scratch, &found)) {
@@ -181,6 +181,14 @@ static __always_inline void emit_push(const struct connection *conn, struct scra
 	__builtin_memcpy(scratch->out.head, conn->push_head, PUSH_HEAD);
 }
 
+/* It was framed, but nobody will hear of it. */
+static __always_inline void emit_lost(__u64 bytes)
+{
+	count_loss(LOSS_RING_FULL);
+	count_lost(LOSS_RING_FULL, 1, bytes);
+	count_tally(TALLY_ATTRIBUTED_BYTES, -bytes);
+}
+
 static __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
 	struct scratch *scratch = (struct scratch *)work; /* its first member */
@@ -206,7 +214,7 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 			emit_dispatch(conn, scratch, end->seq);
 	}
 	if (emit_record(scratch))
-		count_loss(LOSS_RING_FULL);
+		emit_lost(end->bytes);
 	wake_consumer(scratch);
 }
 

@@ -221,4 +221,15 @@ static void dispatch_disagrees(void)
 	count_tally(TALLY_DISPATCH_DISAGREES, 1);
 }
 
+/* What was not attributed because of a loss that is counted. */
+static __always_inline void count_lost(__u32 loss, __u64 replies, __u64 bytes)
+{
+	env_opaque(loss);
+	if (loss >= LOSS_KINDS)
+		return;
+	__sync_fetch_and_add(&engine.lost_replies[loss], replies);
+	__sync_fetch_and_add(&engine.lost_bytes[loss], bytes);
+	count_tally(TALLY_UNATTRIBUTED_BYTES, bytes);
+}
+
 #endif

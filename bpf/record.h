@@ -171,7 +171,10 @@ enum tally {
 	TALLY_SILENCED,          /* or because of CLIENT REPLY, */
 	TALLY_OTHERS,            /* SCRIPT DEBUG, or an inline command that may be any of these */
 	TALLY_UNANSWERED,        /* commands outstanding when their connection closed, or at the end */
-	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
+	TALLY_REPLY_BYTES,       /* all bytes that the server wrote to its clients; each is one of the next three: */
+	TALLY_ATTRIBUTED_BYTES,  /* of a reply or push that was framed, and not lost on its way to user space, */
+	TALLY_UNATTRIBUTED_BYTES,/* lost, or on a connection that is not joined (yet), */
+	TALLY_LEFT_OUT_BYTES,    /* no replies: on a connection that is left out, or leaving */
 	TALLY_DISPATCH_UNREAD,   /* commands dispatched whose structs could not be read, or made no sense */
 	TALLY_DISPATCH_DISAGREES,/* replies that refute the numbering of executions: argv or the count is another one */
 	TALLIES,

@@ -703,6 +703,18 @@ static __always_inline __u32 talk_undecided(const struct connection *conn)
 	return !r->owed || ((const __u8 *)conn->reply_carry.words)[first % CARRY] == '>' ? r->carried : 0;
 }
 
+/* Where in the output the reply or push begins that is not complete: all before it is attributed. */
+static __always_inline __u64 talk_complete_until(const struct connection *conn)
+{
+	return conn->reply.interrupts ? conn->talk.outer.start : conn->reply.reply.start;
+}
+
+/* Where in the output a close cuts off what it is part of: the rest is not attributed. */
+static __always_inline __u64 talk_cut_at(const struct connection *conn)
+{
+	return conn->reply.interrupts ? conn->reply.reply.start : conn->written_bytes - talk_undecided(conn);
+}
+
 /* The connection closes: logs the reply, or the push, that it cuts off. True when a reply had begun, large or not. */
 env_noinline bool talk_closes(struct connection *conn, struct work *work)
 {
@@ -710,7 +722,7 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 	const struct conversation *talk = &conn->talk;
 	__u8 kind = talk->exec_left ? KIND_MULTI : KIND_SIMPLE;
 	const struct piece *piece = &r->reply;
-	__u64 position = conn->written_bytes - talk_undecided(conn);
+	__u64 position = talk_cut_at(conn);
 
 	work->now = 0;
 	talk_decide(conn);
@@ -718,10 +730,8 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 		talk_cut(conn, work, piece, position, 0, KIND_PUSH);
 		return false;
 	}
-	if (r->interrupts) {
+	if (r->interrupts)
 		piece = &talk->outer;
-		position = r->reply.start;
-	}
 	if (!talk_cut(conn, work, piece, position, talk_command(conn), kind) && talk->exec_left && !talk->exec_logged)
 		talk_cut(conn, work, &talk->exec, position, conn->reply_seq, kind);
 	return talk->exec_left || piece->start != position;

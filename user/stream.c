@@ -46,7 +46,8 @@ static const char *const loss_names[] = {
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
-	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes", "dispatch_unread", "dispatch_disagrees",
+	"left_out_silenced", "left_out_other", "unanswered",
+	"reply_bytes", "attributed_bytes", "unattributed_bytes", "left_out_bytes", "dispatch_unread", "dispatch_disagrees",
 };
 static const char *const source_names[] = { NULL, "request", "dispatch" };
 static const char *const stop_names[] = { "signal", "server_exited", "server_restarted", "error" };
@@ -526,18 +527,20 @@ int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
 	return err;
 }
 
-int stream_dropped(struct stream *s, enum loss reason, uint64_t count)
+int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost)
 {
 	struct json j;
 
 	if ((unsigned int)reason >= LOSS_KINDS)
 		return -EINVAL;
-	if (!count)
+	if (!lost->count && !lost->replies && !lost->bytes)
 		return 0;
 	line_begin(s, &j, "dropped");
-	json_u64(&j, "count", count);
+	json_u64(&j, "count", lost->count);
 	put_word(&j, "reason", loss_names[reason]);
-	s->dropped += count;
+	json_u64(&j, "replies", lost->replies);
+	json_u64(&j, "bytes", lost->bytes);
+	s->dropped += lost->count;
 	return line_end(s, &j);
 }
 

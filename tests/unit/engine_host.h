@@ -183,7 +183,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	if (found.status != ARGV_KEPT)
 		return;
 	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
+	rec->request_bytes = argv_request_bytes(conn, end->seq, &found);
 	rec->head_len = found.entry.len;
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
 }

@@ -206,7 +206,7 @@ static void test_who_asked(void **state)
 {
 	static struct identity of[2] = { { 0 }, { .generation = 3, .resp = 3, .client_name = { 4, "pool" }, .user = { 3, "bob" },
 						   .lib_name = { 5, "redis" }, .lib_ver = { 3, "5.0" } } };
-	static const struct identities all = { of, 2 };
+	static const struct identities all = { .of = of, .connections = 2 };
 
 	(void)state;
 	stream.identities = &all;
@@ -597,7 +597,7 @@ static void test_windows(void **state)
 	assert_non_null(strstr(arrived(), "\"window\":2}\n"));
 	stream.paused_ns += 5000;
 	assert_int_equal(stream_stop(&stream, &(struct stream_stop){ .reason = STOP_SIGNAL }), 0);
-	assert_non_null(strstr(arrived(), "\"unattributed_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
+	assert_non_null(strstr(arrived(), "\"left_out_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
 }
 
 static void test_start_long(void **state)
@@ -631,39 +631,57 @@ static void test_dropped(void **state)
 {
 	static const char *const names[] = { "ring_full", "clients_full", "framing", "unreadable",
 					     "no_scratch", "missed", "turns", "unfinished", "out_of_step" };
-	char expected[128];
+	char expected[160];
 
 	(void)state;
 	for (int i = 0; i < LOSS_KINDS; i++) {
-		assert_int_equal(stream_dropped(&stream, (enum loss)i, (uint64_t)i + 1), 0);
+		struct stream_loss lost = { .count = (uint64_t)i + 1, .replies = 252, .bytes = UINT64_MAX };
+
+		assert_int_equal(stream_dropped(&stream, (enum loss)i, &lost), 0);
 		snprintf(expected, sizeof(expected),
-			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
+			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\",\"replies\":252,"
+			 "\"bytes\":18446744073709551615}\n", i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
 	assert_int_equal(stream.dropped, 45);
-	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, 0), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, 1), -EINVAL);
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){}), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, &(struct stream_loss){ .count = 1 }), -EINVAL);
 	assert_string_equal(arrived(), "");
 	assert_int_equal(stream.dropped, 45);
+}
+
+/* What was lost before turns out to be more. */
+static void test_dropped_more(void **state)
+{
+	(void)state;
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){ .bytes = 7 }), 0);
+	assert_string_equal(arrived(), "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":0,\"reason\":\"framing\","
+				       "\"replies\":0,\"bytes\":7}\n");
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){ .replies = 1 }), 0);
+	assert_non_null(strstr(arrived(), "\"count\":0,\"reason\":\"framing\",\"replies\":1,\"bytes\":0}\n"));
+	assert_int_equal(stream.dropped, 0);
 }
 
 static void test_stop(void **state)
 {
 	static const char *const names[] = { "signal", "server_exited", "server_restarted", "error" };
 	struct stream_stop stop = { .hits_main = 1, .hits_io = 2 };
-	char expected[640];
+	char expected[704];
 
 	(void)state;
 	stop.tally[TALLY_JOINED] = 3;
 	stop.tally[TALLY_MONITORS] = 4;
 	stop.tally[TALLY_UNANSWERED] = 6;
+	stop.tally[TALLY_REPLY_BYTES] = 17;
+	stop.tally[TALLY_ATTRIBUTED_BYTES] = 10;
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
+	stop.tally[TALLY_LEFT_OUT_BYTES] = 2;
 	stop.tally[TALLY_DISPATCH_UNREAD] = 8;
 	stop.tally[TALLY_DISPATCH_DISAGREES] = 9;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, 9), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, 1), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, &(struct stream_loss){ .count = 9 }), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, &(struct stream_loss){ .count = 1 }), 0);
 	arrived();
 	for (int i = 0; i < STOP_REASONS; i++) {
 		stop.reason = (enum stop_reason)i;
@@ -673,7 +691,8 @@ static void test_stop(void **state)
 			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
 			"\"hits_main\":1,\"hits_io\":2,\"held\":0,\"held_median_us\":0,\"held_max_us\":0,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
 			"\"left_out_cluster\":0,\"left_out_outgoing\":0,\"left_out_silenced\":0,\"left_out_other\":0,"
-			"\"unanswered\":6,\"unattributed_bytes\":5,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
+			"\"unanswered\":6,\"reply_bytes\":17,\"attributed_bytes\":10,\"unattributed_bytes\":5,"
+			"\"left_out_bytes\":2,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
 			names[i]);
 		assert_string_equal(arrived(), expected);
 	}
@@ -830,7 +849,7 @@ int main(void)
 		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_windows),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_start_long),
-		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_stop),
+		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_dropped_more), TEST(test_stop),
 		TEST(test_timestamps),     TEST(test_clock),     TEST(test_sink_closed),
 		TEST(test_sink_hindered),
 	};
