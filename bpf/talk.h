@@ -385,9 +385,15 @@ static __always_inline void talk_error(struct connection *conn)
 		pairing_doubt(conn);
 }
 
-static __always_inline bool is_redirect(const __u8 *bytes)
+/*
+ * Errors that raise a doubt whatever they answer. -REDIRECT: see above. -UNBLOCKED answers a command that CLIENT PAUSE has
+ * postponed, and which is executed and answered later all the same (clientCommand() in redis 7.0 src/networking.c).
+ */
+static __always_inline bool error_is_doubtful(const __u8 *bytes)
 {
-	return env_load64(bytes) == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C');
+	__u64 head = env_load64(bytes);
+
+	return head == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C') || head == WORD8('-', 'U', 'N', 'B', 'L', 'O', 'C', 'K');
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, const __u8 *bytes)
@@ -402,7 +408,7 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 	talk_begin(conn, FRAME_REPLY, type);
 	dispatch_reply_begins(conn, type);
 	conn->reply.scripted = 0;
-	if (is_redirect(bytes))
+	if (error_is_doubtful(bytes))
 		pairing_doubt(conn);
 	if (!talk_looks_at(conn))
 		return STEP_ON;

@@ -188,6 +188,7 @@ static void test_doubts(void **state)
 		{ MULTI EVAL EXEC, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", false },
 		{ GET("a"), "-WRONGTYPE no\r\n", false },
 		{ GET("a"), "-REDIRECT host:1\r\n", true },
+		{ GET("a"), "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", true },
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n*1\r\n-ERR x\r\n", false },
 	};
 
