@@ -111,7 +111,7 @@ unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
-FUZZ_SOURCES := $(addprefix user/,argv.c identity.c json.c push.c redact.c sink.c stream.c)
+FUZZ_SOURCES := $(addprefix user/,argv.c execution.c identity.c json.c push.c redact.c sink.c stream.c)
 FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
 $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
@@ -120,6 +120,7 @@ $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Ma
 	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(FUZZ_SANITIZE) $< $(FUZZ_SOURCES) -o $@
 
 # The framer's fuzzer, beside a reader that is not ours. hiredis' own undefined behaviour is not looked for.
+FRAMING_SOURCES := $(addprefix user/,argv.c commands.c known_names.c)
 HIREDIS := $(OUTPUT)/hiredis
 HIREDIS_OBJECTS := $(addprefix $(HIREDIS)/,read.o sds.o alloc.o)
 
@@ -130,12 +131,12 @@ $(HIREDIS)/read.c: tests/fuzz/hiredis
 $(HIREDIS_OBJECTS): %.o: $(HIREDIS)/read.c
 	$(Q)$(CLANG) -O2 -g -w -fsanitize=fuzzer-no-link,address -c $*.c -o $@
 
-$(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c user/argv.c $(HIREDIS_OBJECTS) \
+$(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c $(FRAMING_SOURCES) $(HIREDIS_OBJECTS) \
 		$(wildcard tests/fuzz/*.h tests/unit/engine_host.h user/*.h bpf/*.h) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -Wno-unused-function -Itests/unit -isystem $(HIREDIS) $(FUZZ_SANITIZE) \
-		$< user/argv.c $(HIREDIS_OBJECTS) -o $@
+		$< $(FRAMING_SOURCES) $(HIREDIS_OBJECTS) -o $@
 
 fuzz: $(FUZZERS)
 
@@ -150,6 +151,12 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 	$(call msg,PRELOAD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
+
+# Modules that system tests have servers load, to have commands do what the servers' own don't.
+$(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
+	$(call msg,MODULE,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -lpthread -o $@
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))

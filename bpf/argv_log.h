@@ -339,28 +339,36 @@ static __always_inline __u64 argv_request_bytes(const struct connection *conn, _
 	return conn->huge.seq == seq ? conn->huge.bytes : 0;
 }
 
+/* Blocks are in the order of their commands: the last one that begins at or before seq is one of [n, n + count). */
 struct block_search {
 	struct connection *conn;
 	__u64 seq;
 	__u32 n;
-	__u32 index;
-	__u32 found;
+	__u32 count;
 };
+
+#define SEARCH_STEPS 8
+
+_Static_assert(CONNECTION_BLOCKS <= 1 << SEARCH_STEPS, "halved so often, one is left");
 
 static long block_search_step(__u32 i, void *data)
 {
 	struct block_search *search = data;
-	struct argv_block *block;
+	__u32 half = search->count / 2, middle = search->n + half;
+	const struct argv_block *block;
 
-	if (search->n == search->conn->blocks_to)
+	if (!half)
 		return 1;
-	search->index = search->conn->block[search->n % CONNECTION_BLOCKS];
-	search->n++;
-	block = block_at(search->index);
+	block = block_at(search->conn->block[middle % CONNECTION_BLOCKS]);
 	if (!block)
 		return 1;
-	search->found = search->seq - block->page.first_seq < block->page.entries;
-	return search->found;
+	if (block->page.first_seq <= search->seq) {
+		search->n = middle;
+		search->count -= half;
+	} else {
+		search->count = half;
+	}
+	return 0;
 }
 
 /* A head is only what was appended: an entry that claims more is not believed. */
@@ -372,7 +380,12 @@ static __always_inline bool entry_within(const struct argv_entry *entry, const s
 /* Finds command number seq, which is outstanding or queued in a transaction. */
 static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
 {
-	struct block_search search = { .conn = conn, .seq = seq, .n = conn->blocks_from };
+	struct block_search search = {
+		.conn = conn,
+		.seq = seq,
+		.n = conn->blocks_from,
+		.count = conn->blocks_to - conn->blocks_from,
+	};
 	__u64 i = seq - conn->argv.page.first_seq;
 
 	found->status = ARGV_KEPT;
@@ -386,16 +399,16 @@ static __always_inline void argv_find(struct connection *conn, __u64 seq, struct
 			found->status = ARGV_LOST_MEMORY;
 		return;
 	}
-	env_loop(CONNECTION_BLOCKS, block_search_step, &search);
 	found->status = conn->lost_reason;
-	if (!search.found)
+	if (!search.count)
 		return;
-	found->block = block_at(search.index);
+	env_loop(SEARCH_STEPS, block_search_step, &search);
+	found->block = block_at(conn->block[search.n % CONNECTION_BLOCKS]);
 	if (!found->block)
 		return;
 	i = seq - found->block->page.first_seq;
 	env_opaque(i);
-	if (i >= BLOCK_ENTRIES)
+	if (i >= BLOCK_ENTRIES || i >= found->block->page.entries)
 		return;
 	found->entry = found->block->entry[i];
 	if (entry_within(&found->entry, &found->block->page))

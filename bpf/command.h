@@ -6,6 +6,7 @@
 #ifndef REPLYLOG_COMMAND_H
 #define REPLYLOG_COMMAND_H
 
+#include "known_name.h"
 #include "resp.h"
 
 enum command_class {
@@ -22,7 +23,11 @@ enum command_class {
 	COMMAND_DISCARD,
 	COMMAND_RESET,
 	COMMAND_SELECT,
-	COMMAND_IDENTITY, /* HELLO, AUTH, CLIENT SETNAME, CLIENT SETINFO: who the client says it is */
+	COMMAND_IDENTITY, /* CLIENT SETNAME, CLIENT SETINFO: who the client says it is, */
+	COMMAND_AUTH,     /* and these two */
+	COMMAND_HELLO,
+	COMMAND_FOREIGN,  /* none of the server's own: a module's, which may do anything, or nobody's. See foreign.h */
+	COMMAND_SCRIPTING, /* EVAL, FCALL, FUNCTION, SCRIPT: their errors may hold anything. See pairing.h */
 	COMMAND_SUBSCRIBE, /* these six are answered by one confirmation per channel; see subscription_kind() */
 	COMMAND_PSUBSCRIBE,
 	COMMAND_SSUBSCRIBE,
@@ -41,6 +46,12 @@ enum command_class {
 static __always_inline bool command_is_container(__u8 class)
 {
 	return class >= COMMAND_CLIENT && class <= COMMAND_SCRIPT;
+}
+
+/* Does it say who the client is? */
+static __always_inline bool command_identifies(__u8 class)
+{
+	return class >= COMMAND_IDENTITY && class <= COMMAND_HELLO;
 }
 
 /* Is its reply looked at? */
@@ -85,61 +96,8 @@ static __always_inline bool command_leaves(__u8 class)
 #define NAME_MIN 4
 #define NAME_MAX 12
 
-#define LETTER(c) (1U << ((c) & 31))
-/* Lower-cases letters; what is not a letter can't become one of those compared with. */
-#define LOWER(word) ((word) | BYTES(0x20))
-
 #define WORD4(a, b, c, d) ((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24)
 #define WORD8(a, b, c, d, e, f, g, h) (WORD4(a, b, c, d) | WORD4(e, f, g, h) << 32)
-
-/*
- * A cheap first look, which most commands don't pass: may a name of this length with these first two letters be one of
- * them?
- */
-static __always_inline bool command_suspect(__u64 len, const __u8 *name)
-{
-	__u32 first = 0, second = 0;
-
-	switch (len) {
-	case 4: /* sync exec auth */
-		first = LETTER('s') | LETTER('e') | LETTER('a');
-		second = LETTER('y') | LETTER('x') | LETTER('u');
-		break;
-	case 5: /* psync multi reset hello */
-		first = LETTER('p') | LETTER('m') | LETTER('r') | LETTER('h');
-		second = LETTER('s') | LETTER('u') | LETTER('e');
-		break;
-	case 6: /* client script select */
-		first = LETTER('c') | LETTER('s');
-		second = LETTER('l') | LETTER('c') | LETTER('e');
-		break;
-	case 7: /* cluster monitor discard */
-		first = LETTER('c') | LETTER('m') | LETTER('d');
-		second = LETTER('l') | LETTER('o') | LETTER('i');
-		break;
-	case 8: /* replconf */
-		first = LETTER('r');
-		second = LETTER('e');
-		break;
-	case 9: /* subscribe */
-		first = LETTER('s');
-		second = LETTER('u');
-		break;
-	case 10: /* psubscribe ssubscribe */
-		first = LETTER('p') | LETTER('s');
-		second = LETTER('s');
-		break;
-	case 11: /* unsubscribe */
-		first = LETTER('u');
-		second = LETTER('n');
-		break;
-	case 12: /* punsubscribe sunsubscribe */
-		first = LETTER('p') | LETTER('s');
-		second = LETTER('u');
-		break;
-	}
-	return (first >> (name[0] & 31)) & (second >> (name[1] & 31)) & 1;
-}
 
 static __always_inline __u8 command_class_4(__u64 head)
 {
@@ -149,7 +107,9 @@ static __always_inline __u8 command_class_4(__u64 head)
 	case WORD4('e', 'x', 'e', 'c'):
 		return COMMAND_EXEC;
 	case WORD4('a', 'u', 't', 'h'):
-		return COMMAND_IDENTITY;
+		return COMMAND_AUTH;
+	case WORD4('e', 'v', 'a', 'l'):
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
 }
@@ -164,7 +124,9 @@ static __always_inline __u8 command_class_5(__u64 head)
 	case WORD8('r', 'e', 's', 'e', 't', 0, 0, 0):
 		return COMMAND_RESET;
 	case WORD8('h', 'e', 'l', 'l', 'o', 0, 0, 0):
-		return COMMAND_IDENTITY;
+		return COMMAND_HELLO;
+	case WORD8('f', 'c', 'a', 'l', 'l', 0, 0, 0):
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
 }
@@ -191,8 +153,28 @@ static __always_inline __u8 command_class_7(__u64 head)
 		return COMMAND_MONITOR;
 	case WORD8('d', 'i', 's', 'c', 'a', 'r', 'd', 0):
 		return COMMAND_DISCARD;
+	case WORD8('e', 'v', 'a', 'l', 's', 'h', 'a', 0):
+	case WORD8('e', 'v', 'a', 'l', 0x7f, 'r', 'o', 0): /* "_" in lower case, as LOWER() makes it */
+		return COMMAND_SCRIPTING;
 	}
 	return COMMAND_PLAIN;
+}
+
+static __always_inline __u8 command_class_8(__u64 head)
+{
+	switch (head) {
+	case WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f'):
+		return COMMAND_REPLICATION;
+	case WORD8('f', 'u', 'n', 'c', 't', 'i', 'o', 'n'):
+	case WORD8('f', 'c', 'a', 'l', 'l', 0x7f, 'r', 'o'):
+		return COMMAND_SCRIPTING;
+	}
+	return COMMAND_PLAIN;
+}
+
+static __always_inline bool is_evalsha_ro(__u64 head, __u64 tail)
+{
+	return head == WORD8('e', 'v', 'a', 'l', 's', 'h', 'a', 0x7f) && (tail & 0xffff) == ('r' | 'o' << 8);
 }
 
 /*
@@ -240,7 +222,10 @@ static __always_inline __u8 command_class(const __u8 *name, __u64 len)
 	case 7:
 		return command_class_7(head);
 	case 8:
-		return head == WORD8('r', 'e', 'p', 'l', 'c', 'o', 'n', 'f') ? COMMAND_REPLICATION : COMMAND_PLAIN;
+		return command_class_8(head);
+	case 10:
+		if (is_evalsha_ro(head, tail))
+			return COMMAND_SCRIPTING;
 	}
 	return command_subscription(head, tail, len);
 }
@@ -250,6 +235,9 @@ static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, _
 {
 	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
 
+	if (container == COMMAND_SCRIPT)
+		return len == 5 && (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
+			COMMAND_SCRIPTING;
 	if (len == 9 && container == COMMAND_CLUSTER)
 		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's' ?
 			COMMAND_REPLICATION : COMMAND_PLAIN;
@@ -258,13 +246,8 @@ static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, _
 		return head == WORD8('s', 'e', 't', 'n', 'a', 'm', 'e', 0) ||
 		       head == WORD8('s', 'e', 't', 'i', 'n', 'f', 'o', 0) ? COMMAND_IDENTITY : COMMAND_PLAIN;
 	}
-	if (len != 5)
-		return COMMAND_PLAIN;
-	head &= 0xffffffffff;
-	if (container == COMMAND_CLIENT)
-		return head == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
-	return container == COMMAND_SCRIPT && head == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
-		COMMAND_PLAIN;
+	return len == 5 && container == COMMAND_CLIENT &&
+	       (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
 }
 
 /* The first letter of the subcommand that makes a container leave. */

@@ -66,10 +66,11 @@ struct argv_inline {
 struct argv_block {
 	struct argv_page page;
 	struct argv_entry entry[BLOCK_ENTRIES];
-	__u8 bytes[BLOCK_LIMIT + BLOCK_RUN + BLOCK_PART];
+	__u8 bytes[ARGV_BLOCK_BYTES - sizeof(struct argv_page) - BLOCK_ENTRIES * sizeof(struct argv_entry)];
 };
 
-_Static_assert(sizeof(struct argv_block) <= ARGV_BLOCK_BYTES, "a block of the pool is what --argv-memory counts in");
+_Static_assert(sizeof(struct argv_block) == ARGV_BLOCK_BYTES, "a block of the pool is what --argv-memory counts in");
+_Static_assert(sizeof(((struct argv_block *)0)->bytes) >= BLOCK_LIMIT + BLOCK_RUN + BLOCK_PART, "heads have room");
 
 /* Blocks one connection can hold: 2 MiB of heads, or more commands than the largest --max-pipeline. */
 #define CONNECTION_BLOCKS 256
@@ -98,13 +99,14 @@ struct request_framing {
 	__u32 arg;           /* index of the argument at hand */
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
 	__u64 command_start; /* position in the connection's input */
-	__u32 db;            /* of a SELECT: its argument */
+	__u32 number;        /* of a SELECT: its argument; of a command that is not the server's own: see foreign.h */
 	__u8 state;          /* enum request_state */
 	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
 	__u8 class;          /* enum command_class of the command at hand, or of what it did when it left */
 	__u8 inline_words;   /* the line has something besides blanks */
-	__u8 pad[7];
+	__u8 inline_blanks;  /* it has blanks besides CR */
+	__u8 pad[6];
 };
 
 /* How far something that is written has come. */
@@ -113,6 +115,13 @@ struct piece {
 	__u64 first_ns; /* when its first byte was accepted; 0 while that is the write at hand */
 	__u32 writes;   /* finished write calls with bytes of it */
 	__u32 pad;
+};
+
+/* A line ends at CR LF: an LF alone is part of it, as clients read it. */
+enum line_state {
+	LINE_NONE = 0,
+	LINE_INSIDE,
+	LINE_BEHIND_CR,
 };
 
 enum frame_kind {
@@ -126,26 +135,42 @@ struct reply_framing {
 	__u64 skip;         /* payload still to pass, CRLF included */
 	struct piece reply; /* the reply, confirmations or push at hand */
 	__u8 carried;
-	__u8 line;          /* inside a line, up to its LF */
+	__u8 line;          /* enum line_state */
 	__u8 frame;         /* enum frame_kind */
 	__u8 type;          /* first byte of the frame at hand; only kept where it will be looked at */
 	__u8 interrupts;    /* the push at hand came between the elements of a reply */
 	__u8 exec_header;   /* the header at hand is that of the array that answers EXEC */
 	__u8 unsubscribes;  /* the push at hand says that the server has ended the subscription to a shard channel */
 	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
+	__u8 foreign;       /* a module's command has run, or may have */
+	__u8 scripted;      /* the reply at hand is a script's: an error in it may hold anything */
+	__u8 pad[6];
+	__u64 head;         /* the first bytes of a reply that is looked at */
 };
 
 /* A command whose reply is looked at. */
 struct turn {
 	__u32 seq; /* the low bits of its number */
-	__u32 number : 27; /* of a SELECT: the database; of the subscribing commands: the arguments */
-	__u32 class : 5;   /* enum command_class */
+	__u32 number : 26; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
+	__u32 class : 6;   /* enum command_class */
 };
 
-#define TURNS 32
-#define TURN_NUMBER_MAX ((1U << 27) - 1) /* and that means: not known */
+#define TURN_NUMBER_MAX ((1U << 26) - 1) /* and that means: not known */
 
-_Static_assert(COMMAND_OPAQUE < 32, "five bits");
+_Static_assert(COMMAND_OPAQUE < 64, "six bits");
+
+/*
+ * As many as there are commands that can be outstanding. Those of most connections lie in the connection, the others in
+ * blocks of the pool that heads are kept in, too: turn number n in block n / BLOCK_TURNS, of which a connection has no
+ * more than TURN_BLOCKS, in turn_block[n / BLOCK_TURNS % TURN_BLOCKS].
+ */
+#define INLINE_TURNS 32
+#define BLOCK_TURNS (ARGV_BLOCK_BYTES / sizeof(struct turn))
+#define TURN_BLOCKS 16
+#define TURNS_MAX ((TURN_BLOCKS - 1) * BLOCK_TURNS) /* the first and the last block are in use only in part */
+
+_Static_assert(sizeof(struct turn) == 8, "a power of two of them fills a block");
+_Static_assert(TURNS_MAX >= PIPELINE_MAX, "each outstanding command may be one");
 
 /* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
 struct conversation {
@@ -164,7 +189,8 @@ struct conversation {
 	__u8 push_len;             /* bytes of push_head */
 	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
 	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
-	__u8 pad[2];
+	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for, */
+	__u8 scripted;             /* or a script, whose error may hold anything */
 };
 
 /* Who is at the other end; does not change while the connection lives. */
@@ -192,6 +218,12 @@ struct connection {
 	__u8 subscriber;   /* subscribed to something, or about to be: arrays may be messages */
 	__u8 from_start;   /* followed from its first byte on */
 	__u8 counted;      /* the kernel's counters of the socket are compared with ours */
+	__u8 burst;        /* several commands were outstanding since nothing was: see pairing.h */
+	__u8 unverified;   /* records wait for a proof that replies and commands are in step, or there is a doubt */
+	__u8 doubt;        /* since the last proof something came that may be answered never or twice */
+	__u8 refuted;      /* user space: they are not in step; nobody else sets it */
+	__u8 pad[4];
+	__u64 burst_from;  /* number of the first command since nothing was outstanding */
 	__u64 read_bytes;
 	__u64 written_bytes;
 	__u64 sk;          /* address of the kernel's socket */
@@ -207,16 +239,21 @@ struct connection {
 	__u64 settled;     /* the output up to here is in the ledger: see ledger.bpf.h */
 	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
+	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
 	struct huge_request huge;
 	struct peer peer;
 	struct conversation talk;
-	struct turn turn[TURNS];
-	__u8 turns_from;   /* turns outstanding: [from, to), held in turn[n % TURNS] */
-	__u8 turns_to;
+	struct turn next_turn;  /* the oldest one outstanding */
+	struct turn turn[INLINE_TURNS];
+	__u32 turns_from;  /* turns outstanding: [from, to), held in turn[n % INLINE_TURNS] */
+	__u32 turns_to;
+	__u32 turns_paged; /* while there are blocks for them: those from this one on are held there */
+	__u16 turn_blocks; /* for which there are, a bit each */
+	__u16 turn_block[TURN_BLOCKS];
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
 	__u8 lost_as;      /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
 	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
-	__u8 pad[3];
+	__u8 pad2[3];
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
@@ -224,8 +261,6 @@ struct connection {
 
 _Static_assert(sizeof(struct connection) - offsetof(struct connection, request_carry) >= INLINE_PART,
 	       "what follows the inline page is long enough for head_copy()");
-_Static_assert(sizeof(struct turn) == 8, "32 of them in each connection");
-
 static __always_inline __u64 outstanding(const struct connection *conn)
 {
 	return conn->read_seq - conn->reply_seq;

@@ -11,6 +11,7 @@
 #include "emit.bpf.h"
 #include "join.bpf.h"
 #include "ledger.bpf.h"
+#include "pairing.bpf.h"
 #include "request.h"
 
 /* What a tap calls a connection by: its key. */
@@ -52,10 +53,18 @@ static __always_inline void connection_start(struct connection *conn)
 	turns_forget(conn);
 }
 
+/* Gives back all blocks of the pool. */
+static __always_inline void connection_give_blocks(struct connection *conn)
+{
+	argv_release(conn, true);
+	turns_forget(conn);
+}
+
 /* Forgets all framing. What was outstanding can't be attributed any more. */
 static __noinline void connection_unjoin(struct connection *conn)
 {
-	argv_release(conn, true);
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
+	connection_give_blocks(conn);
 	ledger_settle(conn, talk_complete_until(conn));
 	connection_start(conn);
 	conn->talk.db = -1;
@@ -185,7 +194,7 @@ static __always_inline struct connection *connection_new(__u64 key)
 	conn->peer.number = number;
 	conn->peer.generation = generation;
 	conn->key = key;
-	conn->server_conn = 0;
+	conn->server_conn = conn->client_at = 0;
 	connection_start(conn);
 	return conn;
 }
@@ -208,7 +217,8 @@ static __always_inline void connection_forget(struct connection *conn)
 	__u64 key = conn->key;
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
-	argv_release(conn, true);
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
+	connection_give_blocks(conn);
 	ledger_settle(conn, talk_complete_until(conn));
 	connection_unwatch(conn);
 	conn->key = 0;
@@ -245,6 +255,7 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 	conn->server_conn = ends->server_conn;
 	connection_watch(conn);
 	conn->sk = (__u64)ends->sk;
+	conn->client_at = client.at;
 	conn->peer.client_id = client.id;
 	peer_address(ends->sk, &conn->peer);
 }
@@ -403,9 +414,15 @@ static __always_inline void connection_left(struct connection *conn)
 {
 	if (client_layout.valid)
 		return connection_unjoin(conn);
-	argv_release(conn, true);
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
+	connection_give_blocks(conn);
 	ledger_settle(conn, talk_complete_until(conn));
 	conn->mode = MODE_LEFT_OUT;
+}
+
+static __always_inline bool connection_followed(const struct connection *conn)
+{
+	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
 }
 
 /* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
@@ -431,6 +448,17 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 	if (connection_owes(conn)) {
 		count_loss(loss);
 		ledger_blame(conn, loss, outstanding(conn));
+	}
+	connection_give_up(conn);
+}
+
+/* Replies and commands are out of step. What comes now is nobody's until the connection is joined again. */
+static __always_inline void connection_out_of_step(struct connection *conn)
+{
+	ledger_catch_up(conn);
+	if (connection_owes(conn)) {
+		pairing_out_of_step(conn);
+		ledger_blame(conn, LOSS_OUT_OF_STEP, outstanding(conn));
 	}
 	connection_give_up(conn);
 }
@@ -498,6 +526,15 @@ static __always_inline bool connection_has_all_written(const struct connection *
 	       tcp_taken((struct sock *)conn->sk) == conn->write_base + (__u32)(conn->written_bytes + len);
 }
 
+/* The server has answered and written everything, and we have not seen all of it. */
+static __always_inline void connection_disproved(struct connection *conn)
+{
+	if (connection_has_all_written(conn, 0))
+		connection_out_of_step(conn);
+	else
+		connection_lost(conn, LOSS_MISSED);
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
@@ -508,6 +545,8 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		return;
 	if (conn->mode == MODE_ACCEPTED)
 		connection_first_read(worker, conn, len);
+	if (connection_followed(conn) && pairing_wants_proof(conn) && !pairing_check(conn, addr))
+		connection_disproved(conn);
 	if (conn->mode == MODE_LEAVING && !outstanding(conn))
 		connection_left(conn);
 	if (conn->mode >= MODE_LEAVING)
@@ -524,6 +563,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		dispatch_align(conn);
 	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
 	case REQUEST_OK:
+		pairing_after_read(conn);
 		if (connection_is_one_way(conn))
 			connection_leave(conn, COMMAND_REPLICATION);
 		break;
@@ -544,11 +584,6 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	}
 }
 
-static __always_inline bool connection_followed(const struct connection *conn)
-{
-	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
-}
-
 /* Is anything of it missed when a call is? */
 static __always_inline bool connection_matters(const struct connection *conn)
 {
@@ -566,6 +601,10 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 		break;
 	case REPLY_UNREADABLE:
 		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	case REPLY_UNASKED:
+	case REPLY_MISFIT:
+		connection_out_of_step(conn);
 		break;
 	default:
 		connection_lost(conn, LOSS_FRAMING);
@@ -738,8 +777,10 @@ static __always_inline void engine_close(struct worker *worker, __u64 key)
 		return;
 	if (ledger_unseen(conn) > FIN_BYTES)
 		connection_closed_unseen(conn);
-	if (connection_followed(conn))
+	if (connection_followed(conn)) {
 		connection_abort(conn, &worker->scratch->work);
+		pairing_closes(conn);
+	}
 	connection_forget(conn);
 }
 

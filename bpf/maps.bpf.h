@@ -25,7 +25,12 @@ const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
 const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __u64 plain_read;     /* the server's connSocketRead(), which connections without TLS are read with */
+const volatile bool not_in_cluster;  /* the server runs without cluster mode, for sure */
 const volatile __s32 fd_offset = -1;  /* of fd in the server's struct connection; -1 unknown */
+const volatile bool auth_is_silent;   /* see auth_may_be_silent() in pairing.h, */
+const volatile bool blank_lines_confuse; /* and blank_lines_may_confuse() */
+const volatile __u64 known_names_seed;
+const volatile __u64 known_names[KNOWN_NAMES]; /* plain commands of the server's own; 0: none there */
 
 /* Seen by user space while the programs run. */
 struct engine_state engine;
@@ -36,6 +41,7 @@ struct engine_state engine;
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* user/verify.c looks at them */
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct connection);
@@ -99,8 +105,9 @@ struct scratch {
 	struct recent recent[RECENT];
 	struct {
 		struct reply_record reply;
-		__u8 head[2 * BLOCK_PART];
+		__u8 head[2 * BLOCK_PART + HEAD_WORDS_MAX]; /* what follows it */
 	} out;
+	struct heads_compare compare;
 };
 
 /* A thread's place in this and the next map is found by its tid: see tap_slot(). */
@@ -121,6 +128,7 @@ struct {
 /* --dispatch: the logs of connections, by their numbers, and these by the server's struct connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct dispatch_log);
@@ -148,9 +156,29 @@ struct {
 	__type(value, struct head_work);
 } head_works SEC(".maps");
 
+static bool auth_may_be_silent(void)
+{
+	return auth_is_silent;
+}
+
+static bool blank_lines_may_confuse(void)
+{
+	return blank_lines_confuse;
+}
+
+static bool name_is_known(__u64 key)
+{
+	return known_names[known_name_slot(key, known_names_seed)] == key;
+}
+
 static bool dispatch_probed(void)
 {
 	return probe_dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)
@@ -186,6 +214,11 @@ static __always_inline void count_loss(enum loss loss)
 static __always_inline void count_tally(enum tally tally, __u64 n)
 {
 	__sync_fetch_and_add(&engine.tallies[tally], n);
+}
+
+static void dispatch_disagrees(void)
+{
+	count_tally(TALLY_DISPATCH_DISAGREES, 1);
 }
 
 /* What was not attributed because of a loss that is counted. */

@@ -34,6 +34,17 @@ enum record_event {
 	EVENT_REPLY = 0,
 	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */
 	EVENT_IDENTITY_LOST, /* what such commands said before may not hold any more */
+	EVENT_IDENTITY_FAILED, /* the HELLO that follows was answered with an error; options before that may have taken effect */
+	EVENT_CHECKED,       /* the pairing of replies with commands was checked: see enum reply_check */
+};
+
+/*
+ * Whether a record's pairing is certain. A pending record waits in user space until EVENT_CHECKED says with its
+ * attribution what becomes of all of its connection that wait, or until user space has checked by itself.
+ */
+enum reply_check {
+	CHECK_CERTAIN = 0, /* its command was the only one outstanding, on a connection without doubt */
+	CHECK_PENDING,
 };
 
 enum reply_kind {
@@ -87,7 +98,12 @@ enum client_family {
  *     (whole) or "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" (shortened: no CRLF follows), then nothing more; or
  *   - an inline command: its line up to the LF, or (argv_cut) its first ARGV_LINE_MAX bytes and some.
  *
- * With ARGV_FROM_DISPATCH, which is always a multibulk, the words that word[] has the lengths of follow.
+ * With ARGV_FROM_DISPATCH the words that word[] has the lengths of follow, and then exec_argv_len bytes: the head of what
+ * was executed, which is always a multibulk, where that of the request is lost or is an inline command. Where both are
+ * multibulks they say the same, and the request's is all there is.
+ *
+ * What is known of the execution stands on its number (dispatch.h), and a later look may refute that: then it is taken
+ * away by record_forget_execution(), and the request's own words remain.
  */
 struct reply_record {
 	__u64 request_ns;    /* when the last byte of the command was read; 0 unknown */
@@ -105,7 +121,9 @@ struct reply_record {
 	__u32 inner;         /* how many commands it executed itself */
 	__u32 writes;        /* write calls that carried bytes of this reply */
 	__u32 argv_len;      /* bytes of head after this struct */
-	__s32 db;            /* that the client had selected; -1 unknown */
+	__s32 db;            /* that the client had selected, by what it said; -1 unknown */
+	__u32 exec_argv_len; /* ARGV_FROM_DISPATCH: bytes of the head of what was executed; else 0 */
+	__s32 exec_db;       /* ARGV_FROM_DISPATCH: the database it was executed in; else 0 */
 	__u16 client_port;   /* host byte order */
 	__u8 client_addr[16];/* network byte order; IPv4 uses the first 4 */
 	__u8 client_family;  /* enum client_family */
@@ -119,9 +137,14 @@ struct reply_record {
 	__u8 argv_from;      /* enum argv_from */
 	__u8 resp;           /* ARGV_FROM_DISPATCH: version of the protocol; else 0 */
 	__u8 word[CLIENT_WORDS]; /* ARGV_FROM_DISPATCH: how long each is, at most ARGV_MAX_ARG_BYTES; 0: none */
+	__u8 check;          /* enum reply_check */
+	__u8 reply_type;     /* the reply's first byte; 0 unknown */
+	__u8 out_of_step;    /* EVENT_CHECKED: it is counted as LOSS_OUT_OF_STEP */
+	__u8 executions;     /* EVENT_CHECKED: what was said of executions is proven, too: see dispatch_in_step() */
+	__u8 pad[4];
 };
 
-_Static_assert(sizeof(struct reply_record) == 136, "reply_record is shared: no implicit padding");
+_Static_assert(sizeof(struct reply_record) == 152, "reply_record is shared: no implicit padding");
 
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {
@@ -133,6 +156,7 @@ enum loss {
 	LOSS_MISSED,             /* connections: the kernel counts bytes that were not seen */
 	LOSS_TURNS,              /* connections: more transactions and the like outstanding than can be kept in mind */
 	LOSS_UNFINISHED,         /* replies: large and under way when replylog was stopped */
+	LOSS_OUT_OF_STEP,        /* connections: the server answered another number of commands than it was sent */
 	LOSS_KINDS,
 };
 
@@ -152,7 +176,7 @@ enum tally {
 	TALLY_UNATTRIBUTED_BYTES,/* lost, or on a connection that is not joined (yet), */
 	TALLY_LEFT_OUT_BYTES,    /* no replies: on a connection that is left out, or leaving */
 	TALLY_DISPATCH_UNREAD,   /* commands dispatched whose structs could not be read, or made no sense */
-	TALLY_DISPATCH_DISAGREES,/* replies whose argv is not the same in the request and in the structs */
+	TALLY_DISPATCH_DISAGREES,/* replies that refute the numbering of executions: argv or the count is another one */
 	TALLIES,
 };
 

@@ -58,20 +58,28 @@ static __always_inline long reply_payload(struct connection *conn, struct work *
 	return 0;
 }
 
-/* A line of any length, up to its LF: a word at a time. */
+/* Byte n - 1 of a word, n from 1 to 8. */
+static __always_inline __u8 word_byte(__u64 word, __u32 n)
+{
+	return word >> (8 * (n - 1) & 63);
+}
+
+/* A line of any length, up to its CR LF: a word at a time. */
 static __always_inline long reply_line(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
-	__u64 marks = bytes_equal(env_load64(bytes), '\n');
-	__u32 n = marks ? bytes_count(bytes_below(marks)) + 1 : 8;
+	__u64 word = env_load64(bytes), marks = bytes_equal(word, '\n');
+	__u32 n = marks ? bytes_count(bytes_below(marks)) : 8, limit = avail < 8 ? avail : 8;
+	bool behind_cr;
 
-	if (!marks || n > avail) {
-		work->cur.pos += avail < 8 ? avail : 8;
-		conn->reply.line = 1;
+	if (n >= limit) {
+		work->cur.pos += limit;
+		conn->reply.line = word_byte(word, limit) == '\r' ? LINE_BEHIND_CR : LINE_INSIDE;
 		return 0;
 	}
-	work->cur.pos += n;
-	conn->reply.line = 0;
-	return reply_element_done(conn, work);
+	behind_cr = n ? word_byte(word, n) == '\r' : conn->reply.line == LINE_BEHIND_CR;
+	work->cur.pos += n + 1;
+	conn->reply.line = behind_cr ? LINE_NONE : LINE_INSIDE;
+	return behind_cr ? reply_element_done(conn, work) : 0;
 }
 
 /* Does the last element of the frame at hand say to how much the client is subscribed? */
@@ -122,6 +130,8 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 	if (reply_is_line(type)) {
 		if (type == ':' && reply_confirms(r))
 			return reply_confirmed_number(conn, work, header, avail);
+		if (type == '-')
+			talk_error(conn);
 		r->owed--;
 		return reply_line(conn, work, header, avail);
 	}
@@ -166,7 +176,8 @@ static __always_inline void reply_learn(struct alike *alike, const __u8 *start)
 		return alike_learn(alike, start, header, n + 2);
 	}
 	marks = reply_is_line(*start) ? bytes_equal(env_load64(start), '\n') : 0;
-	alike_learn(alike, start, marks ? bytes_count(bytes_below(marks)) + 1 : 0, 0);
+	n = marks ? bytes_count(bytes_below(marks)) : 0;
+	alike_learn(alike, start, n && word_byte(env_load64(start), n) == '\r' ? n + 1 : 0, 0);
 }
 
 /* The size of what starts here, when it is one of those and all in avail; else 0. */
@@ -202,7 +213,7 @@ static __always_inline bool reply_row(const struct alike *alike, const __u8 *sta
 
 	if (!size || size >= small || size > WINDOW / WHOLE_REPLIES || size * WHOLE_REPLIES > avail)
 		return false;
-	if (dispatch_probed() && (alike->header & 0xff) == '-')
+	if ((alike->header & 0xff) == '-')
 		return false;
 	for (i = 0; i < WHOLE_REPLIES; i++)
 		differ |= (env_load64(start + i * size) & alike->mask) ^ alike->header;
@@ -221,7 +232,7 @@ static __always_inline __u32 reply_each(struct work *work, const __u8 *start, __
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail || i >= most)
 			break;
-		if (dispatch_probed() && start[at] == '-') /* dispatch.h wants to know */
+		if (start[at] == '-') /* what it means is looked at */
 			break;
 		size = reply_whole_size(work, start + at, avail - at);
 		if (!size || size >= small)
@@ -262,6 +273,20 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 	return true;
 }
 
+/* What begins at pos answers a command. STEP_AGAIN: more of it is there now. */
+static __always_inline int reply_answer_begins(struct connection *conn, struct work *work, const __u8 *bytes,
+					       __u32 avail)
+{
+	const struct turn *turn;
+
+	if (talk_looks_at(conn) || *bytes == '-') {
+		turn = turn_at_hand(conn);
+		if (!talk_shows_enough(bytes, avail, turn ? turn->class : COMMAND_PLAIN))
+			return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
+	}
+	return talk_reply_begins(conn, work, bytes);
+}
+
 /* A frame begins at pos, or a push between two elements of a reply. STEP_ON: its header is to be parsed. */
 static __always_inline int reply_begin(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
@@ -271,15 +296,15 @@ static __always_inline int reply_begin(struct connection *conn, struct work *wor
 	int begun;
 
 	if (type != '>' && (type != '*' || !conn->subscriber))
-		return talk_reply_begins(conn, work, type);
+		return reply_answer_begins(conn, work, bytes, avail);
 	/* A push begins only when its whole header is there: what begins like one inside another frame is refused. */
 	kind = pubsub_peek(bytes, avail);
 	if (kind == PUBSUB_SHORT || resp_number((const struct resp_header *)bytes, avail, &elements) == RESP_SHORT)
 		return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
 	if (type != '>' && kind == PUBSUB_OTHER)
-		return talk_reply_begins(conn, work, type);
+		return reply_answer_begins(conn, work, bytes, avail);
 	begun = talk_pubsub_begins(conn, work, bytes, avail, kind);
-	return begun == STEP_AGAIN ? talk_reply_begins(conn, work, type) : begun;
+	return begun == STEP_AGAIN ? reply_answer_begins(conn, work, bytes, avail) : begun;
 }
 
 static long reply_step(__u32 i, void *data)

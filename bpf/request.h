@@ -7,12 +7,14 @@
 #define REPLYLOG_REQUEST_H
 
 #include "argv_log.h"
+#include "foreign.h"
+#include "pairing.h"
 #include "turn.h"
 
 enum request_verdict {
 	REQUEST_OK = 0,
 	REQUEST_LEAVES,     /* the command at hand ends the conversation: see its class */
-	REQUEST_TOO_MANY_TURNS, /* more than TURNS of them are outstanding */
+	REQUEST_TOO_MANY_TURNS, /* there is no room for one more of them */
 	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
 	REQUEST_UNREADABLE, /* the server's memory could not be read */
 };
@@ -93,9 +95,10 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
-	q->db = TURN_NUMBER_MAX;
+	q->number = TURN_NUMBER_MAX;
 	q->class = COMMAND_PLAIN;
 	q->inline_words = 0;
+	q->inline_blanks = 0;
 	q->state = state;
 }
 
@@ -113,7 +116,7 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 /* What the reply of the command at hand will be looked at with; see struct turn. */
 static __always_inline __u32 request_number(const struct request_framing *q)
 {
-	return q->class == COMMAND_SELECT ? q->db : q->arg - 1;
+	return q->class == COMMAND_SELECT || q->class == COMMAND_FOREIGN ? q->number : q->arg - 1;
 }
 
 /* The command ends at pos; the last line_end bytes before it are not part of its head. */
@@ -122,11 +125,9 @@ static __always_inline int request_complete(struct connection *conn, struct work
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
-	if (command_turns(conn->request.class)) {
-		if (turns_full(conn))
-			return request_verdict(work, REQUEST_TOO_MANY_TURNS);
-		turn_add(conn, conn->request.class, request_number(&conn->request));
-	}
+	if (command_turns(conn->request.class) &&
+	    turn_add(conn, conn->request.class, request_number(&conn->request)))
+		return request_verdict(work, REQUEST_TOO_MANY_TURNS);
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
@@ -179,20 +180,32 @@ static __always_inline bool has_needless_zero(const __u8 *header, int size)
 	return header[1] == '0' && size != 4;
 }
 
-/* The start of a multibulk: "*<argc>". An argc of 0 or -1 is no command and gets no reply. */
+/* A multibulk of less than no arguments is passed over without a reply, as "*0" is. */
+static __always_inline int request_negative(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
+{
+	int size = resp_negative((const struct resp_header *)header, avail);
+
+	if (size == RESP_SHORT)
+		return request_more(conn, work);
+	if (size < 0)
+		return request_verdict(work, REQUEST_MALFORMED);
+	work->cur.pos += size;
+	return STEP_ON;
+}
+
+/* The start of a multibulk: "*<argc>". An argc of 0 is no command and gets no reply. */
 static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header,
 					     __u32 avail)
 {
 	struct request_framing *q = &conn->request;
 	__u64 argc = 0;
-	int size = resp_number((const struct resp_header *)header, avail, &argc);
+	int size;
 
+	if (header[1] == '-')
+		return request_negative(conn, work, header, avail);
+	size = resp_number((const struct resp_header *)header, avail, &argc);
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
-	if (size == RESP_NULL && header[4] == '\n') {
-		work->cur.pos += 5;
-		return STEP_ON;
-	}
 	if (size < 0 || argc > 0x7fffffff)
 		return request_verdict(work, REQUEST_MALFORMED);
 	/* "*0\rx" is no empty command: the server answers it with an error, and closes. */
@@ -258,12 +271,12 @@ static __always_inline __u32 peek_find(const __u8 *bytes, __u8 c)
 /* A name that is longer is none that a server knows. */
 #define NAME_LEN_MAX 65535
 
-/* How much of a name of len bytes must be there to be sure of it: no more than there is of any that we know. */
+/* How much of a name of len bytes must be there to be sure of it. */
 static __always_inline __u32 name_needs(__u64 len)
 {
 	if (len > NAME_LEN_MAX)
 		return 0;
-	return len <= NAME_MAX ? len : NAME_MAX + 1;
+	return len <= NAME_PEEK ? len : NAME_PEEK;
 }
 
 /*
@@ -273,7 +286,7 @@ static __always_inline __u32 name_needs(__u64 len)
  */
 static __always_inline bool name_is_doubtful(const __u8 *name, __u64 len)
 {
-	return len > NAME_LEN_MAX || peek_find(name, 0) < name_needs(len);
+	return len > NAME_LEN_MAX || peek_find(name, 0) < (len <= NAME_MAX ? len : NAME_MAX + 1);
 }
 
 /* The number behind SELECT. -1 to come again. */
@@ -284,8 +297,38 @@ static __always_inline int request_number_of_db(struct connection *conn, struct 
 		return STEP_ON;
 	if (avail < len)
 		return request_more(conn, work) ? STEP_STOP : -1;
-	conn->request.db = request_db(arg, len);
+	conn->request.number = request_db(arg, len);
 	return STEP_ON;
+}
+
+/* What a command of this name is. */
+static __always_inline __u8 request_command_class(struct request_framing *q, const __u8 *name, __u64 len)
+{
+	__u8 class = command_class(name, len);
+
+	if (class != COMMAND_PLAIN || command_is_known(name, len))
+		return class;
+	q->number = foreign_mark_of(name, len);
+	return COMMAND_FOREIGN;
+}
+
+/*
+ * CLIENT REPLY ON changes nothing where nothing is off, and is answered. So it is where all is exact: what turns replies
+ * off leaves. The servers compare without regard to case (clientCommand() in redis 7.0, clientReplyCommand() in
+ * valkey 9.1, both in src/networking.c).
+ */
+static __always_inline bool reply_mode_is_on(const struct connection *conn, const __u8 *mode)
+{
+	return ((env_load64(mode) | 0x2020) & 0xffff) == ('o' | 'n' << 8) && conn->attribution == ATTRIBUTION_EXACT;
+}
+
+/* The argument of CLIENT REPLY. STEP_STOP with a verdict if it leaves, -1 to come again. */
+static __always_inline int request_reply_mode(struct connection *conn, struct work *work, const __u8 *mode, __u32 avail,
+					      __u64 len)
+{
+	if (len == 2 && avail < 2)
+		return request_more(conn, work) ? STEP_STOP : -1;
+	return request_classify(conn, work, len == 2 && reply_mode_is_on(conn, mode) ? COMMAND_PLAIN : COMMAND_REPLY_MODE);
 }
 
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
@@ -294,13 +337,29 @@ static __always_inline int request_name(struct connection *conn, struct work *wo
 {
 	struct request_framing *q = &conn->request;
 
+	__u8 class;
+
 	if (q->class == COMMAND_SELECT)
 		return request_number_of_db(conn, work, name, avail, len);
+	if (q->class == COMMAND_REPLY_MODE)
+		return request_reply_mode(conn, work, name, avail, len);
 	if (avail < name_needs(len))
 		return request_more(conn, work) ? STEP_STOP : -1;
 	if (name_is_doubtful(name, len))
 		return request_classify(conn, work, COMMAND_OPAQUE);
-	return request_classify(conn, work, q->arg ? subcommand_class(q->class, name, len) : command_class(name, len));
+	class = q->arg ? subcommand_class(q->class, name, len) : request_command_class(q, name, len);
+	if (class != COMMAND_REPLY_MODE)
+		return request_classify(conn, work, class);
+	q->class = class; /* the next argument tells */
+	return STEP_ON;
+}
+
+/* Does the argument that begins here say what replies come? */
+static __always_inline bool request_looks_at(const struct request_framing *q)
+{
+	if (q->arg == 1)
+		return command_is_container(q->class) || q->class == COMMAND_SELECT;
+	return !q->arg || (q->arg == 2 && q->class == COMMAND_REPLY_MODE);
 }
 
 /* The start of an argument: "$<len>". */
@@ -317,7 +376,7 @@ static __always_inline int request_argument(struct connection *conn, struct work
 		return request_more(conn, work);
 	if (size < 0 || has_needless_zero(header, size))
 		return request_verdict(work, REQUEST_MALFORMED);
-	if (q->arg == 0 || (q->arg == 1 && (command_is_container(q->class) || q->class == COMMAND_SELECT))) {
+	if (request_looks_at(q)) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);
 		if (step)
 			return step < 0 ? STEP_ON : STEP_STOP;
@@ -344,12 +403,25 @@ static __always_inline __u64 blanks_and_controls(__u64 word)
 	return ~(((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS;
 }
 
-/* A line ended: pos is behind its LF. One without words is no command. */
+/* Is the line that ends at pos nothing but its LF, or CR and LF? */
+static __always_inline bool request_line_is_empty(struct connection *conn, struct work *work)
+{
+	return !conn->request.inline_blanks && request_position(conn, work) - conn->request.command_start <= 2;
+}
+
+/*
+ * A line ended: pos is behind its LF. One without words is no command; but if it isn't empty, some servers read a line
+ * next, even where a multibulk begins.
+ */
 static __always_inline int request_inline_end(struct connection *conn, struct work *work)
 {
 	if (conn->request.inline_words)
 		return request_complete(conn, work, 1);
 	request_boundary(conn, work);
+	if (blank_lines_may_confuse() && !request_line_is_empty(conn, work)) {
+		pairing_doubt(conn);
+		request_begin(conn, work, REQUEST_INLINE);
+	}
 	return STEP_ON;
 }
 
@@ -407,29 +479,48 @@ static __always_inline bool inline_container_is_plain(const __u8 *line, __u32 le
 	return (*rest == ' ' || *rest == '\t') && letter >= 'a' && letter <= 'z' && letter != subcommand_letter(class);
 }
 
+/* "CLIENT REPLY ON" and the end of its line, which is NAME_PEEK bytes. */
+static __always_inline bool inline_is_reply_on(const struct connection *conn, const __u8 *line)
+{
+	__u64 head = env_load64(line), tail = env_load64(line + 8);
+
+	return LOWER(head) == WORD8('c', 'l', 'i', 'e', 'n', 't', ' ', 'r') &&
+	       (LOWER(tail) & 0xffffffffff) == WORD8('e', 'p', 'l', 'y', ' ', 0, 0, 0) && line[6] == ' ' && line[12] == ' ' &&
+	       (line[15] == '\r' || line[15] == '\n') && reply_mode_is_on(conn, line + 13);
+}
+
 /*
  * What an inline command is, by its first word. One that is quoted in part may be any command, and so may be what
- * follows CLIENT and its like; how many channels a line subscribes to is not counted. Such lines are left out, nobody
- * but a person at a terminal sends them.
+ * follows CLIENT and its like, or what has a byte 0xff in its name: valkey 8.1 and 9.1 drop that where char is signed
+ * (sdsparsearg in src/sds.c). How many channels a line subscribes to is not counted. Such lines are left out, nobody but a
+ * person at a terminal sends them.
  */
-static __always_inline __u8 inline_class(const __u8 *line, __u32 avail)
+static __always_inline __u8 inline_class(const struct connection *conn, const __u8 *line, __u32 avail)
 {
 	__u32 len = inline_name_len(line);
 	__u8 class;
 
+	if (peek_find(line, 0xff) < len)
+		return COMMAND_OPAQUE;
 	if (inline_quoted_name(line, &len))
 		line++;
 	else if (inline_name_has_quote(line, len))
 		return COMMAND_OPAQUE;
-	if (len < NAME_MIN || len > NAME_MAX)
-		return COMMAND_PLAIN;
+	if (len >= NAME_PEEK) /* the name's end is not in sight */
+		return COMMAND_FOREIGN;
 	class = command_class(line, len);
+	if (class == COMMAND_PLAIN)
+		return command_is_known(line, len) ? COMMAND_PLAIN : COMMAND_FOREIGN;
 	if (command_subscribes(class))
 		return COMMAND_OPAQUE;
 	if (!command_is_container(class))
 		return class;
+	if (class == COMMAND_CLIENT && inline_is_reply_on(conn, line))
+		return COMMAND_PLAIN;
 	if (!inline_container_is_plain(line, len, class, avail))
 		return COMMAND_OPAQUE;
+	if (class == COMMAND_SCRIPT)
+		return COMMAND_SCRIPTING;
 	return class == COMMAND_CLIENT && inline_subcommand_letter(line, len) == 's' ? COMMAND_IDENTITY : COMMAND_PLAIN;
 }
 
@@ -439,12 +530,16 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 {
 	if (*line == ' ' || (*line >= '\t' && *line <= '\r')) {
 		work->cur.pos++;
-		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
+		if (*line == '\n')
+			return request_inline_end(conn, work);
+		conn->request.inline_blanks |= *line != '\r';
+		return STEP_ON;
 	}
 	if (avail < NAME_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
 	conn->request.inline_words = 1;
-	return request_classify(conn, work, inline_class(line, avail));
+	conn->request.number = foreign_mark_of(line, inline_name_len(line));
+	return request_classify(conn, work, inline_class(conn, line, avail));
 }
 
 /* The rest of a line, a word at a time. */
@@ -483,16 +578,27 @@ static __always_inline void argument_learn(struct alike *alike, const __u8 *star
 	alike_learn(alike, start, len > ARGV_MAX_ARG_BYTES ? 0 : header, len + 2);
 }
 
-/* May the name that an argument at start says be one that matters? All of it is there. */
-static __always_inline bool argument_suspect(const struct alike *alike, const __u8 *start)
+/*
+ * Is the name that an argument at start says that of a plain command of the server's own? All of it is there. Most are
+ * the one that was looked up last.
+ */
+static __always_inline bool argument_is_plain(struct work *work, const __u8 *start)
 {
+	struct alike *alike = &work->arg_alike[0];
 	__u32 payload = env_reload(alike->payload) & 15;
 	__u32 len = env_reload(alike->size) - payload - 2;
-	const __u8 *name = start + payload;
-	/* Zero bytes behind a shorter name are looked at once more, where all names are. */
-	__u64 zeros = bytes_equal(env_load64(name), 0) | (len > 8 ? bytes_equal(env_load64(name + 8), 0) : 0);
+	__u64 name = 0;
 
-	return zeros || command_suspect(len, name);
+	if (len < 8) {
+		name = first_bytes(env_load64(start + payload), len) | (__u64)len << 56;
+		if (name == work->plain_name)
+			return true;
+	}
+	if (!command_is_known(start + payload, len))
+		return false;
+	if (len < 8)
+		work->plain_name = name;
+	return true;
 }
 
 /*
@@ -519,7 +625,7 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 		if (!alike_knows(alike, start + at))
 			argument_learn(alike, start + at);
 		size = env_reload(alike->size);
-		if (!size || size > avail - at || (!i && argument_suspect(alike, start + at)))
+		if (!size || size > avail - at || (!i && !argument_is_plain(work, start + at)))
 			return false;
 		work->at = at + size;
 	}

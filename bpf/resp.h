@@ -173,4 +173,34 @@ env_global int resp_number(const struct resp_header *header, __u32 avail, __u64 
 	return 1 + n + 2;
 }
 
+/* "*-9223372036854775808\r\n" */
+#define RESP_NEGATIVE_MAX 23
+
+/*
+ * The size of a header with a number below 0, RESP_SHORT, or RESP_BAD for what string2ll() (src/util.c of every server)
+ * does not take for one: it has no zero in front and is -2^63 at least. Behind it comes LF, which only valkey 9.1 asks for:
+ * without it, it is bad here.
+ */
+env_global int resp_negative(const struct resp_header *header, __u32 avail)
+{
+	__u64 value = 0;
+	bool bad = false;
+	__u32 i, digit;
+
+	if (!header)
+		return RESP_BAD;
+	for (i = 2; i < RESP_NEGATIVE_MAX - 1 && header->bytes[i] != '\r'; i++) {
+		digit = header->bytes[i] - '0';
+		bad |= digit > 9;
+		value = 10 * value + digit;
+	}
+	if (i == RESP_NEGATIVE_MAX - 1)
+		return avail < RESP_NEGATIVE_MAX ? RESP_SHORT : RESP_BAD;
+	if (avail < i + 2)
+		return RESP_SHORT;
+	if (bad || i == 2 || header->bytes[2] == '0' || value > 1ULL << 63 || header->bytes[i + 1] != '\n')
+		return RESP_BAD;
+	return i + 2;
+}
+
 #endif

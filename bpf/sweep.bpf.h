@@ -17,8 +17,10 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 {
 	if (!conn->key || !connection_followed(conn))
 		return;
-	if (server_exited)
-		return connection_abort(conn, work);
+	if (server_exited) {
+		connection_abort(conn, work);
+		return pairing_closes(conn);
+	}
 	if (talk_is_large(conn)) {
 		count_loss(LOSS_UNFINISHED);
 		ledger_blame(conn, LOSS_UNFINISHED, 1);

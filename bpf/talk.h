@@ -13,6 +13,8 @@
 
 #include "argv_log.h"
 #include "dispatch.h"
+#include "foreign.h"
+#include "pairing.h"
 #include "pubsub.h"
 #include "turn.h"
 #include "unasked.h"
@@ -21,6 +23,7 @@ enum reply_verdict {
 	REPLY_OK = 0,
 	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
 	REPLY_UNASKED,    /* a reply although no command is outstanding */
+	REPLY_MISFIT,     /* a reply that its command can't have */
 	REPLY_UNREADABLE, /* the server's memory could not be read */
 	REPLY_DOUBTFUL,   /* it can't be known which command it answers */
 	REPLY_LEAVES,     /* from here on it can't be known which command a reply answers */
@@ -42,8 +45,8 @@ struct reply_end {
 static __u64 reply_threshold(void);
 /* Sends the record of a reply at or over the threshold on its way. */
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
-/* The command at hand has succeeded, and its argv says who the client is. */
-static void identity_emit(struct connection *conn, struct work *work);
+/* The command at hand has succeeded, or failed (see enum record_event), and its argv says who the client is. */
+static void identity_emit(struct connection *conn, struct work *work, __u32 event);
 /* What the client said of itself before is not to be relied on any more. */
 static void identity_lost(struct connection *conn, struct work *work);
 
@@ -112,6 +115,12 @@ static __always_inline __u8 talk_attribution(const struct connection *conn)
 }
 
 /* ---- a frame begins ---- */
+
+/* How replies begin: "+OK\r\n", "+QUEUED\r\n". */
+#define OK_LINE WORD8('+', 'O', 'K', '\r', '\n', 0, 0, 0)
+#define QUEUED_LINE WORD8('+', 'Q', 'U', 'E', 'U', 'E', 'D', '\r')
+/* So much of HELLO's reply shows that it is one. */
+#define HELLO_PEEK 13
 
 static __always_inline void talk_begin(struct connection *conn, __u8 frame, __u8 type)
 {
@@ -221,7 +230,7 @@ static __always_inline bool talk_is_subscribed(const struct connection *conn)
 /* What looks like the first confirmation of the command at hand is unasked only when there is a subscription to end. */
 static __always_inline bool talk_may_be_unasked(const struct connection *conn, const struct turn *turn)
 {
-	return turn->class == COMMAND_SUNSUBSCRIBE && !conn->talk.confirming &&
+	return server_has_slots() && turn->class == COMMAND_SUNSUBSCRIBE && !conn->talk.confirming &&
 	       (conn->talk.subscribed[SUBSCRIBED_SHARDS] || conn->talk.doubtful);
 }
 
@@ -232,6 +241,18 @@ static __always_inline int talk_either_begins(struct connection *conn, struct wo
 	talk_push_begins(conn, work, bytes, avail, kind);
 	conn->reply.may_confirm = 1;
 	return STEP_ON;
+}
+
+/*
+ * Does a confirmation that no command at hand asks for answer one that was not framed? Only a shard channel is taken away
+ * unasked. When the connection has left and nothing is outstanding, even that is more likely asked for.
+ */
+static __always_inline bool talk_is_unknown_reply(const struct connection *conn, __u32 kind)
+{
+	if (kind < PUBSUB_CONFIRMATIONS)
+		return false;
+	return kind != (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE || !server_has_slots() ||
+	       (conn->mode == MODE_LEAVING && !outstanding(conn));
 }
 
 /* A frame that begins like a push or a message. kind: see pubsub_peek(). */
@@ -250,13 +271,16 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (*bytes == '>')
-		return talk_push_begins(conn, work, bytes, avail, kind);
+		return talk_is_unknown_reply(conn, kind) ? reply_verdict(work, REPLY_UNASKED) :
+			talk_push_begins(conn, work, bytes, avail, kind);
 	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
 	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
 		return conn->talk.doubtful && kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE ?
 			reply_verdict(work, REPLY_DOUBTFUL) : STEP_AGAIN;
 	if (conn->talk.resp != 2)
 		return reply_verdict(work, REPLY_MALFORMED);
+	if (talk_is_unknown_reply(conn, kind))
+		return reply_verdict(work, REPLY_UNASKED);
 	return talk_push_begins(conn, work, bytes, avail, kind);
 }
 
@@ -273,8 +297,102 @@ static __always_inline bool talk_doubt_ends(struct connection *conn, __u8 type)
 	return true;
 }
 
-static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, __u8 type)
+/* Is the reply that begins one that is looked at? */
+static __always_inline bool talk_looks_at(const struct connection *conn)
 {
+	return conn->reply_seq >= conn->plain_until && !conn->talk.exec_left;
+}
+
+/* Does a reply show all that may be looked at of it? A line does when it ends. */
+static __always_inline bool talk_shows_enough(const __u8 *bytes, __u32 avail, __u8 class)
+{
+	__u32 i;
+
+	if (*bytes != '+' && *bytes != '-')
+		return class != COMMAND_HELLO || avail >= HELLO_PEEK;
+	if (avail >= REFUSAL_PEEK)
+		return true;
+	for (i = 0; i < 4; i++)
+		if (first_bytes(bytes_equal(env_load64(bytes + 8 * i), '\n'), avail > 8 * i ? avail - 8 * i : 0))
+			return true;
+	return false;
+}
+
+/* "%7\r\n$6\r\nserver" or, in RESP2, "*14\r\n...": the beginning of no other reply (helloCommand(), src/networking.c). */
+static __always_inline bool is_hello(const __u8 *bytes)
+{
+	const __u64 server = WORD8('$', '6', '\r', '\n', 's', 'e', 'r', 'v');
+
+	return (*bytes == '%' || *bytes == '*') && (env_load64(bytes + 4) == server || env_load64(bytes + 5) == server);
+}
+
+/* Can a command of this class be answered so, which is no error? */
+static __always_inline bool talk_class_fits(__u8 class, const __u8 *bytes)
+{
+	__u64 head = env_load64(bytes);
+
+	switch (class) {
+	case COMMAND_MULTI:
+	case COMMAND_DISCARD:
+	case COMMAND_SELECT:
+	case COMMAND_IDENTITY:
+	case COMMAND_AUTH:
+		return (head & 0xffffffffff) == OK_LINE;
+	case COMMAND_RESET:
+		return head == WORD8('+', 'R', 'E', 'S', 'E', 'T', '\r', '\n');
+	case COMMAND_HELLO:
+		return is_hello(bytes);
+	case COMMAND_EXEC:
+		return *bytes == '*' || *bytes == '_';
+	}
+	return !command_subscribes(class); /* those are confirmed */
+}
+
+/* The same of the command at hand, which may be queued in a transaction. QUIT never is. */
+static __always_inline bool talk_fits(const struct connection *conn, __u8 class, const __u8 *bytes)
+{
+	__u64 head = env_load64(bytes);
+
+	if (*bytes == '-' || *bytes == '!')
+		return true;
+	if (conn->talk.multi && !command_ends_queueing(class))
+		return head == QUEUED_LINE || (class == COMMAND_PLAIN && (head & 0xffffffffff) == OK_LINE);
+	return talk_class_fits(class, bytes);
+}
+
+/* What the reply that begins may mean for those behind it. */
+static __always_inline void talk_weigh(struct connection *conn, const struct turn *turn, const __u8 *bytes)
+{
+	if (conn->talk.multi) {
+		if (turn->class == COMMAND_EXEC && conn->talk.risky)
+			pairing_doubt(conn);
+		return;
+	}
+	conn->reply.scripted = turn->class == COMMAND_SCRIPTING;
+	if (may_be_unanswered(conn, turn->class, turn->seq) ||
+	    (turn->class == COMMAND_FOREIGN && !foreign_is_refused(bytes, turn->number)))
+		pairing_doubt(conn);
+}
+
+/*
+ * An error, as a reply or inside one. Servers keep CR LF out of most; not out of what scripts raise and of what is said of
+ * their text, nor out of the host that -REDIRECT names (processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
+ * be any number of replies, or the beginning of one that takes in those behind it.
+ */
+static __always_inline void talk_error(struct connection *conn)
+{
+	if (conn->talk.exec_left ? conn->talk.scripted : conn->reply.scripted)
+		pairing_doubt(conn);
+}
+
+static __always_inline bool is_redirect(const __u8 *bytes)
+{
+	return env_load64(bytes) == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C');
+}
+
+static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, const __u8 *bytes)
+{
+	__u8 type = *bytes;
 	struct turn *turn;
 
 	if (!outstanding(conn))
@@ -283,11 +401,20 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 		return reply_verdict(work, REPLY_DOUBTFUL);
 	talk_begin(conn, FRAME_REPLY, type);
 	dispatch_reply_begins(conn, type);
-	if (conn->reply_seq < conn->plain_until || conn->talk.exec_left)
+	conn->reply.scripted = 0;
+	if (is_redirect(bytes))
+		pairing_doubt(conn);
+	if (!talk_looks_at(conn))
 		return STEP_ON;
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	turn = turn_at_hand(conn);
+	if (!talk_fits(conn, turn ? turn->class : COMMAND_PLAIN, bytes))
+		return reply_verdict(work, REPLY_MISFIT);
+	conn->reply.head = env_load64(bytes);
+	conn->reply.foreign = turn && turn->class == COMMAND_FOREIGN && !foreign_is_refused(bytes, turn->number);
+	if (turn)
+		talk_weigh(conn, turn, bytes);
 	conn->reply.exec_header = type == '*' && conn->talk.multi && turn && turn->class == COMMAND_EXEC;
 	return STEP_ON;
 }
@@ -318,12 +445,16 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 {
 	conn->talk.queued++;
 	dispatch_queued(conn);
-	if (class == COMMAND_SELECT)
+	if (class == COMMAND_SELECT || class == COMMAND_FOREIGN)
 		conn->talk.db = -1;
-	if (class == COMMAND_IDENTITY) {
-		conn->talk.resp = 0; /* it may be HELLO */
+	if (class == COMMAND_HELLO)
+		conn->talk.resp = 0;
+	if (command_identifies(class) || class == COMMAND_FOREIGN)
 		identity_lost(conn, work);
-	}
+	if (class == COMMAND_FOREIGN || (auth_may_be_silent() && (class == COMMAND_AUTH || class == COMMAND_HELLO)))
+		conn->talk.risky = 1;
+	if (class == COMMAND_SCRIPTING)
+		conn->talk.scripted = 1;
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
@@ -346,6 +477,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		if (!ok)
 			break;
 		talk->multi = 1;
+		talk->risky = talk->scripted = 0;
 		talk->queued = 0;
 		talk->first_queued = conn->reply_seq + 1;
 		break;
@@ -361,17 +493,27 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 			break;
 		__builtin_memset(talk, 0, sizeof(*talk));
 		talk_note_subscriber(conn);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_SELECT:
 		if (ok)
 			talk->db = turn->number < TURN_NUMBER_MAX ? (__s32)turn->number : -1;
 		break;
 	case COMMAND_IDENTITY:
+	case COMMAND_AUTH:
+	case COMMAND_HELLO:
+		if (!ok && turn->class == COMMAND_HELLO)
+			identity_emit(conn, work, EVENT_IDENTITY_FAILED);
 		if (!ok)
 			break;
 		talk_hears(conn, conn->reply.type);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
+		break;
+	case COMMAND_FOREIGN:
+		if (!conn->reply.foreign)
+			break;
+		talk->db = -1;
+		identity_lost(conn, work);
 		break;
 	default:
 		talk_note_subscriber(conn);
@@ -387,10 +529,10 @@ static __always_inline long talk_command_ends(struct connection *conn, struct wo
 
 	if (turn && (!conn->talk.multi || command_ends_queueing(class)))
 		talk_turn(conn, work, turn, type != '-' && type != '!');
-	else if (conn->talk.multi && type == '+')
+	else if (conn->talk.multi && conn->reply.head == QUEUED_LINE)
 		ends = talk_queued(conn, work, class);
 	if (turn)
-		conn->turns_from++;
+		turn_done(conn);
 	conn->reply_seq++;
 	turns_arm(conn);
 	return ends;

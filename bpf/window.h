@@ -78,6 +78,7 @@ struct work {
 	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
 	__u32 size;
 	__u64 number;
+	__u64 plain_name; /* the last name of a plain command that was looked up, when it has under 8 bytes: they, and how many */
 	struct alike reply_alike;
 	struct alike arg_alike[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */
 };

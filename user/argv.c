@@ -139,6 +139,9 @@ static char unescape(char c)
 	}
 }
 
+/* No escape is longer: "\xHH". */
+#define ESCAPE_MAX 4
+
 /*
  * The character at r inside quotes of the given kind, escapes undone. As sdsparsearg does, an escape that
  * ends where the line ends is none: its backslash stands for itself.
@@ -166,13 +169,25 @@ static char read_quoted(struct reader *r, char quote)
 	return p[0];
 }
 
+/* Where a line is cut, what is behind a backslash may be missing, and whether it is an escape. */
+static bool may_be_cut_escape(const struct reader *r, char quote, bool cut)
+{
+	return cut && quote && *r->p == '\\' && left(r) <= ESCAPE_MAX;
+}
+
+/* A blank to servers that end an argument with its quote, a part of the argument to valkey 9.1. */
+static bool is_disputed(char c)
+{
+	return c == '\v' || c == '\f';
+}
+
 /*
- * One argument at r, its first ARGV_MAX_ARG_BYTES bytes to text. Returns false when a quote stays open. The
- * rules are those of sdsparsearg in valkey 9.1.2 src/sds.c, where quotes may open and close anywhere in an
- * argument; older servers (redis 7.0.15, same file) refuse text right after a closing quote, and answer it
- * with a protocol error.
+ * One argument at r, its first ARGV_MAX_ARG_BYTES bytes to text. Returns false when a quote stays open, or
+ * when servers differ in what the argument is. The rules are those of sdsparsearg in valkey 9.1.2 src/sds.c,
+ * where quotes may open and close anywhere in an argument; older servers (redis 7.0.15, same file) refuse text
+ * right after a closing quote, and answer it with a protocol error.
  */
-static bool read_inline_argument(struct reader *r, char *text, uint64_t *len)
+static bool read_inline_argument(struct reader *r, char *text, uint64_t *len, bool cut)
 {
 	char quote = 0, c;
 
@@ -183,7 +198,13 @@ static bool read_inline_argument(struct reader *r, char *text, uint64_t *len)
 		if (quote ? *r->p == quote : *r->p == '"' || *r->p == '\'') {
 			quote = quote ? 0 : *r->p;
 			r->p++;
+			if (!quote && r->p < r->end && is_disputed(*r->p))
+				return false;
 			continue;
+		}
+		if (may_be_cut_escape(r, quote, cut)) {
+			r->p = r->end;
+			break;
 		}
 		c = quote ? read_quoted(r, quote) : *r->p++;
 		if (*len < ARGV_MAX_ARG_BYTES)
@@ -201,18 +222,38 @@ static bool skip_blanks(struct reader *r)
 	return r->p < r->end && *r->p;
 }
 
+/* A CR in front of the LF is none of the line: processInlineBuffer in every server's src/networking.c. */
+static void drop_line_end(struct reader *r)
+{
+	if (r->p < r->end && r->end[-1] == '\r')
+		r->end--;
+}
+
+/*
+ * Bytes 0xff that are not written as \xff: valkey 8.1 and 9.1 drop them where char is signed, as on x86-64
+ * (sdsparsearg's new_char is -1 for none); other servers keep them. The line may be any command, then.
+ */
+static bool has_dropped_bytes(const struct reader *r)
+{
+	return memchr(r->p, 0xff, left(r));
+}
+
 static int decode_inline(struct argv *a, struct reader *r, bool cut)
 {
 	char unkept[ARGV_MAX_ARG_BYTES];
 	uint64_t len;
 	char *text;
 
+	if (has_dropped_bytes(r))
+		return -EBADMSG;
+	if (!cut)
+		drop_line_end(r);
 	a->truncated = cut;
 	a->argc_known = !cut;
 	for (a->argc = 0; skip_blanks(r); a->argc++) {
 		text = a->n < ARGV_MAX_ARGS ? a->text + a->n * ARGV_MAX_ARG_BYTES : unkept;
 		/* Of a line that was cut, the closing quote may be in the part that is gone. */
-		if (!read_inline_argument(r, text, &len) && !(cut && r->p == r->end))
+		if (!read_inline_argument(r, text, &len, cut) && !(cut && r->p == r->end))
 			return -EBADMSG;
 		if (a->n < ARGV_MAX_ARGS)
 			keep(a, text, len < ARGV_MAX_ARG_BYTES ? len : ARGV_MAX_ARG_BYTES, len);

@@ -28,9 +28,10 @@ struct argv {
 
 /*
  * Decode len bytes of head; cut is the record's argv_cut. 0 on success: a is then valid as long as the head
- * is. -EBADMSG when the head is in neither of the two formats, or is a command the server does not run: no
- * arguments, or an inline line with unbalanced quotes (a protocol error to the server). Then a holds nothing,
- * and nothing of the head may be shown: what could not be parsed could not be redacted.
+ * is. -EBADMSG when the head is in neither of the two formats, or is a command the server does not run (no
+ * arguments, or an inline line with unbalanced quotes: a protocol error to the server), or an inline line of which
+ * servers make different things. Then a holds nothing, and nothing of the head may be shown: what could not be parsed
+ * could not be redacted.
  */
 int argv_decode(struct argv *a, const void *head, size_t len, bool cut);
 

@@ -2,7 +2,9 @@
 #include "engine.h"
 
 #include "complain.h"
+#include "known_names.h"
 #include "probes.h"
+#include "quirks.h"
 #include "replylog.skel.h"
 
 #include <bpf/bpf.h>
@@ -36,6 +38,9 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->max_pipeline = options->max_pipeline;
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	skel->rodata->plain_read = target_function(target, CONN_SOCKET, SITE_READ);
+	skel->rodata->auth_is_silent = quirk_auth_is_silent(target->version);
+	skel->rodata->blank_lines_confuse = quirk_blank_lines_confuse(target->version);
+	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
 	skel->rodata->client_span = layout_span(&target->layout);
@@ -108,6 +113,8 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	if (!engine->skel)
 		return complain("opening the BPF programs: %s: %s", strerror(errno), first_warning);
 	configure(engine->skel, options, target, &engine->cost);
+	if (known_names_fill((__u64 *)engine->skel->rodata->known_names, (__u64 *)&engine->skel->rodata->known_names_seed))
+		return complain("no hash for the names of the servers' commands: this is a bug, please report it");
 	probes_list(way, &list);
 	engine_choose_programs(engine->skel, way, &list);
 	bpf_program__set_autoload(engine->skel->progs.server_executes, true);

@@ -141,7 +141,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 	struct run run;
 	int err = -1, ret = -1;
 
-	if (run_init(&run, engine, target, &links, stream, options->max_overhead))
+	if (run_init(&run, engine, target, &links, stream, options))
 		goto cleanup;
 	if (engine_watch_server(engine, target) || probes_attach(&links, engine, target))
 		goto cleanup;

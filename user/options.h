@@ -44,6 +44,7 @@ struct options {
 	uint32_t n_selectors;  /* at least 1 */
 	bool follow, check, json;
 	bool dispatch;         /* also probe the execution of commands */
+	uint32_t verify_wait_ms; /* how long a record waits for its check, at most */
 	uint32_t max_overhead; /* tenths of a percent of each thread's time; 0: no limit */
 	uint64_t threshold;    /* bytes; 0 logs every reply */
 	uint32_t max_clients;

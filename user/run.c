@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "complain.h"
+#include "quirks.h"
 #include "replylog.skel.h"
 #include "signals.h"
 #include "tick.h"
@@ -18,20 +19,28 @@
 /* While records keep coming they are fetched this often, and nobody pays for waking us. */
 #define LINGER_MS 1
 
+/* At the end, what waits to be proven gets this long. */
+#define SETTLE_MS 100
+
 /* Records after which the loop looks up from the ring. */
 #define DRAIN_MAX 1024
 
 /* A connection that is lost goes on losing bytes: of that alone the stream is told this often, and before it pauses or ends. */
 #define MORE_LOST_NS 1000000000ULL
 
-/* What was lost since the stream was last told. */
-static struct stream_loss lost_since(struct run *run, enum loss loss)
+/*
+ * What was lost since the stream was last told. Of connections out of step EVENT_CHECKED tells; of those whose record
+ * found no room in the ring, this at last.
+ */
+static struct stream_loss lost_since(struct run *run, enum loss loss, bool all)
 {
 	volatile struct engine_state *state = engine_state(run->engine);
 	const struct stream_loss *reported = &run->reported[loss];
 
+	__u64 told = loss == LOSS_OUT_OF_STEP ? run->confirm.told_by_bpf : 0;
+
 	return (struct stream_loss){
-		.count = state->losses[loss] - reported->count,
+		.count = loss != LOSS_OUT_OF_STEP || all ? state->losses[loss] - told - reported->count : 0,
 		.replies = state->lost_replies[loss] - reported->replies,
 		.bytes = state->lost_bytes[loss] - reported->bytes,
 	};
@@ -56,7 +65,7 @@ static int report_losses(struct run *run, bool all)
 	int loss, err;
 
 	for (loss = 0; loss < LOSS_KINDS; loss++) {
-		struct stream_loss lost = lost_since(run, loss);
+		struct stream_loss lost = lost_since(run, loss, all);
 
 		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
 			continue;
@@ -73,13 +82,6 @@ static int on_doorbell(void *ctx, void *data, size_t size)
 	return 0;
 }
 
-static int take_record(struct run *run, const struct reply_record *rec, size_t size)
-{
-	if (size >= sizeof(*rec) && rec->event != EVENT_REPLY)
-		return identities_learn(&run->identities, rec, size);
-	return stream_reply(run->stream, rec, size);
-}
-
 /* Under a load that never ends, neither does ring_buffer__consume(): now and then we look for signals, too. */
 static int on_record(void *ctx, void *data, size_t size)
 {
@@ -88,7 +90,7 @@ static int on_record(void *ctx, void *data, size_t size)
 
 	err = report_losses(run, false);
 	if (!err)
-		err = take_record(run, data, size);
+		err = confirm_take(&run->confirm, data, size, monotonic_ns());
 	if (err)
 		run->error = err;
 	if (!err && ++run->drained % DRAIN_MAX == 0)
@@ -96,21 +98,44 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
+static int confirm_begin(struct run *run, const struct options *options)
+{
+	const struct bpf_map *connections = run->engine->skel->maps.connections;
+	const struct confirm_setup setup = {
+		.stream = run->stream,
+		.identities = &run->identities,
+		.verify = {
+			.layout = &run->target->layout,
+			.server = run->target->pid,
+			.connections_fd = bpf_map__fd(connections),
+			.connections = bpf_map__max_entries(connections),
+			.dispatches_fd = options->dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+		},
+		.wait_ns = options->verify_wait_ms * NS_PER_MS,
+	};
+	int err = confirm_init(&run->confirm, &setup);
+
+	return err ? complain("looking at the BPF map of connections: %s", strerror(-err)) : 0;
+}
+
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
-	     struct stream *stream, __u32 max_overhead)
+	     struct stream *stream, const struct options *options)
 {
 	memset(run, 0, sizeof(*run));
-	governor_init(&run->governor, max_overhead, monotonic_ns());
+	governor_init(&run->governor, options->max_overhead, monotonic_ns());
 	run->engine = engine;
 	run->target = target;
 	run->links = links;
 	run->stream = stream;
-	if (max_overhead && tick_init())
+	if (options->max_overhead && tick_init())
 		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("no memory for who %u clients say they are: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
+	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
 	stream->identities = &run->identities;
+	if (confirm_begin(run, options))
+		return -1;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
 		return complain("the ring buffer: %s", strerror(errno));
@@ -123,6 +148,7 @@ void run_close(struct run *run)
 	run->stream->sink->interrupted = NULL;
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
+	confirm_close(&run->confirm);
 	identities_free(&run->identities);
 	run->stream->identities = NULL;
 }
@@ -254,6 +280,35 @@ static int until_ms(__u64 when_ns)
 	return when_ns - now >= (__u64)INT_MAX * NS_PER_MS ? INT_MAX : (int)((when_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 }
 
+/* When the loop has something to do even if no record comes. */
+static __u64 next_task(const struct run *run)
+{
+	__u64 look = next_look(run), held = confirm_next_ns(&run->confirm);
+
+	return look < held ? look : held;
+}
+
+/* Looks at what waits to be proven. How many records were drained before, or negative errno. */
+static int check_held(struct run *run, int records)
+{
+	int err = run->error ? 0 : confirm_look(&run->confirm, monotonic_ns());
+
+	if (err)
+		run->error = err;
+	return err ? err : records;
+}
+
+/* Before the probes go: what waits still can be proven, but not for long. */
+static void settle(struct run *run)
+{
+	__u64 end = monotonic_ns() + SETTLE_MS * NS_PER_MS;
+
+	while (!run->error && drain(run) >= 0 && confirm_next_ns(&run->confirm) < end && monotonic_ns() < end) {
+		poll(NULL, 0, LINGER_MS);
+		check_held(run, 0);
+	}
+}
+
 enum stop_reason run_until_stopped(struct run *run)
 {
 	struct pollfd fds[WATCHED];
@@ -264,12 +319,14 @@ enum stop_reason run_until_stopped(struct run *run)
 	do {
 		if (!records)
 			records = go_to_sleep(run);
-		if (poll(fds, WATCHED, records ? LINGER_MS : until_ms(next_look(run))) < 0 && errno != EINTR)
+		if (poll(fds, WATCHED, records ? LINGER_MS : until_ms(next_task(run))) < 0 && errno != EINTR)
 			run->error = -errno;
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
-		records = drain(run);
+		records = check_held(run, drain(run));
 	} while (!window_ends(run, fds, &reason));
+	if (reason == STOP_SIGNAL)
+		settle(run);
 	return reason;
 }
 
@@ -279,6 +336,8 @@ static int take_rest(struct run *run)
 	run->error = 0; /* of stdout, it is still known to the sink */
 	while (drain(run) > 0)
 		;
+	if (!run->error)
+		run->error = confirm_give_up(&run->confirm, monotonic_ns());
 	if (!run->error)
 		run->error = report_losses(run, true);
 	return run->error;
@@ -325,6 +384,7 @@ static bool server_left(enum stop_reason reason)
 int run_finish(struct run *run, enum stop_reason reason)
 {
 	struct stream_stop stop = { .reason = reason };
+	const struct waits *waits = &run->confirm.waits;
 	struct engine_hits hits;
 	int tally;
 
@@ -334,6 +394,9 @@ int run_finish(struct run *run, enum stop_reason reason)
 		return -1;
 	stop.hits_main = hits.main_thread;
 	stop.hits_io = hits.other_threads;
+	stop.held = waits->records;
+	stop.held_median_us = waits_median_us(waits);
+	stop.held_max_us = waits->max_us;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
 	stop.tally[TALLY_REPLY_BYTES] += hits.reply_bytes;

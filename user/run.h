@@ -5,6 +5,7 @@
 
 #include "engine.h"
 #include "governor.h"
+#include "confirm.h"
 #include "probes.h"
 #include "stream.h"
 #include "target.h"
@@ -17,6 +18,7 @@ struct run {
 	struct stream *stream;
 	struct ring_buffer *ring;
 	struct identities identities;
+	struct confirm confirm;
 	__u64 drained;               /* records taken from the ring */
 	int error;                   /* negative errno of the stream, once it has failed */
 	struct stream_loss reported[LOSS_KINDS]; /* losses that are on the stream */
@@ -28,11 +30,11 @@ struct run {
 };
 
 /*
- * Prepares for records to come. links: of the probes, still to be attached; the caller's. max_overhead: see
- * governor_init(). 0, or -1 with the reason on stderr.
+ * Prepares for records to come. links: of the probes, still to be attached; the caller's. Of options only --max-overhead
+ * and --verify-wait matter. 0, or -1 with the reason on stderr.
  */
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
-	     struct stream *stream, __u32 max_overhead);
+	     struct stream *stream, const struct options *options);
 void run_close(struct run *run);
 
 /*

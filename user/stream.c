@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "argv.h"
+#include "execution.h"
 #include "json.h"
 #include "push.h"
 #include "redact.h"
@@ -41,6 +42,7 @@ static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
 	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished",
+	"out_of_step",
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
@@ -284,13 +286,13 @@ static void put_argv(struct json *j, const struct argv *a, const struct shape *s
 /* Why a record that could have an argv has none; NULL when it has one, or is no reply to a known command. */
 static const char *argv_lost(const struct reply_record *rec, const struct argv *a)
 {
+	if (record_has_head(rec))
+		return a->n ? NULL : "malformed";
 	switch (rec->argv_status) {
 	case ARGV_LOST_DEPTH:
 		return "pipeline_depth";
 	case ARGV_LOST_MEMORY:
 		return "argv_memory";
-	case ARGV_KEPT:
-		return a->n ? NULL : "malformed";
 	default:
 		return NULL;
 	}
@@ -334,17 +336,19 @@ static void put_client(const struct stream *s, struct json *j, const struct repl
 {
 	const struct identity *who = s->identities ? identities_find(s->identities, rec) : NULL;
 	struct identity dispatched;
+	__s32 db = rec->db;
 
 	if (rec->argv_from == ARGV_FROM_DISPATCH) {
 		identity_from_dispatch(rec, &dispatched);
 		who = &dispatched;
+		db = rec->exec_db;
 	}
 
 	if (rec->client_id)
 		json_u64(j, "client_id", rec->client_id);
 	put_addr(j, rec);
-	if (rec->db >= 0)
-		json_u64(j, "db", (uint64_t)rec->db);
+	if (db >= 0)
+		json_u64(j, "db", (uint64_t)db);
 	if (!who)
 		return;
 	json_u64(j, "resp", who->resp);
@@ -437,10 +441,12 @@ static int stream_command(struct stream *s, const struct reply_record *rec)
 {
 	struct shape shape = { .arg_max = ARGV_MAX_ARG_BYTES };
 	struct argv a;
+	size_t len;
+	const void *head = record_head(rec, &len);
 	int err;
 
 	a.n = 0;
-	if (rec->argv_status == ARGV_KEPT && !argv_decode(&a, rec + 1, rec->argv_len, rec->argv_cut))
+	if (record_has_head(rec) && !argv_decode(&a, head, len, rec->argv_cut && !rec->exec_argv_len))
 		redact(&a);
 	shape.escaped = !is_text(&a, &shape);
 	while ((err = write_reply(s, rec, &a, &shape)) == -ENOBUFS && shape.arg_max > ARG_CUT_MIN)
@@ -501,7 +507,8 @@ static size_t words_len(const struct reply_record *rec)
 static bool is_ours(const struct reply_record *rec, size_t size)
 {
 	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) &&
-	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len && rec->event == EVENT_REPLY &&
+	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len &&
+	       rec->exec_argv_len <= size - sizeof(*rec) - rec->argv_len - words_len(rec) && rec->event == EVENT_REPLY &&
 	       rec->argv_from < NAMES(source_names) &&
 	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
 	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
@@ -537,6 +544,21 @@ int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss 
 	return line_end(s, &j);
 }
 
+int stream_out_of_step(struct stream *s, const struct reply_record *rec)
+{
+	struct json j;
+
+	line_begin(s, &j, "dropped");
+	json_u64(&j, "count", 1);
+	put_word(&j, "reason", loss_names[LOSS_OUT_OF_STEP]);
+	if (rec->client_id)
+		json_u64(&j, "client_id", rec->client_id);
+	put_addr(&j, rec);
+	json_u64(&j, "first_seq", s->replies + 1);
+	s->dropped++;
+	return line_end(s, &j);
+}
+
 int stream_stop(struct stream *s, const struct stream_stop *stop)
 {
 	struct json j;
@@ -549,6 +571,9 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	put_word(&j, "reason", stop_names[stop->reason]);
 	json_u64(&j, "hits_main", stop->hits_main);
 	json_u64(&j, "hits_io", stop->hits_io);
+	json_u64(&j, "held", stop->held);
+	json_u64(&j, "held_median_us", stop->held_median_us);
+	json_u64(&j, "held_max_us", stop->held_max_us);
 	for (int tally = 0; tally < TALLIES; tally++)
 		json_u64(&j, tally_names[tally], stop->tally[tally]);
 	if (s->window) {

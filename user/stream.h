@@ -86,6 +86,8 @@ struct stream_stop {
 	enum stop_reason reason;
 	uint64_t hits_main; /* probe hits on the server's main thread */
 	uint64_t hits_io;   /* and on its other threads */
+	uint64_t held;      /* replies that had to wait for a check */
+	uint64_t held_median_us, held_max_us; /* and how long; 0 when none had to */
 	uint64_t tally[TALLIES];
 };
 
@@ -110,6 +112,12 @@ int stream_start(struct stream *s, const struct stream_start *start);
 int stream_reply(struct stream *s, const struct reply_record *rec, size_t size);
 int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost);
 int stream_stop(struct stream *s, const struct stream_stop *stop);
+
+/*
+ * Likewise: the connection that rec is about is out of step, and its replies are in doubt from the next line that is
+ * written of it on.
+ */
+int stream_out_of_step(struct stream *s, const struct reply_record *rec);
 
 /* Likewise. The window ends; and after so many nanoseconds the next one begins. */
 int stream_paused(struct stream *s, const struct stream_pause *pause);

@@ -234,6 +234,9 @@ int target_open(struct target *target, pid_t pid)
 	/* Absent on kernels without seccomp. SECCOMP_MODE_FILTER is 2 (include/uapi/linux/seccomp.h). */
 	proc_status_number(pid, "Seccomp", &seccomp);
 	target->seccomp_filter = seccomp == 2;
+	/* It has its background threads once it has started. */
+	if (target_idle_thread(target) != pid)
+		target->cluster = cluster_find(pid);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 #ifndef REPLYLOG_TARGET_H
 #define REPLYLOG_TARGET_H
 
+#include "cluster.h"
 #include "dispatch.h"
 #include "elf_image.h"
 #include "layouts.h"
@@ -47,6 +48,7 @@ struct target {
 	struct target_file file[TARGET_FILES];
 	char version[32];                /* "valkey 9.1.2" */
 	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
+	enum cluster cluster;            /* whether it runs in cluster mode */
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
 	struct target_layer layer[CONN_TYPES]; /* CONN_TLS has no sites where the server has no TLS */
 	struct dispatch_sites dispatch;  /* where commands are executed */

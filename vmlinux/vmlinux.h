@@ -43,6 +43,7 @@ enum {
 	BPF_RB_FORCE_WAKEUP = 1 << 1,
 	BPF_RB_AVAIL_DATA = 0,
 	BPF_RB_RING_SIZE = 1,
+	BPF_F_MMAPABLE = 1 << 10,
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -223,6 +223,12 @@ static void generate_inline(struct stream *s, struct input *in)
 
 static void generate_requests(struct stream *s, struct input *in)
 {
+	/* No commands, and some that are refused. */
+	static const char *const empty[] = {
+		"*0\r\n", "*0\r\n", "*0\r\n", "\r\n", "\r\n", " \r\n", "*-1\r\n", "*-1\r\n", "*-5\r\n", "*-2147483649\r\n",
+		"*-1234567890123456789\r\n", "*-9223372036854775808\r\n", "*-9223372036854775809\r\n", "*-05\r\n", "*-\r\n",
+	};
+
 	s->len = 0;
 	s->well_formed = true;
 	while (in->at < in->end && s->len < STREAM_ENOUGH) {
@@ -231,7 +237,7 @@ static void generate_requests(struct stream *s, struct input *in)
 		if (what >= 250)
 			put_raw(s, in, true);
 		else if (what >= 235)
-			put_text(s, what & 1 ? "*0\r\n" : what & 2 ? "\r\n" : "*-1\r\n");
+			put_text(s, empty[what - 235]);
 		else if (what >= 180)
 			generate_inline(s, in);
 		else

@@ -19,13 +19,17 @@
 #define COMMANDS_MAX 16384
 #define KEPT_ARGS 32
 #define NUMBER_MAX 16 /* digits that any length or count has */
+#define NEGATIVE_MAX 20 /* and the least count there is: its sign and its digits */
 
 struct command {
 	size_t start, end;
 	size_t argc;
 	bool is_inline;
 	bool crlf; /* what should be CRLF is: after argc, lengths and arguments */
-	/* A quote closes before a \v or \f: blanks to redis 7.0, but in valkey 9.1 part of the word (sdsparsearg). */
+	/*
+	 * A quote closes before a \v or \f: blanks to redis 7.0, but in valkey 9.1 part of the word (sdsparsearg). Or the line
+	 * has a byte 0xff, which valkey 8.1 and 9.1 drop.
+	 */
 	bool disputed;
 	struct {
 		const uint8_t *bytes;
@@ -47,7 +51,7 @@ struct requests_read {
 	enum requests_end end;
 	size_t at;          /* where it ended: the start of the command refused, waited for or leaving */
 	bool strict_number; /* refused for a number that is one, but not as string2ll wants it: 01 */
-	/* Seen before the end, taken by this server and not by all: a negative argc, control characters in a line, ... */
+	/* Seen before the end, taken by this server and not by all: "*0" without CRLF, control characters in a line, ... */
 	bool unusual;
 	uint8_t text[2 * 96 * 1024]; /* inline arguments, their quotes undone */
 	size_t text_len;
@@ -64,7 +68,8 @@ static enum number read_number(struct requests_read *r, size_t *at, long long *v
 	size_t n;
 
 	/* The framer gives up on a number that long, the server waits for its CR up to 64 KiB. */
-	if ((cr ? (size_t)(cr - digits) : r->len - *at) > NUMBER_MAX)
+	n = cr ? (size_t)(cr - digits) : r->len - *at;
+	if (n > (n && *digits == '-' ? NEGATIVE_MAX : NUMBER_MAX))
 		r->unusual = true;
 	if (nul)
 		r->unusual = true; /* the server looks with strchr: a NUL hides the CR until there are 64 KiB */
@@ -126,8 +131,8 @@ static enum number read_multibulk(struct requests_read *r, struct command *c, si
 		return number;
 	if (argc > INT_MAX)
 		return NUMBER_BAD;
-	/* No command to redis 7.0. Other servers refuse what is not "*0" or "*-1", CR and LF. */
-	if (argc < -1 || (argc <= 0 && !c->crlf))
+	/* No command to redis 7.0. Valkey 9.1 refuses what does not end in CR and LF. */
+	if (argc <= 0 && !c->crlf)
 		r->unusual = true;
 	c->argc = argc > 0 ? (size_t)argc : 0;
 	for (i = 0; i < c->argc; i++) {
@@ -220,6 +225,7 @@ static enum number read_inline(struct requests_read *r, struct command *c, size_
 	for (p = line; p < (lf ? lf : r->bytes + r->len); p++) {
 		if (*p < ' ' && !is_blank(*p))
 			r->unusual = true;
+		c->disputed |= *p == 0xff;
 		if (!*p)
 			return NUMBER_WAIT; /* strchr again */
 	}
@@ -238,7 +244,8 @@ static bool is_name(const struct command *c, const char *name)
 
 /*
  * Whether what is answered from here on depends on more than the number of commands: no "+OK" per command is right then,
- * and a framer may leave. An inline name with quotes, \v or \f in it may be any of them to a framer that takes no words apart.
+ * and a framer may leave. An inline name with quotes, \v, \f or 0xff in it may be any of them to a framer that takes no words
+ * apart.
  */
 static bool ends_plain_talk(const struct requests_read *r, const struct command *c)
 {
@@ -254,7 +261,7 @@ static bool ends_plain_talk(const struct requests_read *r, const struct command 
 	for (i = c->start; i < c->end && is_blank(r->bytes[i]); i++)
 		;
 	for (; c->is_inline && i < c->end && !strchr(" \t\r\n", r->bytes[i]); i++)
-		if (strchr("\"'\v\f", r->bytes[i]))
+		if (strchr("\"'\v\f\xff", r->bytes[i]))
 			return true;
 	return false;
 }

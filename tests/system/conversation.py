@@ -9,6 +9,17 @@ SERVERS = {f"{name},{threads} io threads": (name, threads)
            for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 
 
+# Enough for what is the same with every number of IO threads, but not of every version.
+VERSIONS = {**{name: (name, 1) for name in ("valkey-9.1", "valkey-8.1", "valkey-8.0", "redis-7.0", "redis-8.0")},
+            **{f"{name},2 io threads": (name, 2) for name in ("valkey-9.1", "redis-7.0")}}
+
+
+def on_versions(function):
+    """The test is one for each version that it may differ on."""
+    function.cases = VERSIONS
+    return function
+
+
 def on_servers(function):
     """The test is one for each server, IO threads off and on."""
     function.cases = SERVERS

@@ -275,14 +275,34 @@ class PreloadedServer(Server):
         return [chroot, folder, "/usr/bin/env", preload, *self.preload_env, *server]
 
 
+class ModuleServer(Server):
+    """One that has loaded tests/system/modules/unruly.c."""
+
+    def __init__(self, name, *options, module_arguments=(), **more):
+        super().__init__(name, *options, **more)
+        self.module_arguments = module_arguments
+
+    def arguments(self):
+        return [*super().arguments(), "--loadmodule", f"{self.work}/unruly.so", *self.module_arguments]
+
+    def command(self, binary=None):
+        if not shutil.which("gcc"):
+            raise Skip("no gcc to build tests/system/modules with")
+        shutil.copy(make("modules/unruly.so"), f"{self.dir}{self.work}/")
+        return super().command(binary)
+
+
 class Replylog:
     """A running replylog whose stdout is read all the time. Enter waits for its start record. Without a pid, flags say
     which server."""
 
+    # A burst may take longer than a second on a busy machine, and its records are ambiguous then. Tests of that say so.
+    PATIENT = ("--verify-wait", "60000")
+
     def __init__(self, pid, threshold=0, *flags, wait=True):
         # REPLYLOG_FLAGS="--tap connection" has the tests of a whole run say the same of another tap.
-        self.argv = [str(BINARY), *os.environ.get("REPLYLOG_FLAGS", "").split(), *(["-p", str(pid)] if pid else []),
-                     *flags]
+        self.argv = [str(BINARY), *self.PATIENT, *os.environ.get("REPLYLOG_FLAGS", "").split(),
+                     *(["-p", str(pid)] if pid else []), *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait

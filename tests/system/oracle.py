@@ -205,6 +205,7 @@ class Plan:
     rejected: bool = True       # see Workload
     stalls: bool = False
     timeout: float = 120
+    player: type = None         # Connection, or what plays otherwise
 
 
 @dataclass
@@ -299,7 +300,7 @@ def play(plan, barrier, pipe):
     # The runner's handlers are not for its clients: SIGTERM ends them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        connection = Connection(plan)
+        connection = (plan.player or Connection)(plan)
         barrier.wait(60)
         connection.play()
         connection.sock.close()

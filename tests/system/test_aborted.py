@@ -41,7 +41,9 @@ def aborted(records, argv=("GET", "huge"), kind=("simple", "pipelined"), expecte
     found = [record for record in records if record["state"] == "aborted"]
     assert len(found) == 1, records
     record = found[0]
-    assert tuple(record["argv"]) == argv and record["kind"] in kind and record["attribution"] == "exact", record
+    assert tuple(record["argv"]) == argv and record["kind"] in kind, record
+    # Nobody can prove any more that a burst was in step: its connection is gone, with replies that were to come.
+    assert record["attribution"] == ("exact" if record["kind"] == "simple" else "ambiguous"), record
     assert "reply_bytes" not in record and record["request_bytes"] == len(request(*argv)), record
     assert READ <= record["bytes_sent"] < record["bytes_expected"] == expected, record
     assert record["writes"] >= 1 and record["drain_us"] >= 0 and record["ts"] > record["request_ts"], record

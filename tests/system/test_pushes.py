@@ -1,8 +1,8 @@
 """Pushes and messages answer no command, whatever comes between what."""
 from contextlib import contextmanager
 
-from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, push, records_of, reply, \
-    talks, wait_records
+from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
+    push, records_of, reply, talks, wait_records
 from harness import Replylog, Server, free_port, wait_until
 
 BIG = "m" * 100_000
@@ -129,10 +129,10 @@ def test_sharded(name, io_threads):
             ask("SUBSCRIBE", "c")
             expected.append(push(message(talker, other, "b", BIG, "SPUBLISH"), "smessage", "b"))
             expected.append(push(message(talker, other, "c", BIG), "message", "c"))
-            # Of a server in a cluster they might be its own words.
-            ask("SUNSUBSCRIBE", "a", mark=doubtful)
-            ask("SUNSUBSCRIBE", mark=doubtful)
-            ask("SUNSUBSCRIBE", mark=doubtful)
+            ask("SUNSUBSCRIBE", "a")
+            ask("SUNSUBSCRIBE")
+            ask("GET")                          # an error
+            ask("SUNSUBSCRIBE")
             ask("UNSUBSCRIBE")
             ask("SUNSUBSCRIBE")
             ask("ECHO", "plain again")
@@ -140,13 +140,36 @@ def test_sharded(name, io_threads):
 
 
 @contextmanager
-def slot_goes(name, io_threads):
-    """A subscriber of {a}1 and {b}1 that has yet to take a large reply, when the server gives up the slot of {a}1."""
+def cluster_of_one(name, io_threads, *options):
     cluster = "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no"
-    with Server(name, *cluster, io_threads=io_threads) as server, \
-            Replylog(server.pid, 0) as replylog, Talker(server.port) as talker, server.client() as other:
+    with Server(name, *cluster, *options, io_threads=io_threads) as server, server.client() as other:
         other.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         wait_until(lambda: b"cluster_state:ok" in other.call("CLUSTER", "INFO"), "the cluster")
+        yield server, other
+
+
+@on_servers
+def test_sharded_in_a_cluster(name, io_threads):
+    """What confirms SUNSUBSCRIBE there might be the server's own words. So it might where the title of the process does
+    not say that it is one of a cluster."""
+    for options in ((), ("--proc-title-template", "{title} {listen-addr}")):
+        with cluster_of_one(name, io_threads, *options) as (server, _), Replylog(server.pid, 0) as replylog, \
+                Talker(server.port) as talker:
+            ask = asker(talker, expected := [])
+            ask("SSUBSCRIBE", "a")
+            ask("SUNSUBSCRIBE", "a", mark=doubtful)
+            ask("SUNSUBSCRIBE", mark=doubtful)
+            ask("SSUBSCRIBE", "a")
+            ask("SUNSUBSCRIBE", mark=doubtful)
+            ask("ECHO", "plain again")
+            finish(replylog, (talker, expected))
+
+
+@contextmanager
+def slot_goes(name, io_threads):
+    """A subscriber of {a}1 and {b}1 that has yet to take a large reply, when the server gives up the slot of {a}1."""
+    with cluster_of_one(name, io_threads) as (server, other), Replylog(server.pid, 0) as replylog, \
+            Talker(server.port) as talker:
         other.call("SETRANGE", "large", LARGE - 1, "x")
         expected = []
         for argv in (("HELLO", "3"), ("SSUBSCRIBE", "{a}1"), ("SSUBSCRIBE", "{b}1")):
@@ -178,12 +201,59 @@ def test_unasked_from_the_same_channel(name, io_threads):
         talker.send(*commands)
         large, unasked, refused, echo = talker.frames(4)
         assert b"{a}1" in unasked and refused.startswith(b"-"), (unasked, refused)
-        expected += [reply(("GET", "large"), large, kind=EITHER), doubtful(reply(commands[0], unasked, kind=EITHER))]
+        # What is given up takes the proof of its whole burst with it.
+        expected += [doubtful(reply(("GET", "large"), large, kind=EITHER)),
+                     doubtful(reply(commands[0], unasked, kind=EITHER))]
         wait_records(replylog, talker, len(expected))
         wait_until(lambda: any(b'"framing"' in line for line in replylog.lines), "what is given up")
         stop = replylog.stop()[-1]
         compare(records_of(replylog, talker), expected)
         assert stop["dropped"] == 1, stop
+
+
+@on_versions
+def test_a_thousand_at_once(name, io_threads):
+    """Each channel by a command of its own, as task queues do it, in one write; large replies between them, where a
+    subscriber may ask for some."""
+    channels = [f"channel:{number}" for number in range(1000)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "large", "x" * 20_000)
+        for protocol in ("2", "3"):
+            ask = asker(talker, expected := [])
+            ask("HELLO", protocol)
+            other_one = ("GET", "large") if protocol == "3" else ("PING",)
+            for command, message in (("SUBSCRIBE", 1), ("UNSUBSCRIBE", 0)):
+                commands = [argv for channel in channels for argv in ((command, channel), other_one)]
+                talker.send(*commands)
+                expected += [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands, talker.frames(len(commands)))]
+                assert other.call("PUBLISH", channels[-1], "payload") == message
+                if message:
+                    expected.append(push(talker.frame(), "message", channels[-1]))
+            ask("ECHO", "plain again")
+            wait_records(replylog, talker, len(expected))
+            compare(records_of(replylog, talker), expected)
+            del replylog.lines[1:]
+        stop = replylog.stop()[-1]
+        assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
+
+
+@on_servers
+def test_too_many_at_once(name, io_threads):
+    """More subscribing commands than there is memory for: no confirmation of those that were given up is a push."""
+    commands = [("SUBSCRIBE", f"channel:{number}") for number in range(100)]
+    for protocol in ("2", "3"):
+        with talks(name, io_threads, 0, "--argv-memory", "16kb") as (talker, other, replylog):
+            expected = [reply(("HELLO", protocol), talker.ask("HELLO", protocol))]
+            talker.send(*commands)
+            frames = talker.frames(100)
+            expected += [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands[:32], frames)]
+            wait_records(replylog, talker, len(expected))
+            message(talker, other, "channel:99", "payload")
+            stop = replylog.stop()[-1]
+            compare(records_of(replylog, talker), expected)
+            losses = [(record["reason"], record["count"]) for record in replylog.records() if record["event"] == "dropped"]
+            assert losses == [("turns", 1)], (losses, stop)
+            assert stop["unattributed_bytes"] > 0, stop
 
 
 @on_servers

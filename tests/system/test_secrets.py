@@ -59,6 +59,15 @@ INLINE = [
     b"HELLO 2 AUTH default hunter2\r\n", b"ACL SETUSER u >hunter2\r\n", b"AUTH default " + LONG.encode() + b"\r\n",
     b"AUTH " + b" " * 3000 + b"hunter2\r\n",
 ]
+# To valkey 8.1 and 9.1 bytes 0xff are not there: AUTH, HELLO, CONFIG and so on.
+INLINE_DROPPED = [
+    b"A\xffUTH hunter2\r\n", b"\xffAUTH hunter2\r\n", b"AUTH\xff hunter2\r\n", b"'A\xffUTH' hunter2\r\n",
+    b'"AUTH"\xff hunter2\r\n', b'"\\\xffAUTH" hunter2\r\n', b"AU\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffTH hunter2\r\n",
+    b"HELLO 2 AU\xffTH default hunter2\r\n", b"HELLO \xff2 AUTH default hunter2\r\n", b"HEL\xffLO 2 AUTH a hunter2\r\n",
+    b"CONFIG SET requi\xffrepass hunter2\r\n", b"CONFIG S\xffET masterauth hunter2\r\n", b"CO\xffNFIG SET masterauth hunter2\r\n",
+    b"ACL SET\xffUSER u >hunter2\r\n", b"A\xffCL SETUSER u >hunter2\r\n", b"M\xffIGRATE h 1 k 0 1 AUTH hunter2\r\n",
+    b"MIGRATE h 1 k 0 1 AU\xffTH hunter2\r\n", b"AUTH\xff default 'hunter2\\'\r\n", b"AUTH default 'hunter2\\'\r\n",
+]
 INLINE_QUOTED_NAME = [b'"AU\\x54H" hunter2\r\n', b"'AUTH' 'hunter2'\r\n", b"AU'TH' hunter2\r\n"]
 
 
@@ -110,6 +119,21 @@ def test_in_odd_ways(name):
 @each_server
 def test_inline(name):
     run_with(name, INLINE)
+
+
+def each_way_to_split(function):
+    function.cases = {name: (name,) for name in ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0")}
+    return function
+
+
+@each_way_to_split
+def test_inline_with_dropped_bytes(name):
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for request in INLINE_DROPPED:
+            with server.client() as client:
+                client.drain(request, 1)
+        replylog.stop()
+    assert_nothing_shows(replylog)
 
 
 @each_server

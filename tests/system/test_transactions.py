@@ -1,8 +1,8 @@
 """Transactions and scripts: what is logged is the commands that were queued, as COMMANDLOG has it."""
 import random
 
-from conversation import EITHER, Talker, asker, compare, elements, finish, on_servers, records_of, reply, request, \
-    talks, wait_records
+from conversation import EITHER, Talker, asker, compare, elements, finish, on_servers, on_versions, records_of, reply, \
+    request, talks, wait_records
 from harness import Replylog, Server
 
 BIG = "x" * 200_000
@@ -132,17 +132,14 @@ def model(commands, frames):
     return expected
 
 
-TURNS_MAX = 32      # outstanding commands like MULTI and EXEC: SCHEMA.md, reason turns
-
-
 def random_commands(rng):
-    """As many transactions as may be outstanding at a time."""
+    """Fewer transactions than have a place in the connection itself, or more."""
     plain = [lambda: ("ECHO", "e" * rng.choice((0, 1, 60, 500, 20_000))),
              lambda: ("LRANGE", "list", "0", rng.randrange(300)), lambda: ("GET", "none"),
              lambda: ("INCR", "counter"), lambda: ("LPOP", "counter"), lambda: ("GET",)]
     ends = [("EXEC",)] * 8 + [("DISCARD",)]
     commands = []
-    for _ in range(TURNS_MAX // 2):
+    for _ in range(rng.choice((10, 40))):
         commands += [rng.choice(plain[:-1])() for _ in range(rng.randrange(5))]
         commands.append(("MULTI",))
         commands += [rng.choice(plain if rng.random() < 0.1 else plain[:-1])() for _ in range(rng.randrange(12))]
@@ -203,15 +200,41 @@ def test_argv_memory(name, io_threads):
     compare(records[-1:], [reply(("ECHO", "behind"), behind)])
 
 
+@on_versions
+def test_a_thousand_at_once(name, io_threads):
+    """In one write, with large replies among them: all exact, with argv, at the default limits."""
+    commands = []
+    for number in range(1000):
+        commands += [("MULTI",), ("ECHO", f"{number}"), ("GET", "large" if number % 4 else "small"), ("EXEC",)]
+    with talks(name, io_threads) as (talker, other, replylog):
+        other.call("SET", "large", "x" * 20_000)
+        other.call("SET", "small", "x")
+        for protocol in ("2", "3"):
+            hello = reply(("HELLO", protocol), talker.ask("HELLO", protocol))
+            talker.send(*commands)
+            expected = [hello] + model(commands, talker.frames(len(commands)))
+            assert len(expected) == 5001
+            wait_records(replylog, talker, len(expected))
+            compare(records_of(replylog, talker)[:len(expected)], expected)
+            del replylog.lines[1:]
+        stop = replylog.stop()[-1]
+        assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
+
+
+# As many commands like MULTI and EXEC as have a place in the connection itself.
+INLINE_TURNS = 32
+
+
 @on_servers
 def test_too_many_at_once(name, io_threads):
-    """More transactions outstanding than are followed: the loss is counted once, what was read before is exact, what
-    comes after it is nobody's, until the connection is joined again."""
-    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (TURNS_MAX // 2)
+    """More transactions outstanding than there is memory for: the loss is counted once, what was read before is exact,
+    what comes after it is nobody's, until the connection is joined again."""
+    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (INLINE_TURNS // 2)
     commands += [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
-    with talks(name, io_threads) as (talker, _, replylog):
+    # The one block of 16 KiB holds what the commands behind the first 32 said.
+    with talks(name, io_threads, 0, "--argv-memory", "16kb") as (talker, _, replylog):
         talker.send(*commands)
-        expected = model(commands, talker.frames(len(commands)))[:TURNS_MAX // 2 * 3]
+        expected = model(commands, talker.frames(len(commands)))[:INLINE_TURNS // 2 * 3]
         while not (records := records_of(replylog, talker)) or records[-1].get("argv") != ["ECHO", "again"]:
             talker.ask("ECHO", "again")
         records, stop = records_of(replylog, talker), replylog.stop()[-1]

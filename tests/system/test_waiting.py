@@ -1,7 +1,8 @@
 """Replies that come late, or never."""
-from conversation import EITHER, Talker, asker, compare, finish, on_servers, records_of, reply, request, talks, \
-    wait_records
+from conversation import EITHER, Talker, asker, compare, finish, on_servers, on_versions, records_of, reply, \
+    request, talks, wait_records
 from harness import Replylog, Server, wait_until
+from test_transactions import model
 
 BIG = "x" * 100_000
 
@@ -116,6 +117,34 @@ def test_silenced(name, io_threads):
     assert "130" in said and all(str(200 + n) in said for n in range(200)), "what was before is exact"
     assert not {"80", "90", "100", "140"} & set(said), said
     assert stop["dropped"] == 0 and stop["left_out_silenced"] == stop["joined"] == 3, stop
+
+
+@on_versions
+def test_not_silenced(name, io_threads):
+    """CLIENT REPLY ON where nothing is off is a command like others, in any case, typed, cut anywhere, in a transaction."""
+    with talks(name, io_threads) as (talker, other, replylog):
+        ask = asker(talker, expected := [])
+        ask("HELLO", "3", "SETNAME", "somebody")
+        for argv in (("CLIENT", "REPLY", "ON"), ("client", "Reply", "oN")):
+            ask(*argv)
+            data = request(*argv)
+            for cut in range(1, len(data)):
+                talker.sock.sendall(data[:cut])
+                assert other.call("PING") == b"PONG"    # the server has read so far
+                talker.sock.sendall(data[cut:])
+                expected.append(reply(argv, talker.frame()))
+        talker.sock.sendall(b"CLIENT REPLY ON\r\n")
+        expected.append((("CLIENT", "REPLY", "ON"), "simple", len(talker.frame()), len(b"CLIENT REPLY ON\r\n")))
+        ask("CLIENT", "REPLY")                  # an error
+        transaction = [("MULTI",), ("CLIENT", "REPLY", "ON"), ("EXEC",)]    # valkey 9.1 refuses it there
+        talker.send(*transaction)
+        expected += model(transaction, talker.frames(3))
+        ask("CLIENT", "REPLY", "ON")
+        ask("ECHO", "behind")
+        stop = finish(replylog, (talker, expected))
+        assert (stop["left_out_silenced"], stop["joined"], stop["unattributed_bytes"]) == (0, 0, 0), stop
+    last = records_of(replylog, talker)[-1]
+    assert (last["resp"], last["client_name"]) == (3, "somebody"), last
 
 
 @on_servers

@@ -20,6 +20,8 @@ static __u32 client_span;
 #include "request.h"
 #include "reply.h"
 
+#include "known_names.h"
+
 #define HOST_BLOCKS 128
 
 static struct {
@@ -29,8 +31,10 @@ static struct {
 	__u64 threshold;
 	__u64 pipeline_limit;
 	__u64 clock;
+	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
+	unsigned int disagreed;
 } host;
 
 /* What went into the ring buffer. */
@@ -44,7 +48,7 @@ struct host_record {
 	__u32 writes;
 	__u32 head_len;
 	__s32 db;
-	__u8 state, push, status, kind, attribution;
+	__u8 state, push, status, kind, attribution, certain;
 	__u8 head[ARGV_HEAD_MAX + 64];
 };
 
@@ -52,7 +56,7 @@ static struct host_record *host_records;
 static size_t host_count, host_room;
 /* Commands that said who the client is, by number; and how often that was lost. */
 static __u64 host_identities[64];
-static size_t host_identity_count, host_identity_losses;
+static size_t host_identity_count, host_identity_losses, host_identity_failures;
 
 static void host_reset(__u64 threshold, __u32 blocks)
 {
@@ -60,13 +64,14 @@ static void host_reset(__u64 threshold, __u32 blocks)
 
 	host.threshold = threshold;
 	host.pipeline_limit = 1 << 20;
-	host.dispatch = false;
+	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = host.not_in_cluster = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
+	host.disagreed = 0;
 	host.clock = 1000;
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
 		host.free[host.free_count++] = i;
-	host_count = host_identity_count = host_identity_losses = 0;
+	host_count = host_identity_count = host_identity_losses = host_identity_failures = 0;
 }
 
 __u64 env_now(void)
@@ -102,15 +107,44 @@ static __u64 reply_threshold(void)
 	return host.threshold;
 }
 
+static bool auth_may_be_silent(void)
+{
+	return host.auth_is_silent;
+}
+
+static bool blank_lines_may_confuse(void)
+{
+	return host.blank_lines_confuse;
+}
+
+static bool name_is_known(__u64 key)
+{
+	static __u64 table[KNOWN_NAMES], seed;
+
+	if (!seed && known_names_fill(table, &seed))
+		abort();
+	return table[known_name_slot(key, seed)] == key;
+}
+
 static bool dispatch_probed(void)
 {
 	return host.dispatch;
+}
+
+static bool server_has_slots(void)
+{
+	return !host.not_in_cluster;
 }
 
 static struct dispatch_log *dispatch_log_at(__u32 number)
 {
 	(void)number;
 	return &host.dispatches;
+}
+
+static void dispatch_disagrees(void)
+{
+	host.disagreed++;
 }
 
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
@@ -134,6 +168,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	rec->expected = end->bytes_expected;
 	rec->kind = end->kind;
 	rec->attribution = talk_attribution(conn);
+	rec->certain = pairing_is_certain(conn);
 	rec->db = conn->talk.db;
 	rec->push = end->kind == KIND_PUSH;
 	if (rec->push) {
@@ -153,10 +188,12 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
 }
 
-static void identity_emit(struct connection *conn, struct work *work)
+static void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	(void)work;
-	if (host_identity_count < 64)
+	if (event == EVENT_IDENTITY_FAILED)
+		host_identity_failures++;
+	else if (host_identity_count < 64)
 		host_identities[host_identity_count++] = conn->reply_seq;
 }
 
@@ -192,7 +229,9 @@ static enum request_verdict host_read(struct host_conn *c, const void *bytes, si
 	enum request_verdict verdict;
 
 	memcpy(copy, bytes, len);
+	pairing_wants_proof(&c->conn);
 	verdict = request_frame(&c->conn, &c->work, (unsigned long)copy, len, env_now());
+	pairing_after_read(&c->conn);
 	free(copy);
 	return verdict;
 }

@@ -199,6 +199,36 @@ static void test_unbalanced(void **state)
 	refuses(BYTES("\"a\\\"b"));
 }
 
+/* One CR is none of the line, so the escape before it is at the line's end. */
+static void test_line_end(void **state)
+{
+	(void)state;
+	decodes(BYTES("ECHO 'a\\'\r"), 2, 2, false);
+	is_arg(1, BYTES("a\\"), 2);
+	decodes(BYTES("ECHO \"a\\\"\r"), 2, 2, false);
+	is_arg(1, BYTES("a\\"), 2);
+	inline_is(BYTES("\"\\x41\"\r"), BYTES("A"));
+	inline_is(BYTES("PING\r\r"), BYTES("PING"));
+	refuses(BYTES("'a\\'\r\r"));
+	refuses(BYTES("\r"));
+}
+
+/* What servers read differently. */
+static void test_disputed(void **state)
+{
+	(void)state;
+	refuses(BYTES("A\xffUTH secret"));
+	refuses(BYTES("SET k \xff"));
+	refuses(BYTES("ECHO '\xff'"));
+	refuses(BYTES("ECHO \"\\\xff\" "));
+	refuses(BYTES("ECHO \"a\"\vb"));
+	refuses(BYTES("ECHO 'a'\f"));
+	decodes(BYTES("ECHO \"\\xff\""), 2, 2, false);
+	is_arg(1, BYTES("\xff"), 1);
+	decodes(BYTES("ECHO a\vb \v\"c\" \f"), 3, 3, false);
+	is_arg(1, BYTES("a\vb"), 3);
+}
+
 static void test_inline_long(void **state)
 {
 	char line[4096], arg[200];
@@ -238,6 +268,17 @@ static void test_inline_cut(void **state)
 	assert_int_equal(a.argc, 3);
 	assert_true(a.truncated);
 	is_arg(2, BYTES("a b"), 3);
+	/* An escape that may be cut is not taken apart. */
+	for (size_t len = 6; len < 10; len++) {
+		assert_int_equal(decode("E \"ab\\x41\"", len, true), 0);
+		is_arg(1, BYTES("ab"), 2);
+	}
+	assert_int_equal(decode(BYTES("E 'a\\'"), true), 0);
+	is_arg(1, BYTES("a"), 1);
+	assert_int_equal(decode(BYTES("E \"\\x41b"), true), 0);
+	is_arg(1, BYTES("Ab"), 2);
+	assert_int_equal(decode(BYTES("E ab\\"), true), 0);
+	is_arg(1, BYTES("ab\\"), 3);
 	/* The NUL and not the cut has ended this one inside its quotes. */
 	assert_int_equal(decode(BYTES("SET key \"a\0b"), true), -EBADMSG);
 }
@@ -256,7 +297,8 @@ int main(void)
 		cmocka_unit_test(test_many),       cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_inline),     cmocka_unit_test(test_quotes),
 		cmocka_unit_test(test_unbalanced), cmocka_unit_test(test_inline_long),
-		cmocka_unit_test(test_inline_cut),
+		cmocka_unit_test(test_inline_cut), cmocka_unit_test(test_line_end),
+		cmocka_unit_test(test_disputed),
 	};
 
 	return cmocka_run_group_tests_name("argv", tests, NULL, teardown);

@@ -72,7 +72,7 @@ static int join_conversation(void **state)
 		strcat(replies, conversation[i].reply);
 		/* Between commands, things that are none. */
 		if (i == 2)
-			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n\n");
+			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n*-2147483649\r\n\n*-9223372036854775808\r\n*-5\r\n");
 	}
 	requests_len = strlen(requests);
 	replies_len = strlen(replies);
@@ -556,6 +556,11 @@ static void test_leaving_commands(void **state)
 		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n",
 		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n", "CLUSTER SYNCSLOTS ACK\r\n",
 		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
+		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nskip\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nof\r\n",
+		"CLIENT  REPLY ON\r\n", "client reply on\tx\r\n",
+		"CLI\xff" "ENT REPLY SKIP\r\n", "SUB\xff" "SCRIBE x y\r\n", "\xff" "GET a\n", "GET\xff a\n", "CLIENT \xff" "REPLY SKIP\r\n",
+		"'MONITOR'\xff\r\n", "'MON\xff" "ITOR'\r\n", "MONI\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" "TOR\r\n",
+		"CLIENT \"\"REPLY SKIP\r\n",
 	};
 
 	(void)state;
@@ -606,8 +611,10 @@ static void test_zero_bytes_elsewhere(void **state)
 static void test_malformed(void **state)
 {
 	static const char *const bad_requests[] = {
-		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-2\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
+		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
 		"*9999999999\r\n", "*00\r\n", "*01\r\n$4\r\nPING\r\n", "*1\r\n$04\r\nPING\r\n", "*1\r\n$004\r\nPING\r\n", "*0\rx", "*-1\rx",
+		"*-0\r\n", "*-05\r\n", "*--1\r\n", "*-1x\r\n", "*-9223372036854775809\r\n", "*-11111111111111111111\r\n",
+		"*-18446744073709551617\r\n", "*-922337203685477580x\r\n",
 	};
 	static const char *const bad_replies[] = {
 		"hello\r\n", "$x\r\n", "$\r\n", "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n", ";4\r\n", ".\r\n",
@@ -900,6 +907,31 @@ static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, b
 	}
 }
 
+/* A line ends at CR LF, as clients read it: scripts' errors quote text of several lines. */
+static void test_line_feeds_inside_a_line(void **state)
+{
+	static const char *const replies[] = { "-ERR near '[[one\n+two]]'\r\n", "+\n\r\n", "-\r\r\n", "+a\n\n\nb\n\r\r\n", "-E\nx\r\n",
+					       "+1234567\r\n", "+123456\n\r\n", "+1234567\n\r\n" };
+	static const char two_pings[] = "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n";
+	size_t i, cut;
+
+	(void)state;
+	for (i = 0; i < sizeof(replies) / sizeof(replies[0]); i++)
+		for (cut = 0; cut < strlen(replies[i]); cut++) {
+			struct host_conn *c = host_connect();
+
+			host_reset(0, 4);
+			assert_int_equal(host_read(c, two_pings, strlen(two_pings)), REQUEST_OK);
+			assert_int_equal(host_write(c, replies[i], cut), REPLY_OK);
+			assert_int_equal(host_write(c, replies[i] + cut, strlen(replies[i]) - cut), REPLY_OK);
+			if (host_count != 1 || host_records[0].bytes != strlen(replies[i]))
+				fail_msg("%zu, cut at %zu: %zu records", i, cut, host_count);
+			assert_int_equal(host_write(c, "+PONG\r\n", 7), REPLY_OK);
+			assert_int_equal(host_count, 2);
+			free(c);
+		}
+}
+
 static void test_random_conversations(void **state)
 {
 	static char in[4000000], out[8000000];
@@ -964,6 +996,7 @@ int main(void)
 		cmocka_unit_test(test_sliding_pipeline),
 		cmocka_unit_test(test_pool_exhausted),
 		cmocka_unit_test(test_pipeline_limit),
+		cmocka_unit_test(test_line_feeds_inside_a_line),
 		cmocka_unit_test(test_random_conversations),
 	};
 

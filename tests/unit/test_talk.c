@@ -35,6 +35,7 @@
 #define PUNSUB_ALL CMD1("$12\r\nPUNSUBSCRIBE\r\n")
 #define SUNSUB(a) CMD2("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n")
 #define SUNSUB2(a, b) CMD3("$12\r\nSUNSUBSCRIBE\r\n", "$1\r\n" a "\r\n", "$1\r\n" b "\r\n")
+#define REPLY_ON CMD3("$6\r\nCLIENT\r\n", "$5\r\nReply\r\n", "$2\r\nOn\r\n")
 #define SUNSUB_ALL CMD1("$12\r\nSUNSUBSCRIBE\r\n")
 
 /* t is the type byte: '*' in RESP2, '>' in RESP3. */
@@ -70,6 +71,16 @@ struct conversation_case {
 #define DOUBTFUL(request, reply) { request, reply, P | D }
 
 static const struct conversation_case cases[] = {
+	{ "CLIENT REPLY ON where nothing is off, typed and in a transaction, too; and without its argument",
+	  { REPLY_ON, "client reply ON\r\n", CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), MULTI, REPLY_ON, EXEC, GET("a") },
+	  "+OK\r\n" "+OK\r\n" "-ERR wrong number of arguments\r\n" "+OK\r\n" "+QUEUED\r\n" "*1\r\n+OK\r\n" "$1\r\nA\r\n", 0,
+	  { { REPLY_ON, "+OK\r\n", P },
+	    { "client reply ON\r", "+OK\r\n", P },
+	    { CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), "-ERR wrong number of arguments\r\n", P },
+	    { MULTI, "+OK\r\n", P },
+	    { REPLY_ON, "+QUEUED\r\n", M },
+	    { REPLY_ON, "+OK\r\n", M },
+	    { GET("a"), "$1\r\nA\r\n", P } } },
 	{ "CLIENT HELP, typed, is answered by a list in RESP3, too: what looks like a message is none",
 	  { SUB("c"), "CLIENT HELP\r\n", GET("a"), GET("b") },
 	  SUBSCRIBED(">", "c", "1") "*1\r\n+help\r\n" MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
@@ -189,9 +200,9 @@ static const struct conversation_case cases[] = {
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "a subscriber of RESP3 that turns to RESP2, where messages are arrays",
 	  { SUB("c"), CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), PING },
-	  SUBSCRIBED(">", "c", "1") "*2\r\n+proto\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") "*2\r\n$6\r\nserver\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
 	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
-	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n+proto\r\n:2\r\n", P },
+	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n$6\r\nserver\r\n:2\r\n", P },
 	    PUSHED(MESSAGE("*", "c", "one")),
 	    { PING, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", P } } },
 	{ "invalidations before, between and inside replies",
@@ -390,7 +401,7 @@ static void test_identity(void **state)
 
 	(void)state;
 	host_reset(0, 4);
-	say(c, CMD2("$5\r\nhello\r\n", "$1\r\n3\r\n"), "%1\r\n+server\r\n+redis\r\n");
+	say(c, CMD2("$5\r\nhello\r\n", "$1\r\n3\r\n"), "%1\r\n$6\r\nserver\r\n+redis\r\n");
 	say(c, CMD2("$4\r\nAUTH\r\n", "$1\r\nx\r\n"), "-WRONGPASS no\r\n");
 	say(c, CMD2("$4\r\nAUTH\r\n", "$1\r\nx\r\n"), "+OK\r\n");
 	say(c, CMD3("$6\r\nCLIENT\r\n", "$7\r\nSetName\r\n", "$1\r\nx\r\n"), "+OK\r\n");
@@ -401,6 +412,11 @@ static void test_identity(void **state)
 	assert_int_equal(host_identities[1], 2);
 	assert_int_equal(host_identities[2], 3);
 	assert_int_equal(host_identities[3], 5);
+	assert_int_equal(host_identity_failures, 0);
+	say(c, CMD2("$5\r\nHELLO\r\n", "$1\r\n4\r\n"), "-NOPROTO no\r\n");
+	say(c, "HELLO 2 AUTH a b\r\n", "-WRONGPASS no\r\n");
+	assert_int_equal(host_identity_failures, 2);
+	assert_int_equal(host_identity_count, 4);
 	say(c, MULTI, "+OK\r\n");
 	say(c, CMD3("$6\r\nCLIENT\r\n", "$7\r\nSETNAME\r\n", "$1\r\nx\r\n"), "+QUEUED\r\n");
 	assert_int_equal(host_identity_count, 4);
@@ -454,18 +470,194 @@ static void test_too_many_turns(void **state)
 	int i;
 
 	(void)state;
-	host_reset(0, 8);
-	for (i = 0; i < TURNS; i++)
+	host_reset(0, 0);
+	for (i = 0; i < INLINE_TURNS; i++)
 		assert_int_equal(host_read(c, SELECT("1"), strlen(SELECT("1"))), REQUEST_OK);
 	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
 	assert_int_equal(host_read(c, SELECT("2"), strlen(SELECT("2"))), REQUEST_TOO_MANY_TURNS);
-	assert_int_equal(outstanding(&c->conn), TURNS + 1);
-	for (i = 0; i < TURNS; i++)
+	assert_int_equal(outstanding(&c->conn), INLINE_TURNS + 1);
+	for (i = 0; i < INLINE_TURNS; i++)
 		assert_int_equal(host_write(c, "+OK\r\n", 5), REPLY_OK);
 	assert_int_equal(host_write(c, "$-1\r\n", 5), REPLY_OK);
-	assert_int_equal(host_count, TURNS + 1);
+	assert_int_equal(host_count, INLINE_TURNS + 1);
 	assert_int_equal(host_write(c, "+OK\r\n", 5), REPLY_UNASKED);
 	free(c);
+}
+
+#define MANY 1000
+
+/* Bytes of requests or of replies that are said in one go, over and over. */
+static char *repeated(const char *text, int times, size_t *len)
+{
+	char *all = malloc(strlen(text) * times + 1);
+
+	for (*len = 0; times--; *len += strlen(text))
+		strcpy(all + *len, text);
+	return all;
+}
+
+/* What is asked in one read, and answered in writes of some bytes each. */
+static void many(struct host_conn *c, const char *request, const char *reply, size_t piece)
+{
+	size_t len, at;
+	char *all = repeated(request, MANY, &len);
+
+	assert_int_equal(host_read(c, all, len), REQUEST_OK);
+	free(all);
+	all = repeated(reply, MANY, &len);
+	for (at = 0; at < len; at += piece)
+		assert_int_equal(host_write(c, all + at, piece < len - at ? piece : len - at), REPLY_OK);
+	free(all);
+	assert_int_equal(outstanding(&c->conn), 0);
+	assert_int_equal(turns_outstanding(&c->conn), 0);
+	assert_int_equal(host.free_count, HOST_BLOCKS);
+}
+
+/* A thousand transactions at once: whose every reply is, and what was asked. */
+static void test_many_transactions(void **state)
+{
+	static const char *const heads[] = { MULTI, GET("a"), GET("b"), GET("a"), GET("b") };
+	static const size_t bytes[] = { 5, 9, 9, 7, 57 };
+	static const size_t pieces[] = { 1, 7, 1000, 1 << 20 };
+	size_t i, j;
+
+	(void)state;
+	for (j = 0; j < 4; j++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, HOST_BLOCKS);
+		many(c, MULTI GET("a") GET("b") EXEC,
+		     "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nA\r\n$50\r\n" X16 X16 X16 "xx\r\n", pieces[j]);
+		assert_int_equal(host_count, 5 * MANY);
+		for (i = 0; i < host_count; i++) {
+			assert_int_equal(host_records[i].bytes, bytes[i % 5]);
+			assert_int_equal(host_records[i].kind == KIND_MULTI, i % 5 != 0);
+			assert_int_equal(host_records[i].status, ARGV_KEPT);
+			assert_int_equal(host_records[i].head_len, strlen(heads[i % 5]));
+			assert_memory_equal(host_records[i].head, heads[i % 5], strlen(heads[i % 5]));
+			assert_int_equal(host_records[i].attribution, ATTRIBUTION_EXACT);
+		}
+		free(c);
+	}
+}
+
+static void message(struct host_conn *c, bool resp3)
+{
+	const char *bytes = resp3 ? MESSAGE(">", "c", "one") : MESSAGE("*", "c", "one");
+
+	assert_int_equal(host_write(c, bytes, strlen(bytes)), REPLY_OK);
+}
+
+/* A thousand subscriptions at once, and a thousand ends of them. */
+static void test_many_subscriptions(void **state)
+{
+	static const char *const replies[][3] = {
+		{ SUBSCRIBED("*", "c", "1"), UNSUBSCRIBED("*", "c", "0"), "-ERR only (P|S)SUBSCRIBE are allowed\r\n" },
+		{ SUBSCRIBED(">", "c", "1"), UNSUBSCRIBED(">", "c", "0"), "$3\r\nabc\r\n" },
+	};
+	char both[256];
+	size_t i, j;
+
+	(void)state;
+	for (j = 0; j < 2; j++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, HOST_BLOCKS);
+		snprintf(both, sizeof(both), "%s%s", replies[j][0], replies[j][2]);
+		many(c, SUB("c") GET("a"), both, 1000);
+		message(c, j);
+		many(c, UNSUB("c"), replies[j][1], 1000);
+		assert_int_equal(host_count, 3 * MANY + 1);
+		for (i = 0; i < host_count; i++) {
+			assert_int_equal(host_records[i].push, i == 2 * MANY);
+			assert_int_equal(host_records[i].attribution, ATTRIBUTION_EXACT);
+		}
+		free(c);
+	}
+}
+
+/*
+ * As many as there is room for come and go, whatever their numbers are: those that begin anew at 0, too. Each is found
+ * again, and all blocks are given back.
+ */
+static void test_turns_come_and_go(void **state)
+{
+	struct host_conn *c = host_connect();
+	struct connection *conn = &c->conn;
+	__u32 rounds, n, most, added, i;
+
+	(void)state;
+	srand(1);
+	host_reset(0, TURN_BLOCKS);
+	conn->turns_from = conn->turns_to = 0u - 3 * (__u32)BLOCK_TURNS - 7;
+	for (rounds = 0, added = 0; rounds < 3000; rounds++) {
+		most = rounds % 100 == 99 ? TURNS_MAX : rand() % 3 ? 40 : 3 * BLOCK_TURNS;
+		for (n = rand() % (most + 2); n && turns_outstanding(conn) < most; n--, added++, conn->read_seq++)
+			assert_int_equal(turn_add(conn, COMMAND_SELECT, added % 1000000), 0);
+		if (turns_outstanding(conn) == TURNS_MAX)
+			assert_int_equal(turn_add(conn, COMMAND_SELECT, 0), -1);
+		for (n = rand() % (most + 2), i = 0; i < n && turns_outstanding(conn); i++, conn->reply_seq++) {
+			assert_non_null(turn_at_hand(conn));
+			assert_int_equal(conn->next_turn.number, conn->reply_seq % 1000000);
+			turn_done(conn);
+		}
+		if (!turns_outstanding(conn))
+			assert_int_equal(host.free_count, TURN_BLOCKS);
+	}
+	assert_true(added > 40 * TURNS_MAX);
+	turns_forget(conn);
+	assert_int_equal(host.free_count, TURN_BLOCKS);
+	free(c);
+}
+
+/* Behind a command that is given up, a confirmation is no push. Messages are. */
+static void test_confirmations_of_what_was_given_up(void **state)
+{
+	static const char *const confirmations[] = {
+		SUBSCRIBED(">", "d", "2"), UNSUBSCRIBED(">", "c", "0"), SUNSUBSCRIBED(">", "s", "0"), SUBSCRIBED("*", "d", "2"),
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		struct host_conn *c = host_connect();
+		bool resp3 = *confirmations[i] == '>';
+
+		host_reset(0, 4);
+		say(c, SUB("c"), resp3 ? SUBSCRIBED(">", "c", "1") : SUBSCRIBED("*", "c", "1"));
+		c->conn.mode = MODE_LEAVING;
+		message(c, resp3);
+		assert_int_equal(host_count, 2);
+		assert_int_equal(host_write(c, confirmations[i], strlen(confirmations[i])), REPLY_UNASKED);
+		assert_int_equal(host_count, 2);
+		free(c);
+	}
+}
+
+/* A server without cluster mode never unsubscribes by itself. */
+static void test_unsubscribing_without_a_cluster(void **state)
+{
+	static const char *const type[] = { "*", ">" };
+	char reply[128];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct host_conn *c = host_connect();
+
+		host_reset(0, 4);
+		host.not_in_cluster = true;
+		snprintf(reply, sizeof(reply), "%s3\r\n$10\r\nssubscribe\r\n$1\r\ns\r\n:1\r\n", type[i]);
+		say(c, SSUB("s"), reply);
+		snprintf(reply, sizeof(reply), "%s3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n", type[i]);
+		say(c, SUNSUB("s"), reply);
+		say(c, GET("a"), "-ERR an error\r\n");
+		assert_int_equal(host_count, 3);
+		while (host_count--)
+			assert_int_equal(host_records[host_count].attribution, ATTRIBUTION_EXACT);
+		assert_false(c->conn.subscriber);
+		free(c);
+	}
 }
 
 static void test_confirmations_that_do_not_add_up(void **state)
@@ -912,7 +1104,7 @@ static void one_command(int command)
 	} else if (kind == 3 && !m.multi && !is_subscribed()) {
 		m.resp3 = !m.resp3;
 		put_in(m.resp3 ? CMD2("$5\r\nHELLO\r\n", "$1\r\n3\r\n") : CMD2("$5\r\nHELLO\r\n", "$1\r\n2\r\n"));
-		answer(m.resp3 ? "%1\r\n+proto\r\n:3\r\n" : "*2\r\n+proto\r\n:2\r\n", command, false);
+		answer(m.resp3 ? "%1\r\n$6\r\nserver\r\n:3\r\n" : "*2\r\n$6\r\nserver\r\n:2\r\n", command, false);
 	} else if (kind < 8 && (m.resp3 || !is_subscribed())) {
 		transaction_command(command);
 	} else {
@@ -952,7 +1144,7 @@ static void play(unsigned int seed, int commands)
 			n = 1 + rand() % (rand() % 4 ? 40 : 2000);
 			n = n < m.in_len - in ? n : m.in_len - in;
 			if (host_read(c, m.in + in, n) != REQUEST_OK)
-				goto given_up; /* more than TURNS outstanding */
+				fail_msg("seed %u: verdict %u at %zu of the input", seed, c->work.verdict, in);
 			in += n;
 		}
 		while (asked < commands && m.request_end[asked] <= in)
@@ -968,7 +1160,6 @@ static void play(unsigned int seed, int commands)
 	}
 	check_truth(seed);
 	assert_int_equal(host.free_count + c->conn.blocks_to - c->conn.blocks_from, 64);
-given_up:
 	free(c);
 }
 
@@ -1001,6 +1192,11 @@ int main(void)
 		cmocka_unit_test(test_selected_database),
 		cmocka_unit_test(test_subscribing_in_a_transaction),
 		cmocka_unit_test(test_too_many_turns),
+		cmocka_unit_test(test_many_transactions),
+		cmocka_unit_test(test_many_subscriptions),
+		cmocka_unit_test(test_turns_come_and_go),
+		cmocka_unit_test(test_confirmations_of_what_was_given_up),
+		cmocka_unit_test(test_unsubscribing_without_a_cluster),
 		cmocka_unit_test(test_confirmations_that_do_not_add_up),
 		cmocka_unit_test(test_unasked_and_refused),
 		cmocka_unit_test(test_cut_off_inside_a_confirmation),

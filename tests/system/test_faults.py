@@ -1,0 +1,342 @@
+"""Inputs that gave a wrong answer once, each one write on a fresh connection, all of them on one server after another.
+
+The servers have bugs, their parsers are not ours, and modules and typed lines may do anything: no list of that can be
+complete. So what is asked here is always the same, whatever the reason: no record that is marked exact is wrong, a reply
+that has none is counted as a loss or its record says that it is ambiguous, nobody is called what CLIENT LIST does not call
+them, and what comes behind is exact again. What lossless inputs say is all exact.
+
+REPLYLOG_MATRIX=all: on all servers.
+"""
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import test_secrets as secrets
+from conversation import Talker, client_listed, compare
+from fault_inputs import BAD, BIG, INPUTS, LETTERS, PING, VALUES, Input
+from harness import ModuleServer, Replylog, Server, Skip, wait_until
+from test_left_out import cluster, meet
+from test_transactions import model
+from truth import Stream, bulk, echoed, payload, unknown_identity, wrong, wrong_identity
+
+MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
+SERVERS = ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0") + \
+    (("valkey-8.0", "redis-6.0", "redis-8.6") if MATRIX else ())
+WAYS = {"as asked": (), "as dispatched": ("--argv-from", "dispatch")}
+
+BACK_SECONDS = 5        # until a connection must have been joined again
+
+
+def each_server(function):
+    function.cases = {name: (name,) for name in SERVERS}
+    return function
+
+
+def fill(client, databases=(3, 0)):
+    """The same in each database."""
+    for number in databases:
+        client.pipeline([("SELECT", number), *(("SETRANGE", key, size - 1, "x") for key, size in VALUES.items())])
+    for user, password in (("bob", "b"), ("alice", "a")):
+        client.call("ACL", "SETUSER", user, "on", f">{password}", "~*", "+@all")
+
+
+class Session:
+    """A server with its replylogs, and what all inputs share."""
+
+    def __init__(self, server, other, replylogs):
+        self.server, self.other = server, other
+        self.streams = {way: Stream(replylog) for way, replylog in replylogs.items()}
+        self.size = 10_000          # of the last ECHO: each has its own
+        self.received = 0           # bytes, by the talker whose turn it is
+        self.silent = dict.fromkeys(self.streams, 0)    # large replies that neither a record nor a loss is about
+
+    def echo(self):
+        self.size += 1
+        return "ECHO", payload(self.size)
+
+    def listed(self, talker):
+        """Once the server has accepted it."""
+        wait_until(lambda: f" addr={talker.addr} ".encode() in self.other.call("CLIENT", "LIST"), "a client")
+        return client_listed(self.other, talker.addr)
+
+    def proof(self, talker):
+        """A command that is alone, and whose reply is all there. False: the server has closed the connection."""
+        argv = self.echo()
+        try:
+            talker.send(argv)
+            while argv[1].encode() not in talker.data:
+                more = talker.sock.recv(1 << 20)
+                if not more:
+                    return False
+                self.received += len(more)
+                talker.data = talker.data[-100_000:] + more
+        except ConnectionError:
+            return False
+        return True
+
+    def comes_back(self, talker):
+        """Asks until each replylog has an exact record of it. False: the connection is closed."""
+        first = self.size + 1
+
+        def back(stream):
+            return any((echoed(record) or 0) >= first and record["attribution"] == "exact" for record in stream.of(talker)[-50:])
+
+        deadline = time.monotonic() + BACK_SECONDS
+        while away := [way for way, stream in self.streams.items() if not back(stream)]:
+            assert time.monotonic() < deadline, f"{away}: not exact again within {BACK_SECONDS} s"
+            if not self.proof(talker):
+                return False
+            time.sleep(0.02)
+        return True
+
+    def ordinary(self):
+        """Another client's conversation is exact, and nothing is said of it that it has not said."""
+        with Talker(self.server.port) as talker:
+            for stream in self.streams.values():
+                stream.begin(talker)
+            expected = model(commands := [self.echo(), ("GET", "a"), BIG], [talker.ask(*argv) for argv in commands])
+            listed = self.listed(talker)
+            for way, stream in self.streams.items():
+                compare(records := stream.wait(talker, len(expected)), expected)
+                assert not (said := wrong_identity(records[-1], [listed])), f"{way}: an ordinary client: {said}"
+
+
+def check_lossless(given, talker, stream, frames):
+    expected = model(given.commands(), frames)
+    first = len(given.first)
+    compare(stream.wait(talker, first + len(expected))[first:first + len(expected)], expected)
+
+
+def check_never_wrong(given, records, lines, talker, before, after):
+    """Records that are exact are right, and nothing is said of other connections. The large value is asked for behind all
+    that changes who asks."""
+    for record in records:
+        whole = given.whole and record.get("cmd") == "EXEC" and record["reply_bytes"] == given.whole
+        listed = after if after and record.get("argv") == [*BIG] else [*before, *given.meanwhile, *after]
+        said = not whole and wrong(record, VALUES) or wrong_identity(record, listed)
+        assert not said, f"{said}: {record}"
+    for record in lines:
+        assert record["event"] != "dropped" or record.get("client_addr") in (None, talker.addr), record
+
+
+def check_last(given, record, listed):
+    assert not (said := wrong_identity(record, [listed])), f"{said}: {record}"
+    assert not given.knows or not (absent := unknown_identity(record, listed)), f"{absent} are not known: {record}"
+
+
+def owned_up(given, lines, talker):
+    """The large reply has its record, exact or ambiguous, or a loss is counted. What is ambiguous may be more than one."""
+    def is_it(record):
+        exact = record["attribution"] == "exact"
+        return record["reply_bytes"] in (big, given.whole) if exact else record["reply_bytes"] >= big
+
+    big = bulk(VALUES["big"])
+    return [record for record in lines if record["event"] == "dropped" or record["event"] == "reply" and
+            record.get("client_addr") == talker.addr and record["state"] == "complete" and is_it(record)]
+
+
+def play(session, given, talker):
+    """One input, and all that is asked of it."""
+    for stream in session.streams.values():
+        stream.begin(talker)
+    before = [session.listed(talker)]
+    for argv in given.first:
+        talker.ask(*argv)
+        before.append(session.listed(talker))
+    session.received = 0
+    marks = {way: len(stream.read()) for way, stream in session.streams.items()}
+    if given.send:
+        given.send(talker, session.other)
+    else:
+        talker.sock.sendall(given.data())
+    if given.lossless:
+        frames = talker.frames(len(given.commands()))
+        for stream in session.streams.values():
+            check_lossless(given, talker, stream, frames)
+    talker.send(*given.then)
+    returns = not given.hangs and session.comes_back(talker)
+    after = [session.listed(talker)] if returns else []
+    session.ordinary()
+    for way, stream in session.streams.items():
+        lines = stream.read()[marks[way]:]
+        try:
+            check_never_wrong(given, stream.of(talker), lines, talker, before, after)
+            if returns:
+                check_last(given, stream.of(talker)[-1], *after)
+            assert not given.lossless or not (lost := [line for line in lines if line["event"] == "dropped"]), lost
+        except AssertionError as error:
+            raise AssertionError(f"{way}: {error}") from None
+        # Nothing more comes of before the last record.
+        if session.received > VALUES["big"] and not owned_up(given, lines, talker):
+            session.silent[way] += 1
+
+
+def check_end(session, way, stop):
+    """Connections that were left for a name are counted at the end, and what they were sent then."""
+    silent = session.silent[way]
+    assert stop["left_out_cluster"] == stop["left_out_replication"] == 0, f"clients were taken for something else: {stop}"
+    assert silent <= stop["left_out_other"] + stop["left_out_silenced"], f"{silent} large replies without a word: {stop}"
+    assert stop["unattributed_bytes"] >= silent * VALUES["big"], f"{silent} large replies without a word: {stop}"
+
+
+def numbers(version):
+    return tuple(map(int, version.split(".")))
+
+
+def inputs_for(server, inputs):
+    version = numbers("7.2" if server.kind == "valkey" else server.version)
+    return {name: given for name, given in inputs.items()
+            if version >= numbers(given.since) and server.kind.startswith(given.only)}
+
+
+def play_all(server, inputs):
+    """On two replylogs beside each other, one that has argv from the server's structs."""
+    failures = []
+    with server.client() as other, ExitStack() as stack:
+        fill(other)
+        older = {title: stack.enter_context(Talker(server.port)) for title, given in inputs.items() if given.older}
+        for talker in older.values():
+            talker.ask("PING")
+        replylogs = {way: stack.enter_context(Replylog(server.pid, 0, *flags)) for way, flags in WAYS.items()}
+        session = Session(server, other, replylogs)
+        for title, given in inputs.items():
+            with older.get(title) or Talker(server.port) as talker:
+                try:
+                    play(session, given, talker)
+                except (AssertionError, OSError) as error:
+                    # Of all that are wrong, each is to be seen.
+                    failures.append(f"{title}: {str(error)[:700] or repr(error)}")
+        for way, replylog in replylogs.items():
+            stop = replylog.stop()[-1]
+            try:
+                check_end(session, way, stop)
+                secrets.assert_nothing_shows(replylog)
+            except AssertionError as error:
+                failures.append(f"{way}: {str(error)[:700]}")
+    assert not failures, f"{len(failures)} of {len(inputs)}:\n" + "\n".join(failures)
+
+
+@each_server
+def test_inputs(name):
+    with Server(name) as server:
+        play_all(server, inputs_for(server, INPUTS))
+
+
+# ---- commands that are executed twice ------------------------------------------------------------------------------
+
+def executed_twice(server, *commands):
+    """Commands that are postponed, with GETs behind them: these are exact, with either way to know their argv."""
+    with server.client() as other, ExitStack() as stack:
+        fill(other, (0,))
+        replylogs = {way: stack.enter_context(Replylog(server.pid, 0, *flags)) for way, flags in WAYS.items()}
+        session = Session(server, other, replylogs)
+        for first in commands:
+            for given in (Input((first, *LETTERS)), Input((PING, first, BIG, *LETTERS)), Input((*LETTERS, first, first, BIG))):
+                with Talker(server.port) as talker:
+                    play(session, given, talker)
+
+
+def test_auth_by_a_blocking_module(name):
+    """The module blocks each client that authenticates; then the server executes AUTH again."""
+    with ModuleServer(name, module_arguments=("auth",)) as server:
+        executed_twice(server, ("AUTH", "alice", "a"), ("HELLO", "2", "AUTH", "bob", "b"), BAD)
+
+
+test_auth_by_a_blocking_module.cases = {name: (name,) for name in SERVERS if name not in ("redis-6.0", "redis-7.0")}
+
+
+def test_setslot_waits_for_a_replica(name):
+    """CLUSTER SETSLOT is given to the replicas first, and executed when they have it (valkey 8.0 on)."""
+    with cluster(name, 1) as nodes, Talker(nodes[0].port) as primary, Talker(nodes[1].port) as replica:
+        primary.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        meet(nodes, (primary, replica))
+        number = primary.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+        wait_until(lambda: replica.ask("CLUSTER", "REPLICATE", number) == b"+OK\r\n", "replica")
+        wait_until(lambda: b"state=online" in primary.ask("INFO", "replication") and
+                   b"cluster_state:ok" in primary.ask("CLUSTER", "INFO"), "replica that is online")
+        executed_twice(nodes[0], ("CLUSTER", "SETSLOT", "0", "NODE", number))
+
+
+test_setslot_waits_for_a_replica.cases = {name: (name,) for name in SERVERS if name.startswith("valkey")}
+
+
+# ---- what is not about one connection ------------------------------------------------------------------------------
+
+@each_server
+def test_replicas_one_after_another(name):
+    """Each is counted, though they have the same place."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for _ in range(3):
+            with Talker(server.port) as talker:
+                talker.send(("SYNC",))
+                assert talker.sock.recv(100)
+            with server.client() as other:
+                wait_until(lambda: b"connected_slaves:0\r" in other.call("INFO", "replication"), "no replica left")
+        stop = replylog.stop()[-1]
+    assert stop["left_out_replication"] == 3, stop
+
+
+@each_server
+def test_refused_by_maxclients(name):
+    """They are told so, and closed: no connection that was not joined."""
+    with Server(name, "--maxclients", "5") as server, Replylog(server.pid, 0, "--tap", "connection") as replylog, \
+            ExitStack() as stack:
+        clients = [stack.enter_context(Talker(server.port)) for _ in range(5)]
+        for client in clients:
+            client.ask("PING")
+        for _ in range(20):
+            with Talker(server.port) as refused:
+                assert b"max number of clients" in refused.rest()
+        clients[0].ask(*BIG)
+        replylog.wait_replies(len(clients) + 1)
+        stop = replylog.stop()[-1]
+    assert (stop["replies"], stop["unjoined"], stop["dropped"]) == (len(clients) + 1, 0, 0), stop
+
+
+THREADS, PLACES = 8, 512     # places: SCHEMA.md, reason no_scratch
+ROUNDS = int(os.environ.get("REPLYLOG_ROUNDS", PLACES // (THREADS - 1) + 10))
+
+
+def test_threads_come_and_go():
+    """More IO threads than there are places, one after another, with clients that ask all the time."""
+    with Server("valkey-9.1", io_threads=2) as server, Replylog(server.pid, 0) as replylog, server.client() as other, \
+            ExitStack() as stack:
+        talkers = [stack.enter_context(Talker(server.port)) for _ in range(8)]
+        for turn in range(ROUNDS):
+            for threads in (THREADS, 1):
+                other.call("CONFIG", "SET", "io-threads", threads)
+                for talker in talkers:
+                    talker.send(("ECHO", f"{turn}"))
+                for talker in talkers:
+                    talker.frame()
+        count = ROUNDS * 2 * (len(talkers) + 1)
+        replylog.wait_replies(count)
+        records = replylog.stop()
+    losses = [record for record in records if record["event"] == "dropped"]
+    assert (records[-1]["replies"], losses) == (count, []), (records[-1], losses)
+
+
+def test_request_of_more_than_4_gib():
+    """Nine arguments of 511 MB: the sum does not fit into 32 bits."""
+    size = 511 << 20
+    if not MATRIX or memory_available() < 12 << 30:
+        raise Skip("half a minute and 12 GiB of memory: REPLYLOG_MATRIX=all")
+    chunk = b"x" * (7 << 20)
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog, Talker(server.port, timeout=120) as talker:
+        talker.sock.sendall(b"*10\r\n$6\r\nEXISTS\r\n")
+        for _ in range(9):
+            talker.sock.sendall(b"$%d\r\n" % size)
+            for _ in range(size // len(chunk)):
+                talker.sock.sendall(chunk)
+            talker.sock.sendall(b"\r\n")
+        assert talker.frame() == b":0\r\n"
+        replylog.wait_replies(1)
+        record, = [record for record in replylog.stop() if record["event"] == "reply"]
+    assert record["request_bytes"] == len("*10\r\n$6\r\nEXISTS\r\n") + 9 * (len(f"${size}\r\n\r\n") + size), record
+    assert (record["argc"], record["attribution"]) == (10, "exact"), record
+
+
+def memory_available():
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) << 10
