@@ -494,19 +494,29 @@ static __always_inline void connection_misframed(struct connection *conn)
 	conn->request.state = REQUEST_BOUNDARY;
 }
 
-/*
- * Is what the kernel has handed to the server, these len bytes included, all that we have seen? At the input's end it
- * has counted that, too.
- */
-static __always_inline bool connection_has_all_read(const struct connection *conn, __u64 len)
+/* The kernel has counted more than these len bytes of a read: the input's end, or a byte of urgent data? */
+static __noinline bool connection_has_no_more(struct connection *conn, __u64 len, __u32 more)
 {
 	struct sock *sk = (struct sock *)conn->sk;
+	__u32 fin = tcp_fin(sk);
+
+	if (more == fin)
+		return true;
+	if (more != fin + 1 || !tcp_passed_urgent(sk, len, fin))
+		return false;
+	conn->read_base++;
+	return true;
+}
+
+/* Is what the kernel has handed to the server, these len bytes included, all that we have seen? */
+static __always_inline bool connection_has_all_read(struct connection *conn, __u64 len)
+{
 	__u32 more;
 
 	if (!conn->counted)
 		return true;
-	more = tcp_handed(sk) - conn->read_base - (__u32)(conn->read_bytes + len);
-	return !more || (more == 1 && tcp_fin(sk));
+	more = tcp_handed((struct sock *)conn->sk) - conn->read_base - (__u32)(conn->read_bytes + len);
+	return !more || connection_has_no_more(conn, len, more);
 }
 
 /* Is what the kernel has taken from the server, these len bytes included, all that we have seen? */

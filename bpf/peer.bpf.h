@@ -68,6 +68,18 @@ static __always_inline bool is_tcp(struct sock *sk)
 }
 
 /*
+ * Did a read of this TCP socket that returned len bytes pass a byte of urgent data? It is not handed to the server, but
+ * counts in copied_seq; what was urgent last may be what the read stopped at, when the one passed was given up for it
+ * (tcp_recvmsg_locked() in net/ipv4/tcp.c, tcp_check_urg() in net/ipv4/tcp_input.c). fin: see tcp_fin().
+ */
+static __always_inline bool tcp_passed_urgent(struct sock *sk, __u64 len, __u32 fin)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	return BPF_CORE_READ(tp, copied_seq) - fin - BPF_CORE_READ(tp, urg_seq) <= len + 1;
+}
+
+/*
  * Was a read that returned len bytes the first one of this TCP socket? Then all that was received and is no longer
  * queued is what it returned. A FIN counts as one byte, in the queue as its last, and a read that empties the queue
  * may take it along (tcp_recvmsg_locked() in net/ipv4/tcp.c). The softirq that receives may run meanwhile:
@@ -77,7 +89,7 @@ static __always_inline bool is_tcp(struct sock *sk)
 static __always_inline bool first_read(struct sock *sk, __u64 len)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	__u32 queued, fin;
+	__u32 queued, fin, handed;
 	int i;
 
 	if (!is_tcp(sk))
@@ -85,7 +97,8 @@ static __always_inline bool first_read(struct sock *sk, __u64 len)
 	for (i = 0; i < 3; i++) {
 		queued = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
 		fin = !queued && BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED;
-		if (BPF_CORE_READ(tp, bytes_received) - queued - fin == len)
+		handed = BPF_CORE_READ(tp, bytes_received) - queued - fin;
+		if (handed == len || (handed == len + 1 && tcp_passed_urgent(sk, len, fin)))
 			return true;
 	}
 	return false;

@@ -1,7 +1,7 @@
 """Which connections are followed, from where on, and which are not."""
 import socket
 
-from conversation import client_listed
+from conversation import Talker, client_listed
 from harness import PreloadedServer, Replylog, Server, wait_until
 from resp import encode
 from test_waiting import blocked
@@ -82,3 +82,33 @@ def test_server_as_a_client():
     assert {record["cmd"] for record in on_replica.replies()} <= {"REPLICAOF", "GET"}, on_replica.replies()
     assert {record["cmd"] for record in on_primary.replies()} <= {"SET", "PING", "AUTH"}, on_primary.replies()
     assert stops[0]["left_out_replication"] >= 1 and not stops[0]["dropped"] and not stops[1]["dropped"], stops
+
+
+def test_urgent_data(name, tap):
+    """A byte that TCP does not hand to the server, though it counts it: before the first command, between two, twice before
+    one read, and before the client's end."""
+    with Server(name) as server, Replylog(server.pid, 0, "--tap", tap) as replylog, Talker(server.port) as talker, \
+            server.client() as sleeper:
+        for number in range(3):
+            talker.sock.send(b"!", socket.MSG_OOB)
+            assert talker.ask("ECHO", f"between {number}")
+        sleeper.send("DEBUG", "SLEEP", "0.3")
+        # The first is given up for the second, which the server's read stops at.
+        for word in ("a", "b"):
+            talker.sock.send(b"!", socket.MSG_OOB)
+            talker.send(("ECHO", word))
+        talker.frames(2)
+        talker.sock.send(b"!", socket.MSG_OOB)
+        talker.send(("ECHO", "last"))
+        talker.sock.shutdown(socket.SHUT_WR)
+        talker.rest()
+        sleeper.read()
+        replylog.wait_replies(7)
+        records = replylog.stop()
+    assert records[-1]["dropped"] == 0, records
+    words = [record["argv"][1] for record in replylog.replies() if record["client_addr"] == talker.addr]
+    assert words == ["between 0", "between 1", "between 2", "a", "b", "last"], words
+
+
+test_urgent_data.cases = {f"{name},{tap}": (name, tap) for name in ("valkey-9.1", "redis-7.0")
+                          for tap in ("socket", "connection")}
