@@ -111,7 +111,7 @@ unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
-FUZZ_SOURCES := $(addprefix user/,argv.c identity.c json.c push.c redact.c sink.c stream.c)
+FUZZ_SOURCES := $(addprefix user/,argv.c execution.c identity.c json.c push.c redact.c sink.c stream.c)
 FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
 $(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
@@ -152,11 +152,11 @@ $(OUTPUT)/preload/%.so: tests/system/preload/%.c Makefile
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -o $@
 
-# Modules that system tests have servers load.
+# Modules that system tests have servers load, to have commands do what the servers' own don't.
 $(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
 	$(call msg,MODULE,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -shared -fPIC -fvisibility=hidden $< -o $@
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -lpthread -o $@
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))

@@ -219,7 +219,7 @@ static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64
 {
 	entry->pipelined = pipelined;
 	entry->request_ns = now;
-	entry->request_bytes = bytes < ~0U ? bytes : ~0U;
+	entry->request_bytes = bytes < REQUEST_HUGE ? bytes : REQUEST_HUGE;
 	entry->off = off;
 	entry->len = len;
 }
@@ -232,6 +232,10 @@ static __always_inline void argv_push(struct connection *conn, __u32 off, __u32 
 
 	if (conn->head_lost)
 		return;
+	if (bytes >= REQUEST_HUGE) {
+		conn->huge.seq = conn->read_seq;
+		conn->huge.bytes = bytes;
+	}
 	block = argv_block(conn);
 	if (block) {
 		i = block->page.entries;
@@ -326,6 +330,14 @@ struct argv_found {
 	__u8 status;              /* enum argv_status */
 	struct argv_block *block; /* NULL: in the inline page */
 };
+
+/* The request's size on the wire, 0 when it is not known any more. */
+static __always_inline __u64 argv_request_bytes(const struct connection *conn, __u64 seq, const struct argv_found *found)
+{
+	if (found->entry.request_bytes < REQUEST_HUGE)
+		return found->entry.request_bytes;
+	return conn->huge.seq == seq ? conn->huge.bytes : 0;
+}
 
 /* Blocks are in the order of their commands: the last one that begins at or before seq is one of [n, n + count). */
 struct block_search {

@@ -17,10 +17,18 @@
 /* One command read whose reply may still come. */
 struct argv_entry {
 	__u64 request_ns;
-	__u32 request_bytes; /* saturated at 4 GiB - 1 */
+	__u32 request_bytes; /* REQUEST_HUGE or more: see struct huge_request */
 	__u16 off;           /* where its head starts in the page's bytes */
 	__u16 len : 15;
 	__u16 pipelined : 1; /* others were outstanding when it was read */
+};
+
+#define REQUEST_HUGE (~0U)
+
+/* The last command of a connection whose bytes don't fit in its entry. Of one before it they are not known any more. */
+struct huge_request {
+	__u64 seq;
+	__u64 bytes;
 };
 
 /* Commands first_seq .. first_seq + entries - 1 have their heads here. */
@@ -97,7 +105,8 @@ struct request_framing {
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
 	__u8 class;          /* enum command_class of the command at hand, or of what it did when it left */
 	__u8 inline_words;   /* the line has something besides blanks */
-	__u8 pad[7];
+	__u8 inline_blanks;  /* it has blanks besides CR */
+	__u8 pad[6];
 };
 
 /* How far something that is written has come. */
@@ -227,9 +236,11 @@ struct connection {
 	struct argv_inline argv;
 	struct carry request_carry;
 	struct carry reply_carry;
+	__u64 settled;     /* the output up to here is in the ledger: see ledger.bpf.h */
 	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
 	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
+	struct huge_request huge;
 	struct peer peer;
 	struct conversation talk;
 	struct turn next_turn;  /* the oldest one outstanding */
@@ -240,7 +251,9 @@ struct connection {
 	__u16 turn_blocks; /* for which there are, a bit each */
 	__u16 turn_block[TURN_BLOCKS];
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
+	__u8 lost_as;      /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
 	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
+	__u8 pad2[3];
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];

@@ -18,9 +18,26 @@ static __always_inline bool tap_wanted(void)
 	return bpf_get_current_pid_tgid() >> 32 == target_tgid && engine.ready;
 }
 
+/* A place for this thread, which has none: the first that is nobody's. */
+static __noinline __u32 tap_slot_take(__u32 tid)
+{
+	struct thread_stats *stats;
+	__u32 i, slot;
+
+	for (i = 0; i < THREAD_PROBES; i++) {
+		slot = (tid + i) & (THREADS_MAX - 1);
+		stats = bpf_map_lookup_elem(&thread_stats, &slot);
+		if (!stats)
+			return 0;
+		if (!stats->tid && !__sync_val_compare_and_swap(&stats->tid, 0, tid))
+			return slot + 1;
+	}
+	return 0;
+}
+
 /*
  * This thread's place, plus 1: found by its tid without any allocation, taken on its first hit. 0: it has none (and,
- * when it wanted to take one, there was none).
+ * when it wanted to take one, there was none). Places before its own may have become free since.
  */
 static __always_inline __u32 tap_slot(bool take)
 {
@@ -34,10 +51,8 @@ static __always_inline __u32 tap_slot(bool take)
 			return 0;
 		if (stats->tid == tid)
 			return slot + 1;
-		if (take && !stats->tid && !__sync_val_compare_and_swap(&stats->tid, 0, tid))
-			return slot + 1;
 	}
-	return 0;
+	return take ? tap_slot_take(tid) : 0;
 }
 
 static __always_inline bool tap_worker(__u32 slot, struct worker *worker)
@@ -67,14 +82,14 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 	if (!tap_wanted())
 		return 1;
 	if (!tap_hit(&worker, HIT_PROBE)) {
-		engine_missed(PT_REGS_PARM1(ctx), false);
+		engine_missed(PT_REGS_PARM1(ctx), false, 0);
 		return 1;
 	}
 	call = &worker.scratch->call;
 	if (call_hands_over(call, op, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_SP(ctx)))
 		return 1;
 	if (call->op != IO_NONE) /* its return never came */
-		engine_missed(call->conn, false);
+		engine_missed(call->conn, false, 0);
 	call->op = op;
 	call->handed = 0;
 	call->conn = PT_REGS_PARM1(ctx);
@@ -126,7 +141,7 @@ static __always_inline int tap_close(struct pt_regs *ctx)
 	if (tap_hit(&worker, HIT_PROBE))
 		engine_close(&worker, PT_REGS_PARM1(ctx));
 	else
-		engine_missed(PT_REGS_PARM1(ctx), true);
+		engine_missed(PT_REGS_PARM1(ctx), true, 0);
 	return 0;
 }
 

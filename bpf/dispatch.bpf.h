@@ -126,6 +126,12 @@ static __always_inline bool dispatch_is_taken(const struct dispatch_frame *frame
 	return frame->role == DISPATCH_COMMAND || (frame->role == DISPATCH_QUEUED && frame->number < DISPATCHES_INNER);
 }
 
+/* Is this the execution of a command whose execution is counted already? See dispatch.h. */
+static __always_inline bool dispatch_is_again(const struct dispatch_log *log, __u64 client)
+{
+	return log->count != log->settled && client_flag(client, FLAG_EXECUTING);
+}
+
 /* Numbers the execution of a client's own command. False when the connection is not known. */
 static __always_inline bool dispatch_number(struct dispatch_frame *frame, __u64 conn)
 {
@@ -138,7 +144,7 @@ static __always_inline bool dispatch_number(struct dispatch_frame *frame, __u64 
 	log = dispatch_log_at(frame->connection);
 	if (!log)
 		return false;
-	frame->again = client_flag(frame->client, FLAG_REEXECUTING);
+	frame->again = dispatch_is_again(log, frame->client);
 	if (!frame->again)
 		__builtin_memset(&log->done[env_add(&log->count, 1) % DISPATCHES], 0, sizeof(log->done[0]));
 	frame->number = log->count - 1;

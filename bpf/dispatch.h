@@ -7,65 +7,64 @@
  *
  *   1. When a read finds nothing outstanding, every command before it has been executed for the last time: base is
  *      what has been counted less what has been read.
- *   2. A command whose reply is no error was executed by call(), exactly once. Replies without it are errors
- *      (rejectCommand() and the like in processCommand()), "+QUEUED", and redis 6.0's to QUIT, after which it closes.
- *      What executes again after it was blocked says so (FLAG_REEXECUTING) and is not numbered anew; what is unblocked
- *      otherwise does not go through call() again.
- *   3. Commands of one connection are executed in the order of their numbers.
+ *   2. A command whose reply is no error was executed by call(). Replies without it are errors (rejectCommand() and the
+ *      like in processCommand()), "+QUEUED", and redis 6.0's to QUIT, after which it closes.
+ *   3. It was executed once, or each further execution says so, and is not numbered anew. There is no more than one in
+ *      redis 6.0 and 7.0. From redis 7.2 on and in valkey call() sets FLAG_EXECUTING and clears it at its end, unless
+ *      the client is blocked then; resetClient() clears it when the command is over, however it ends: by its reply, a
+ *      timeout, an error. So where call() finds it set, that command has been executed before and is not over:
+ *        - a key that it waited for is there (unblockClientOnKey()),
+ *        - and CLIENT PAUSE has postponed it then (blockPostponeClient()), which clears reexecuting_command,
+ *        - its replicas have it (CLUSTER SETSLOT, valkey 8.0 on),
+ *        - a module has looked at its password (AUTH and HELLO AUTH, RM_BlockClientOnAuth()).
+ *      FLAG_PENDING_COMMAND at the end of call() would be no proof: redis 8 sets it for FLUSHALL, which is not executed
+ *      again (flushallSyncBgDone()). One way leaves the flag set although the command is over: a SHUTDOWN that was
+ *      called off (unblockClient() does not reset such a client). It is answered by an error, and once a read has found
+ *      nothing outstanding, every execution so far is over (settled), whatever the flag says.
+ *   4. Commands of one connection are executed in the order of their numbers.
  *
  * So base holds until a reply is an error: that command may have been executed, or not, and nothing is known until 1.
  * holds again. "+QUEUED" moves it by one. Inside EXEC each queued command is executed by a call() of its own, but for
  * those that ACL refuses then: as many executions as there are elements prove that there was none.
  *
- * Read: redis 6.0.16, 7.0.15, 8.0.6, 8.6.3, valkey 9.1.2, src/server.c processCommand() and call(), src/multi.c
- * execCommand(), src/blocked.c unblockClientOnKey().
+ * Servers have bugs, and modules do what they like: so it is checked besides. When the last outstanding reply begins,
+ * there must have been as many executions as commands (dispatch_in_step()); execution must lie between request and reply;
+ * and with --argv-from dispatch all that is kept of what was executed must be what was asked (heads_differ()). What does
+ * not fit is counted, and nothing is known until 1. holds again.
+ *
+ * Read: redis 6.0.16, 7.0.15, 8.0.2, 8.0.6, 8.6.3, valkey 8.0.1, 8.1.1, 9.1.2: src/server.c processCommand() and call(),
+ * src/multi.c execCommand(), src/blocked.c, src/networking.c resetClient() and processPendingCommandAndInputBuffer(),
+ * src/module.c checkModuleAuthentication(), src/cluster_legacy.c clusterCommandSetSlot(), src/db.c (redis 8).
  */
 #ifndef REPLYLOG_DISPATCH_H
 #define REPLYLOG_DISPATCH_H
 
+#include "dispatch_log.h"
 #include "heads.h"
 #include "turn.h"
 
-/* One execution. */
-struct dispatch {
-	__u64 start_ns;
-	__u64 exec_ns;  /* 0: not done */
-	__u64 inner_ns; /* of that, in the commands that it executed itself: a script's */
-	__u64 name;     /* how argv[0] begins; 0 unknown */
-	__u32 inner;    /* and how many of them */
-	__u32 head;     /* the place of its head in the connection's heads (--argv-from dispatch), or HEAD_NONE */
-};
-
-/* The last executions of a connection, and the first ones inside the last EXEC. */
-#define DISPATCHES 64
-#define DISPATCHES_INNER 16
-
-/*
- * Written by the thread that executes commands, before the reply can be written. It may go on to later commands while
- * another thread writes the reply, and overwrite what that reads: so what was read counts only if it is still there
- * afterwards.
- */
-struct dispatch_log {
-	__u32 count;    /* executions so far; the last ones are done[n % DISPATCHES] */
-	__u32 inner_of; /* the execution that inner is about */
-	struct dispatch done[DISPATCHES];
-	struct dispatch inner[DISPATCHES_INNER];
-};
-
 /* Is call() probed? */
 static bool dispatch_probed(void);
-/* The log of a connection, or NULL. */
-static struct dispatch_log *dispatch_log_at(__u32 number);
+/* Counts a reply whose execution is refuted. */
+static void dispatch_disagrees(void);
 
 /* A read finds nothing outstanding. */
 static __always_inline void dispatch_align(struct connection *conn)
 {
-	const struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 
 	if (!log)
 		return;
-	conn->dispatch_base = log->count - (__u32)conn->read_seq;
+	log->settled = env_add(&log->count, 0);
+	conn->dispatch_base = log->settled - (__u32)conn->read_seq;
 	conn->dispatch_known = 1;
+}
+
+/* What is known of the numbering is wrong: nothing is known until a read finds nothing outstanding again. */
+static __always_inline void dispatch_refute(struct connection *conn)
+{
+	conn->dispatch_known = 0;
+	dispatch_disagrees();
 }
 
 /* A reply of this type begins. An attribute hides the type. */
@@ -121,11 +120,15 @@ static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, st
 	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
 
-	if (!log || !conn->dispatch_known)
+	if (!log || !conn->dispatch_known || dispatch_is_queueing(conn))
 		return false;
+	if (outstanding(conn) == 1 && !dispatch_in_step(conn)) {
+		dispatch_refute(conn);
+		return false;
+	}
 	if (talk->exec_left && seq != conn->reply_seq)
 		return dispatch_read_inner(log, number, talk->queued - talk->exec_left, talk->queued, out);
-	return !dispatch_is_queueing(conn) && dispatch_read(log, number, out);
+	return dispatch_read(log, number, out);
 }
 
 #endif

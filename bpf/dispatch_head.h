@@ -30,8 +30,11 @@ _Static_assert(sizeof(struct dispatch_head) == 16, "no implicit padding");
 #define HEAD_NUMBER (1 + HEAD_DIGITS + 2)
 #define HEAD_MAX 5376
 
+/* The words take as much as this of it at most. */
+#define HEAD_WORDS_MAX (CLIENT_WORDS * ARGV_MAX_ARG_BYTES)
+
 _Static_assert(sizeof(struct dispatch_head) + HEAD_NUMBER + ARGV_MAX_ARGS * (HEAD_NUMBER + ARGV_MAX_ARG_BYTES + 2) +
-	       CLIENT_WORDS * ARGV_MAX_ARG_BYTES <= HEAD_MAX, "every head has room");
+	       HEAD_WORDS_MAX <= HEAD_MAX, "every head has room");
 
 /* Where a thread puts one together. What is added last may reach past HEAD_MAX before that is known. */
 struct head_work {

@@ -29,6 +29,7 @@ static __always_inline int emit_record(struct scratch *scratch)
 
 	for (i = 0; i < CLIENT_WORDS; i++)
 		len += rec->word[i];
+	len += rec->exec_argv_len;
 	env_opaque(len);
 	if (len > sizeof(scratch->out.head))
 		return -1;
@@ -90,7 +91,7 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	if (found.status != ARGV_KEPT)
 		return;
 	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
+	rec->request_bytes = argv_request_bytes(conn, seq, &found);
 	if (found.entry.pipelined && rec->kind == KIND_SIMPLE)
 		rec->kind = KIND_PIPELINED;
 	if (emit_head(conn, scratch, &found)) {
@@ -101,63 +102,55 @@ static __always_inline void emit_command(struct connection *conn, struct scratch
 	rec->argv_cut = found.entry.len >= ARGV_LINE_MAX;
 }
 
-/* '$' and '!' are alike in these bits: an argument that is whole in one head may be shortened in the other. */
-#define TAGS_ALIKE BYTES((__u8)~('$' ^ '!'))
-
-/*
- * Do the request's head, which is in out.head, and the dispatched one begin alike? Both count the arguments and name
- * the command in their first bytes, unless the request is an inline command. What a module's filter has changed
- * differs, too.
- */
-static __always_inline bool heads_agree(const struct scratch *scratch, struct heads *heads, __u32 place, __u32 len)
+/* Is the request's head there, and a multibulk? Then it must say the same as the dispatched one. */
+static __always_inline bool emit_has_multibulk(const struct scratch *scratch)
 {
-	const __u8 *request = scratch->out.head, *head;
-	__u32 n = scratch->out.reply.argv_len;
-
-	if (!n || request[0] != '*')
-		return true;
-	n = n < len ? n : len;
-	head = heads->bytes + (place - 1) % HEADS_RING + sizeof(struct dispatch_head);
-	if (first_bytes(env_load64(request) ^ env_load64(head), n))
-		return false;
-	return n <= 8 || !(first_bytes(env_load64(request + 8) ^ env_load64(head + 8), n - 8) & TAGS_ALIKE);
+	return scratch->out.reply.argv_status == ARGV_KEPT && scratch->out.reply.argv_len && scratch->out.head[0] == '*';
 }
 
-/* Replaces what the request says by what the server's structs said. */
-static __always_inline void emit_dispatched(struct connection *conn, struct scratch *scratch, __u64 seq,
-					    struct heads *heads, __u32 place)
+/* What was executed is not what was asked; or a module's filter has changed it. */
+static __always_inline bool emit_disproved(struct scratch *scratch, struct heads *heads, __u32 place)
+{
+	struct dispatch_head head;
+
+	return emit_has_multibulk(scratch) && heads_read(heads, place, &head) &&
+	       heads_differ(&scratch->compare, scratch->out.head, scratch->out.reply.argv_len, heads, place) &&
+	       heads_hold(heads, place, sizeof(head) + head_len(&head));
+}
+
+/* Appends the words of the head, and its argv, unless the request's says the same. 0, or -1 when it has no room. */
+static __always_inline int emit_append(struct scratch *scratch, const struct heads *heads, __u32 place,
+				       const struct dispatch_head *head, __u32 argv_len)
+{
+	__u64 at = scratch->out.reply.argv_len, argv = heads_argv(place), words = head_words_len(head);
+
+	if (heads_copy(heads, argv + head->argv_len, words, scratch->out.head, at, sizeof(scratch->out.head), HEAD_WORDS_MAX))
+		return -1;
+	return argv_len ? heads_copy(heads, argv, argv_len, scratch->out.head, at + words, sizeof(scratch->out.head),
+				     HEAD_MAX - HEAD_WORDS_MAX) : 0;
+}
+
+/* Adds to what the request says what the server's structs said, all of it still being there. */
+static __always_inline void emit_dispatched(struct scratch *scratch, struct heads *heads, __u32 place)
 {
 	struct reply_record *rec = &scratch->out.reply;
 	struct dispatch_head head;
+	__u32 argv_len;
 
-	if (!heads_read(heads, place, &head) || !heads_hold(heads, place, sizeof(head) + head_len(&head)))
+	if (!heads_read(heads, place, &head))
 		return;
-	if (!heads_copy(heads, place, head_len(&head), scratch->out.head)) {
-		emit_command(conn, scratch, seq);
+	argv_len = emit_has_multibulk(scratch) ? 0 : head.argv_len;
+	if (emit_append(scratch, heads, place, &head, argv_len) ||
+	    !heads_hold(heads, place, sizeof(head) + head_len(&head)))
 		return;
-	}
-	rec->argv_status = ARGV_KEPT;
 	rec->argv_from = ARGV_FROM_DISPATCH;
-	rec->argv_len = head.argv_len;
-	rec->argv_cut = 0;
-	rec->db = head.db;
+	rec->exec_argv_len = argv_len;
+	rec->exec_db = head.db;
 	rec->resp = head.resp;
 	__builtin_memcpy(rec->word, head.word, sizeof(rec->word));
 }
 
-/* What was executed is not what was asked: then it is not known which execution the reply answers. */
-static __always_inline bool emit_disproved(const struct scratch *scratch, struct heads *heads, __u32 place)
-{
-	struct dispatch_head head;
-
-	if (!heads_read(heads, place, &head) || heads_agree(scratch, heads, place, head.argv_len) ||
-	    !heads_hold(heads, place, sizeof(head) + head_len(&head)))
-		return false;
-	count_tally(TALLY_DISPATCH_DISAGREES, 1);
-	return true;
-}
-
-/* What the execution says, when it is proven which one it was. Times that don't fit disprove it. */
+/* What the execution says, when it is proven which one it was. Times that don't fit, or another argv, disprove it. */
 static __always_inline void emit_dispatch(struct connection *conn, struct scratch *scratch, __u64 seq)
 {
 	struct reply_record *rec = &scratch->out.reply;
@@ -166,17 +159,17 @@ static __always_inline void emit_dispatch(struct connection *conn, struct scratc
 
 	if (heads)
 		rec->argv_from = ARGV_FROM_REQUEST;
-	if (!dispatch_find(conn, seq, &dispatch) || dispatch.start_ns < rec->request_ns ||
-	    dispatch.start_ns + dispatch.exec_ns > rec->last_byte_ns)
+	if (!dispatch_find(conn, seq, &dispatch))
 		return;
-	if (heads && emit_disproved(scratch, heads, dispatch.head))
-		return;
+	if (dispatch.start_ns < rec->request_ns || dispatch.start_ns + dispatch.exec_ns > rec->last_byte_ns ||
+	    (heads && emit_disproved(scratch, heads, dispatch.head)))
+		return dispatch_refute(conn);
 	rec->exec_ns = dispatch.exec_ns;
 	rec->inner_ns = dispatch.inner_ns;
 	rec->exec_name = dispatch.name;
 	rec->inner = dispatch.inner;
 	if (heads)
-		emit_dispatched(conn, scratch, seq, heads, dispatch.head);
+		emit_dispatched(scratch, heads, dispatch.head);
 }
 
 static __always_inline void emit_push(const struct connection *conn, struct scratch *scratch)
@@ -186,6 +179,14 @@ static __always_inline void emit_push(const struct connection *conn, struct scra
 	rec->argv_status = ARGV_PUSH;
 	rec->argv_len = conn->talk.push_len;
 	__builtin_memcpy(scratch->out.head, conn->push_head, PUSH_HEAD);
+}
+
+/* It was framed, but nobody will hear of it. */
+static __always_inline void emit_lost(__u64 bytes)
+{
+	count_loss(LOSS_RING_FULL);
+	count_lost(LOSS_RING_FULL, 1, bytes);
+	count_tally(TALLY_ATTRIBUTED_BYTES, -bytes);
 }
 
 static __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
@@ -213,7 +214,7 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 			emit_dispatch(conn, scratch, end->seq);
 	}
 	if (emit_record(scratch))
-		count_loss(LOSS_RING_FULL);
+		emit_lost(end->bytes);
 	wake_consumer(scratch);
 }
 
@@ -239,6 +240,7 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 	emit_begin(conn, rec, EVENT_CHECKED);
 	rec->attribution = attribution;
 	rec->out_of_step = out_of_step;
+	rec->executions = probe_dispatch && dispatch_in_step(conn);
 	conn->doubt = conn->unverified = 0;
 	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
 }
@@ -254,14 +256,14 @@ static __noinline void identity_lost(struct connection *conn, struct work *work)
 	identity_wake(scratch);
 }
 
-static __noinline void identity_emit(struct connection *conn, struct work *work)
+static __noinline void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	struct scratch *scratch = (struct scratch *)work;
 	struct reply_record *rec = &scratch->out.reply;
 
 	if (!conn->from_start)
 		return;
-	emit_begin(conn, rec, EVENT_IDENTITY);
+	emit_begin(conn, rec, event);
 	emit_pairing(conn, rec);
 	emit_command(conn, scratch, conn->reply_seq);
 	if (rec->argv_status != ARGV_KEPT || rec->attribution != ATTRIBUTION_EXACT || emit_record(scratch))

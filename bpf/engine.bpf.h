@@ -10,6 +10,7 @@
 #include "conn_type.bpf.h"
 #include "emit.bpf.h"
 #include "join.bpf.h"
+#include "ledger.bpf.h"
 #include "pairing.bpf.h"
 #include "request.h"
 
@@ -45,7 +46,7 @@ static __always_inline void connection_start(struct connection *conn)
 	__builtin_memset(&conn->request, 0, sizeof(conn->request));
 	__builtin_memset(&conn->reply, 0, sizeof(conn->reply));
 	__builtin_memset(&conn->talk, 0, sizeof(conn->talk));
-	conn->reply.reply.start = conn->written_bytes;
+	conn->settled = conn->reply.reply.start = conn->written_bytes;
 	conn->reply_seq = conn->read_seq;
 	conn->subscriber = 0;
 	conn->dispatch_known = 0;
@@ -64,10 +65,10 @@ static __noinline void connection_unjoin(struct connection *conn)
 {
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
+	ledger_settle(conn, talk_complete_until(conn));
 	connection_start(conn);
 	conn->talk.db = -1;
 	conn->from_start = 0;
-	conn->counted = 0;
 	conn->mode = MODE_UNJOINED;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
 	count_tally(TALLY_UNJOINED, 1);
@@ -133,7 +134,9 @@ static __always_inline bool connection_join(struct connection *conn, __u64 addr,
 	} else if (!client.at || client.write_handler || !begins_command(addr, len)) {
 		return false;
 	}
+	ledger_passes(conn, 0);
 	conn->mode = MODE_FOLLOWED;
+	conn->lost_as = 0;
 	count_tally(TALLY_JOINED, 1);
 	count_tally(TALLY_UNJOINED, -1);
 	return true;
@@ -187,10 +190,11 @@ static __always_inline struct connection *connection_new(__u64 key)
 	generation = conn->peer.generation + 1;
 	__builtin_memset(conn, 0, offsetof(struct connection, argv) + sizeof(conn->argv.page));
 	__builtin_memset(&conn->peer, 0, sizeof(conn->peer));
+	conn->left_as = conn->lost_as = 0;
 	conn->peer.number = number;
 	conn->peer.generation = generation;
 	conn->key = key;
-	conn->server_conn = 0;
+	conn->server_conn = conn->client_at = 0;
 	connection_start(conn);
 	return conn;
 }
@@ -215,6 +219,7 @@ static __always_inline void connection_forget(struct connection *conn)
 
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
+	ledger_settle(conn, talk_complete_until(conn));
 	connection_unwatch(conn);
 	conn->key = 0;
 	if (!number)
@@ -407,11 +412,12 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
  */
 static __always_inline void connection_left(struct connection *conn)
 {
-	connection_give_blocks(conn);
 	if (client_layout.valid)
-		connection_unjoin(conn);
-	else
-		conn->mode = MODE_LEFT_OUT;
+		return connection_unjoin(conn);
+	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
+	connection_give_blocks(conn);
+	ledger_settle(conn, talk_complete_until(conn));
+	conn->mode = MODE_LEFT_OUT;
 }
 
 static __always_inline bool connection_followed(const struct connection *conn)
@@ -438,16 +444,22 @@ static __always_inline void connection_give_up(struct connection *conn)
 /* Bytes that can't be framed, or were not seen. */
 static __always_inline void connection_lost(struct connection *conn, enum loss loss)
 {
-	if (connection_owes(conn))
+	ledger_catch_up(conn);
+	if (connection_owes(conn)) {
 		count_loss(loss);
+		ledger_blame(conn, loss, outstanding(conn));
+	}
 	connection_give_up(conn);
 }
 
 /* Replies and commands are out of step. What comes now is nobody's until the connection is joined again. */
 static __always_inline void connection_out_of_step(struct connection *conn)
 {
-	if (connection_owes(conn) && !conn->refuted)
+	ledger_catch_up(conn);
+	if (connection_owes(conn)) {
 		pairing_out_of_step(conn);
+		ledger_blame(conn, LOSS_OUT_OF_STEP, outstanding(conn));
+	}
 	connection_give_up(conn);
 }
 
@@ -476,6 +488,7 @@ static __always_inline void connection_misframed(struct connection *conn)
 	if (conn->attribution == ATTRIBUTION_AMBIGUOUS)
 		return connection_lost(conn, LOSS_FRAMING);
 	count_loss(LOSS_FRAMING);
+	ledger_blame(conn, LOSS_FRAMING, 0);
 	conn->left_as = COMMAND_OPAQUE;
 	conn->mode = MODE_LEAVING;
 	conn->request.state = REQUEST_BOUNDARY;
@@ -531,7 +544,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	if (conn->mode == MODE_UNJOINED) {
 		if (!connection_join(conn, addr, len))
 			return;
-		if (worker->tap == TAP_SOCKET)
+		if (worker->tap == TAP_SOCKET || conn->counted)
 			connection_count(conn, len);
 	}
 	if (!connection_has_all_read(conn, len))
@@ -549,6 +562,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		break;
 	case REQUEST_TOO_MANY_TURNS:
 		count_loss(LOSS_TURNS);
+		ledger_blame(conn, LOSS_TURNS, 1);
 		connection_leave(conn, COMMAND_OPAQUE);
 		break;
 	case REQUEST_MALFORMED:
@@ -587,21 +601,29 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	}
 }
 
-/* Bytes that are written to a connection that is not followed, or not known yet: who never asks is only met like that. */
-static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 addr,
-						 __u64 len)
+/* An older connection, on what is written to it first: who never asks is only met like that. */
+static __always_inline struct connection *connection_meet_written(__u64 key, const struct ends *ends, __u64 len)
+{
+	struct connection *conn;
+	struct conn_client client;
+
+	/* It may be no client's at all: a module's, Sentinel's; one that is refused, before there is a client. */
+	if (!ends->server_conn || !connection_client(ends->server_conn, &client)) {
+		count_tally(TALLY_UNATTRIBUTED_BYTES, len);
+		return NULL;
+	}
+	conn = connection_meet(key, ends);
+	if (!conn)
+		count_lost(LOSS_CLIENTS_FULL, 0, len);
+	return conn;
+}
+
+/* Is it for something that is not a client's? Then it is left out. */
+static __always_inline void connection_recognise(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
-	struct ends ends = {};
 	enum tally why;
 
-	if (conn ? conn->mode == MODE_PASSED_OVER : !connection_encounter(worker, key, addr, len, &ends))
-		return;
-	worker->stats->unattributed_bytes += len;
-	if (ends.server_conn)
-		conn = connection_meet(key, &ends);
-	if (!conn || conn->mode != MODE_UNJOINED)
-		return;
 	connection_client(conn->server_conn, &client);
 	why = connection_purpose(&client, addr, len);
 	if (why == TALLIES)
@@ -610,14 +632,40 @@ static __noinline void engine_written_unfollowed(struct worker *worker, struct c
 	connection_leave_out(conn, why);
 }
 
+/* Bytes that are written to a connection that is not followed, or not known yet. */
+static __noinline void engine_written_unfollowed(struct worker *worker, struct connection *conn, __u64 key, __u64 addr,
+						 __u64 len)
+{
+	struct ends ends = {};
+
+	if (conn ? conn->mode == MODE_PASSED_OVER : !connection_encounter(worker, key, addr, len, &ends))
+		return;
+	worker->stats->reply_bytes += len;
+	if (!conn)
+		conn = connection_meet_written(key, &ends, len);
+	if (!conn)
+		return;
+	if (conn->mode == MODE_UNJOINED)
+		connection_recognise(conn, addr, len);
+	ledger_passes(conn, len);
+}
+
+/* Bytes passed unseen before these len ones were written. */
+static __always_inline void engine_written_missed(struct connection *conn, __u64 len)
+{
+	conn->written_bytes += len;
+	connection_lost(conn, LOSS_MISSED);
+}
+
 static __always_inline void engine_write(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
 
 	if (!connection_followed(conn))
 		return engine_written_unfollowed(worker, conn, key, addr, len);
+	worker->stats->reply_bytes += len;
 	if (!connection_has_all_written(conn, len))
-		return connection_lost(conn, LOSS_MISSED);
+		return engine_written_missed(conn, len);
 	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
 }
 
@@ -627,8 +675,9 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 
 	if (!connection_followed(conn))
 		return engine_written_unfollowed(worker, conn, key, 0, len);
+	worker->stats->reply_bytes += len;
 	if (!connection_has_all_written(conn, len))
-		return connection_lost(conn, LOSS_MISSED);
+		return engine_written_missed(conn, len);
 	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
 }
 
@@ -649,38 +698,65 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 	conn->mode = MODE_ACCEPTED;
 }
 
-/* A read or write of this connection, or its close, was not seen: its framing can't be relied on. */
-static __noinline void engine_missed(__u64 key, bool closed)
+/*
+ * A read or write of this connection, or its close, was not seen: its framing can't be relied on. sent: bytes written,
+ * when they are known.
+ */
+static __noinline void engine_missed(__u64 key, bool closed, __u64 sent)
 {
 	struct connection *conn = connection_look_up(NULL, key);
 
 	count_loss(LOSS_NO_SCRATCH);
 	if (!conn)
 		return;
+	if (connection_matters(conn) && connection_owes(conn))
+		ledger_blame(conn, LOSS_NO_SCRATCH, outstanding(conn));
+	if (conn->mode != MODE_PASSED_OVER)
+		ledger_unnoticed(conn, sent);
 	if (closed)
 		connection_forget(conn);
 	else if (connection_matters(conn))
 		connection_give_up(conn);
+	else
+		ledger_settle(conn, conn->settled);
 }
 
 /* The client goes, or the server lets it go: what it was waiting for is logged, or at least counted. */
 static __always_inline void connection_abort(struct connection *conn, struct work *work)
 {
-	__u64 unanswered = outstanding(conn);
+	__u64 unanswered = outstanding(conn), until = talk_cut_at(conn);
 
 	if (talk_closes(conn, work))
 		unanswered--;
+	ledger_settle(conn, until);
 	if (unanswered)
 		count_tally(TALLY_UNANSWERED, unanswered);
 }
 
 /* Bytes passed in a call that we know nothing of: the connection is nobody's that we follow, or it is lost. */
-static __always_inline void engine_unknown_call(struct worker *worker, __u64 key)
+static __always_inline void engine_unknown_call(struct worker *worker, __u64 key, __u64 sent)
 {
 	struct connection *conn = connection_find(worker, key);
 
-	if (connection_matters(conn))
-		connection_lost(conn, LOSS_FRAMING);
+	if (!conn || conn->mode == MODE_PASSED_OVER)
+		return;
+	worker->stats->reply_bytes += sent;
+	if (!connection_matters(conn))
+		return ledger_passes(conn, sent);
+	conn->written_bytes += sent;
+	connection_lost(conn, LOSS_FRAMING);
+}
+
+/* The end of the output counts as a byte. While it has a child, the server sends it before it closes (unlinkClient()). */
+#define FIN_BYTES 1
+
+/* What was written to it last was not seen. */
+static __noinline void connection_closed_unseen(struct connection *conn)
+{
+	if (connection_followed(conn))
+		connection_lost(conn, LOSS_MISSED);
+	else
+		ledger_passes(conn, 0);
 }
 
 static __always_inline void engine_close(struct worker *worker, __u64 key)
@@ -689,6 +765,8 @@ static __always_inline void engine_close(struct worker *worker, __u64 key)
 
 	if (!conn)
 		return;
+	if (ledger_unseen(conn) > FIN_BYTES)
+		connection_closed_unseen(conn);
 	if (connection_followed(conn)) {
 		connection_abort(conn, &worker->scratch->work);
 		pairing_closes(conn);

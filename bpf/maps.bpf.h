@@ -105,8 +105,9 @@ struct scratch {
 	struct recent recent[RECENT];
 	struct {
 		struct reply_record reply;
-		__u8 head[2 * BLOCK_PART];
+		__u8 head[2 * BLOCK_PART + HEAD_WORDS_MAX]; /* what follows it */
 	} out;
+	struct heads_compare compare;
 };
 
 /* A thread's place in this and the next map is found by its tid: see tap_slot(). */
@@ -127,6 +128,7 @@ struct {
 /* --dispatch: the logs of connections, by their numbers, and these by the server's struct connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct dispatch_log);
@@ -212,6 +214,22 @@ static __always_inline void count_loss(enum loss loss)
 static __always_inline void count_tally(enum tally tally, __u64 n)
 {
 	__sync_fetch_and_add(&engine.tallies[tally], n);
+}
+
+static void dispatch_disagrees(void)
+{
+	count_tally(TALLY_DISPATCH_DISAGREES, 1);
+}
+
+/* What was not attributed because of a loss that is counted. */
+static __always_inline void count_lost(__u32 loss, __u64 replies, __u64 bytes)
+{
+	env_opaque(loss);
+	if (loss >= LOSS_KINDS)
+		return;
+	__sync_fetch_and_add(&engine.lost_replies[loss], replies);
+	__sync_fetch_and_add(&engine.lost_bytes[loss], bytes);
+	count_tally(TALLY_UNATTRIBUTED_BYTES, bytes);
 }
 
 #endif

@@ -11,7 +11,7 @@
 /* Nothing more will be known of what waits. */
 static __always_inline void pairing_ends(struct connection *conn, enum reply_attribution attribution)
 {
-	if (conn->unverified)
+	if (conn->unverified || conn->refuted)
 		emit_checked(conn, attribution, false);
 	/* What could not be said is not this connection's any more. */
 	conn->unverified = conn->doubt = conn->burst = conn->refuted = 0;
@@ -26,9 +26,11 @@ static __always_inline void pairing_closes(struct connection *conn)
 	pairing_ends(conn, pairing_adds_up(conn) && !conn->doubt ? ATTRIBUTION_EXACT : ATTRIBUTION_AMBIGUOUS);
 }
 
-/* It doesn't add up. Always told, so that the loss has a client. */
+/* It doesn't add up. Always told, so that the loss has a client, unless it is user space that has found it out. */
 static __noinline void pairing_out_of_step(struct connection *conn)
 {
+	if (conn->refuted)
+		return;
 	count_loss(LOSS_OUT_OF_STEP);
 	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, true);
 	conn->unverified = conn->doubt = 0;

@@ -30,8 +30,9 @@
 static bool auth_may_be_silent(void);
 
 /*
- * Does this server take a command behind a line without words for typed lines, whatever it is? (processInputBuffer() in
- * valkey 8.0, 8.1 src/networking.c goes on without forgetting the request's type.)
+ * Does this server take a command behind a line of blanks for typed lines, whatever it is? (processInputBuffer() in valkey
+ * 8.0, 8.1 src/networking.c goes on without forgetting the request's type: resetClient() is called for a line that is
+ * empty, and once a command was executed.)
  */
 static bool blank_lines_may_confuse(void);
 

@@ -34,6 +34,7 @@ enum record_event {
 	EVENT_REPLY = 0,
 	EVENT_IDENTITY,      /* the command that follows says who the client is, and has succeeded */
 	EVENT_IDENTITY_LOST, /* what such commands said before may not hold any more */
+	EVENT_IDENTITY_FAILED, /* the HELLO that follows was answered with an error; options before that may have taken effect */
 	EVENT_CHECKED,       /* the pairing of replies with commands was checked: see enum reply_check */
 };
 
@@ -97,7 +98,12 @@ enum client_family {
  *     (whole) or "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" (shortened: no CRLF follows), then nothing more; or
  *   - an inline command: its line up to the LF, or (argv_cut) its first ARGV_LINE_MAX bytes and some.
  *
- * With ARGV_FROM_DISPATCH, which is always a multibulk, the words that word[] has the lengths of follow.
+ * With ARGV_FROM_DISPATCH the words that word[] has the lengths of follow, and then exec_argv_len bytes: the head of what
+ * was executed, which is always a multibulk, where that of the request is lost or is an inline command. Where both are
+ * multibulks they say the same, and the request's is all there is.
+ *
+ * What is known of the execution stands on its number (dispatch.h), and a later look may refute that: then it is taken
+ * away by record_forget_execution(), and the request's own words remain.
  */
 struct reply_record {
 	__u64 request_ns;    /* when the last byte of the command was read; 0 unknown */
@@ -115,7 +121,9 @@ struct reply_record {
 	__u32 inner;         /* how many commands it executed itself */
 	__u32 writes;        /* write calls that carried bytes of this reply */
 	__u32 argv_len;      /* bytes of head after this struct */
-	__s32 db;            /* that the client had selected; -1 unknown */
+	__s32 db;            /* that the client had selected, by what it said; -1 unknown */
+	__u32 exec_argv_len; /* ARGV_FROM_DISPATCH: bytes of the head of what was executed; else 0 */
+	__s32 exec_db;       /* ARGV_FROM_DISPATCH: the database it was executed in; else 0 */
 	__u16 client_port;   /* host byte order */
 	__u8 client_addr[16];/* network byte order; IPv4 uses the first 4 */
 	__u8 client_family;  /* enum client_family */
@@ -132,10 +140,11 @@ struct reply_record {
 	__u8 check;          /* enum reply_check */
 	__u8 reply_type;     /* the reply's first byte; 0 unknown */
 	__u8 out_of_step;    /* EVENT_CHECKED: it is counted as LOSS_OUT_OF_STEP */
-	__u8 pad[5];
+	__u8 executions;     /* EVENT_CHECKED: what was said of executions is proven, too: see dispatch_in_step() */
+	__u8 pad[4];
 };
 
-_Static_assert(sizeof(struct reply_record) == 144, "reply_record is shared: no implicit padding");
+_Static_assert(sizeof(struct reply_record) == 152, "reply_record is shared: no implicit padding");
 
 /* Everything that can be lost, by name. Counted in BPF, reported on the stream as dropped events. */
 enum loss {
@@ -162,9 +171,12 @@ enum tally {
 	TALLY_SILENCED,          /* or because of CLIENT REPLY, */
 	TALLY_OTHERS,            /* SCRIPT DEBUG, or an inline command that may be any of these */
 	TALLY_UNANSWERED,        /* commands outstanding when their connection closed, or at the end */
-	TALLY_UNATTRIBUTED_BYTES,/* reply bytes that passed on connections not (yet) joined or left out */
+	TALLY_REPLY_BYTES,       /* all bytes that the server wrote to its clients; each is one of the next three: */
+	TALLY_ATTRIBUTED_BYTES,  /* of a reply or push that was framed, and not lost on its way to user space, */
+	TALLY_UNATTRIBUTED_BYTES,/* lost, or on a connection that is not joined (yet), */
+	TALLY_LEFT_OUT_BYTES,    /* no replies: on a connection that is left out, or leaving */
 	TALLY_DISPATCH_UNREAD,   /* commands dispatched whose structs could not be read, or made no sense */
-	TALLY_DISPATCH_DISAGREES,/* replies whose argv is not the same in the request and in the structs */
+	TALLY_DISPATCH_DISAGREES,/* replies that refute the numbering of executions: argv or the count is another one */
 	TALLIES,
 };
 

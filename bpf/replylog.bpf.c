@@ -6,6 +6,7 @@
 #include "seccomp.bpf.h"
 #include "socket_tap.bpf.h"
 #include "sweep.bpf.h"
+#include "thread_exit.bpf.h"
 
 /* Helpers such as bpf_probe_read_user are for GPL-compatible programs only. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

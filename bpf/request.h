@@ -98,6 +98,7 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->number = TURN_NUMBER_MAX;
 	q->class = COMMAND_PLAIN;
 	q->inline_words = 0;
+	q->inline_blanks = 0;
 	q->state = state;
 }
 
@@ -402,14 +403,25 @@ static __always_inline __u64 blanks_and_controls(__u64 word)
 	return ~(((word & ~HIGH_BITS) + BYTES(0x80 - 0x21)) | word) & HIGH_BITS;
 }
 
-/* A line ended: pos is behind its LF. One without words is no command. */
+/* Is the line that ends at pos nothing but its LF, or CR and LF? */
+static __always_inline bool request_line_is_empty(struct connection *conn, struct work *work)
+{
+	return !conn->request.inline_blanks && request_position(conn, work) - conn->request.command_start <= 2;
+}
+
+/*
+ * A line ended: pos is behind its LF. One without words is no command; but if it isn't empty, some servers read a line
+ * next, even where a multibulk begins.
+ */
 static __always_inline int request_inline_end(struct connection *conn, struct work *work)
 {
 	if (conn->request.inline_words)
 		return request_complete(conn, work, 1);
-	if (blank_lines_may_confuse())
-		pairing_doubt(conn);
 	request_boundary(conn, work);
+	if (blank_lines_may_confuse() && !request_line_is_empty(conn, work)) {
+		pairing_doubt(conn);
+		request_begin(conn, work, REQUEST_INLINE);
+	}
 	return STEP_ON;
 }
 
@@ -518,7 +530,10 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 {
 	if (*line == ' ' || (*line >= '\t' && *line <= '\r')) {
 		work->cur.pos++;
-		return *line == '\n' ? request_inline_end(conn, work) : STEP_ON;
+		if (*line == '\n')
+			return request_inline_end(conn, work);
+		conn->request.inline_blanks |= *line != '\r';
+		return STEP_ON;
 	}
 	if (avail < NAME_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);

@@ -35,7 +35,10 @@ struct engine_state {
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */
 	__u32 executed;        /* BPF: the server executed itself anew, or another program: never ready again */
 	__u32 pad;
+	__u64 hits_gone;       /* BPF: of threads that have ended */
 	__u64 losses[LOSS_KINDS];
+	__u64 lost_replies[LOSS_KINDS]; /* what was not attributed because of them, as far as it is known */
+	__u64 lost_bytes[LOSS_KINDS];
 	__u64 tallies[TALLIES];
 };
 
@@ -50,13 +53,13 @@ struct sweep {
 	__u64 forget;        /* we come back: what is known of connections will not be true any more */
 };
 
-/* One place a thread. Written by that thread only; a cache line of its own. */
+/* One place a thread, until the thread ends. Written by that thread only; a cache line of its own. */
 struct thread_stats {
 	__u32 tid; /* whose place this is; 0: nobody's */
 	__u32 pad;
-	__u64 hits;               /* I/O calls and closes seen */
-	__u64 unattributed_bytes; /* reply bytes of connections that are not followed */
-	__u64 own_ns;             /* --max-overhead: what the probes took of this thread's time */
+	__u64 hits;        /* I/O calls and closes seen */
+	__u64 reply_bytes; /* written to clients, attributed or not */
+	__u64 own_ns;      /* --max-overhead: what the probes took of this thread's time */
 	__u64 pad2[4];
 };
 

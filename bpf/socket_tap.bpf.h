@@ -48,7 +48,7 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 	regs = caller_registers();
 	number = SYSCALL_NUMBER(regs);
 	if (!tap_hit(&worker, HIT_TRACEPOINT)) {
-		engine_missed(io->sk, false);
+		engine_missed(io->sk, false, received ? 0 : bytes);
 		return 0;
 	}
 	if (received && number == SYSCALL_READ)
@@ -58,7 +58,7 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 	else if (!received && number == SYSCALL_WRITEV)
 		engine_writev(&worker, io->sk, SYSCALL_ARG2(regs), SYSCALL_ARG3(regs), bytes);
 	else
-		engine_unknown_call(&worker, io->sk);
+		engine_unknown_call(&worker, io->sk, received ? 0 : bytes);
 	overhead_end(worker.stats, begin);
 	return 0;
 }
@@ -119,9 +119,9 @@ SEC("?uprobe") int socket_close(struct pt_regs *ctx)
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
 	if (!tap_hit(&worker, HIT_PROBE)) {
-		engine_missed(server_conn, true);
+		engine_missed(server_conn, true, 0);
 		if (sk)
-			engine_missed(sk, true);
+			engine_missed(sk, true, 0);
 		return 0;
 	}
 	engine_close(&worker, server_conn);

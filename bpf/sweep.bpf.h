@@ -11,7 +11,7 @@
 #ifndef REPLYLOG_SWEEP_BPF_H
 #define REPLYLOG_SWEEP_BPF_H
 
-#include "dispatch.bpf.h"
+#include "thread_exit.bpf.h"
 
 static __always_inline void sweep_connection(struct connection *conn, struct work *work, bool server_exited)
 {
@@ -21,9 +21,12 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 		connection_abort(conn, work);
 		return pairing_closes(conn);
 	}
-	if (talk_is_large(conn))
+	if (talk_is_large(conn)) {
 		count_loss(LOSS_UNFINISHED);
+		ledger_blame(conn, LOSS_UNFINISHED, 1);
+	}
 	count_tally(TALLY_UNANSWERED, outstanding(conn));
+	ledger_settle(conn, talk_complete_until(conn));
 }
 
 /* Should it be met again, it will be counted again. */
@@ -60,13 +63,7 @@ SEC("raw_tp") int sweep_connections(struct sweep *sweep)
 /* The returns of calls under way will not be seen. */
 static long forget_call_step(__u32 slot, void *data)
 {
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct dispatch_stack *stack = bpf_map_lookup_elem(&dispatch_stacks, &slot);
-
-	if (scratch)
-		scratch->call.op = IO_NONE;
-	if (stack)
-		stack->depth = 0;
+	slot_forget_calls(slot);
 	return 0;
 }
 

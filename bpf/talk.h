@@ -45,8 +45,8 @@ struct reply_end {
 static __u64 reply_threshold(void);
 /* Sends the record of a reply at or over the threshold on its way. */
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
-/* The command at hand has succeeded, and its argv says who the client is. */
-static void identity_emit(struct connection *conn, struct work *work);
+/* The command at hand has succeeded, or failed (see enum record_event), and its argv says who the client is. */
+static void identity_emit(struct connection *conn, struct work *work, __u32 event);
 /* What the client said of itself before is not to be relied on any more. */
 static void identity_lost(struct connection *conn, struct work *work);
 
@@ -493,7 +493,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 			break;
 		__builtin_memset(talk, 0, sizeof(*talk));
 		talk_note_subscriber(conn);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_SELECT:
 		if (ok)
@@ -502,10 +502,12 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 	case COMMAND_IDENTITY:
 	case COMMAND_AUTH:
 	case COMMAND_HELLO:
+		if (!ok && turn->class == COMMAND_HELLO)
+			identity_emit(conn, work, EVENT_IDENTITY_FAILED);
 		if (!ok)
 			break;
 		talk_hears(conn, conn->reply.type);
-		identity_emit(conn, work);
+		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_FOREIGN:
 		if (!conn->reply.foreign)
@@ -701,6 +703,18 @@ static __always_inline __u32 talk_undecided(const struct connection *conn)
 	return !r->owed || ((const __u8 *)conn->reply_carry.words)[first % CARRY] == '>' ? r->carried : 0;
 }
 
+/* Where in the output the reply or push begins that is not complete: all before it is attributed. */
+static __always_inline __u64 talk_complete_until(const struct connection *conn)
+{
+	return conn->reply.interrupts ? conn->talk.outer.start : conn->reply.reply.start;
+}
+
+/* Where in the output a close cuts off what it is part of: the rest is not attributed. */
+static __always_inline __u64 talk_cut_at(const struct connection *conn)
+{
+	return conn->reply.interrupts ? conn->reply.reply.start : conn->written_bytes - talk_undecided(conn);
+}
+
 /* The connection closes: logs the reply, or the push, that it cuts off. True when a reply had begun, large or not. */
 env_noinline bool talk_closes(struct connection *conn, struct work *work)
 {
@@ -708,7 +722,7 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 	const struct conversation *talk = &conn->talk;
 	__u8 kind = talk->exec_left ? KIND_MULTI : KIND_SIMPLE;
 	const struct piece *piece = &r->reply;
-	__u64 position = conn->written_bytes - talk_undecided(conn);
+	__u64 position = talk_cut_at(conn);
 
 	work->now = 0;
 	talk_decide(conn);
@@ -716,10 +730,8 @@ env_noinline bool talk_closes(struct connection *conn, struct work *work)
 		talk_cut(conn, work, piece, position, 0, KIND_PUSH);
 		return false;
 	}
-	if (r->interrupts) {
+	if (r->interrupts)
 		piece = &talk->outer;
-		position = r->reply.start;
-	}
 	if (!talk_cut(conn, work, piece, position, talk_command(conn), kind) && talk->exec_left && !talk->exec_logged)
 		talk_cut(conn, work, &talk->exec, position, conn->reply_seq, kind);
 	return talk->exec_left || piece->start != position;

@@ -86,7 +86,7 @@ static void print_flags(const struct client_layout *layout)
 	PRINT_FLAG(FLAG_ASM_IMPORTING);
 	PRINT_FLAG(FLAG_MULTI);
 	PRINT_FLAG(FLAG_TRACKING);
-	PRINT_FLAG(FLAG_REEXECUTING);
+	PRINT_FLAG(FLAG_EXECUTING);
 }
 
 int main(int argc, char **argv)

@@ -7,6 +7,7 @@
 
 #include "argv.h"
 #include "commands.h"
+#include "execution.h"
 
 #define NS_PER_US 1000
 #define NS_PER_MS 1000000
@@ -26,8 +27,8 @@ int confirm_init(struct confirm *p, const struct confirm_setup *setup)
 	p->stream = setup->stream;
 	p->identities = setup->identities;
 	p->wait_ns = setup->wait_ns;
-	err = held_init(&p->held, setup->connections);
-	return err ? err : verifier_open(&p->verifier, setup->server, setup->layout, setup->map_fd, setup->connections);
+	err = held_init(&p->held, setup->verify.connections);
+	return err ? err : verifier_open(&p->verifier, &setup->verify);
 }
 
 void confirm_close(struct confirm *p)
@@ -99,22 +100,26 @@ static void make_ambiguous(struct reply_record *rec)
 	rec->attribution = ATTRIBUTION_AMBIGUOUS;
 	rec->from_start = 0;
 	rec->db = -1;
-	rec->exec_ns = 0;
-	if (rec->argv_from == ARGV_FROM_DISPATCH)
-		rec->argv_from = ARGV_FROM_REQUEST;
-	rec->resp = 0;
-	memset(rec->word, 0, sizeof(rec->word));
+	record_forget_execution(rec);
 }
 
+/* What is known of the records that wait. */
+enum proof {
+	PROOF_NONE,    /* they are ambiguous */
+	PROOF_PAIRING, /* they are exact, but which execution they are of is not known */
+	PROOF_ALL,
+};
+
 /* The first item is written, as what it is now known to be. */
-static int settle_first(struct confirm *p, struct held_connection *conn, enum reply_attribution attribution,
-			uint64_t now_ns)
+static int settle_first(struct confirm *p, struct held_connection *conn, enum proof proof, uint64_t now_ns)
 {
 	struct held_item *item = held_take(&p->held, conn);
 	int err;
 
-	if (attribution == ATTRIBUTION_AMBIGUOUS)
+	if (proof == PROOF_NONE)
 		make_ambiguous(&item->rec);
+	else if (proof == PROOF_PAIRING)
+		record_forget_execution(&item->rec);
 	if (item->rec.event == EVENT_REPLY)
 		waits_note(&p->waits, (now_ns - item->since_ns) / NS_PER_US);
 	err = write_record(p, &item->rec, item->size);
@@ -122,13 +127,12 @@ static int settle_first(struct confirm *p, struct held_connection *conn, enum re
 	return err;
 }
 
-static int settle(struct confirm *p, struct held_connection *conn, enum reply_attribution attribution,
-		  uint64_t now_ns)
+static int settle(struct confirm *p, struct held_connection *conn, enum proof proof, uint64_t now_ns)
 {
 	int err = 0;
 
 	while (conn->first && !err)
-		err = settle_first(p, conn, attribution, now_ns);
+		err = settle_first(p, conn, proof, now_ns);
 	return err;
 }
 
@@ -150,7 +154,7 @@ static int forget_predecessor(struct confirm *p, const struct reply_record *rec,
 
 	if (!conn || conn->generation == rec->generation)
 		return 0;
-	err = settle(p, conn, ATTRIBUTION_AMBIGUOUS, now_ns);
+	err = settle(p, conn, PROOF_NONE, now_ns);
 	held_close(&p->held, conn);
 	return err;
 }
@@ -168,7 +172,7 @@ static int hold(struct confirm *p, struct held_connection *conn, const struct re
 	if (!conn->refuted && !held_add(&p->held, conn, rec, size, now_ns))
 		return 0;
 	/* It can't wait: there is no memory, or it is known to be no use. */
-	err = settle(p, conn, ATTRIBUTION_AMBIGUOUS, now_ns);
+	err = settle(p, conn, PROOF_NONE, now_ns);
 	copy = malloc(size);
 	if (!copy)
 		return err ? err : -ENOMEM;
@@ -183,6 +187,8 @@ static int hold(struct confirm *p, struct held_connection *conn, const struct re
 static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_t now_ns)
 {
 	struct held_connection *conn = held_find(&p->held, rec);
+	enum proof proof = rec->attribution == ATTRIBUTION_AMBIGUOUS || (conn && conn->refuted) ? PROOF_NONE :
+			   rec->executions ? PROOF_ALL : PROOF_PAIRING;
 	int err = 0;
 
 	if (rec->out_of_step) {
@@ -194,7 +200,7 @@ static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_
 	if (!conn)
 		return err;
 	if (!err)
-		err = settle(p, conn, conn->refuted ? ATTRIBUTION_AMBIGUOUS : rec->attribution, now_ns);
+		err = settle(p, conn, proof, now_ns);
 	held_close(&p->held, conn);
 	return err;
 }
@@ -262,21 +268,22 @@ static int run_out(struct confirm *p, struct held_connection *conn, enum verify_
 	if (verdict == VERIFY_OUT_OF_STEP)
 		err = refute(p, conn, &conn->first->rec);
 	while (!err && conn->first && now_ns - conn->first->since_ns >= p->wait_ns)
-		err = settle_first(p, conn, ATTRIBUTION_AMBIGUOUS, now_ns);
+		err = settle_first(p, conn, PROOF_NONE, now_ns);
 	return err;
 }
 
 static int look_at(struct confirm *p, struct held_connection *conn, uint64_t now_ns)
 {
-	enum verify_verdict verdict = verify_connection(&p->verifier, conn->number, conn->generation);
+	bool executions = false;
+	enum verify_verdict verdict = verify_connection(&p->verifier, conn->number, conn->generation, &executions);
 	struct reply_record first;
 	int err = 0;
 
 	if (verdict == VERIFY_IN_STEP && !conn->refuted) {
-		err = settle(p, conn, ATTRIBUTION_EXACT, now_ns);
+		err = settle(p, conn, executions ? PROOF_ALL : PROOF_PAIRING, now_ns);
 	} else if (verdict == VERIFY_DOUBT) {
 		first = conn->first->rec;
-		err = settle(p, conn, ATTRIBUTION_AMBIGUOUS, now_ns);
+		err = settle(p, conn, PROOF_NONE, now_ns);
 		err = err ? err : lose_identity(p, &first);
 	} else if (now_ns - conn->first->since_ns >= p->wait_ns) {
 		err = run_out(p, conn, verdict, now_ns);
@@ -321,7 +328,7 @@ int confirm_give_up(struct confirm *p, uint64_t now_ns)
 	int err = 0;
 
 	while (p->held.all && !err) {
-		err = settle(p, p->held.all, ATTRIBUTION_AMBIGUOUS, now_ns);
+		err = settle(p, p->held.all, PROOF_NONE, now_ns);
 		held_close(&p->held, p->held.all);
 	}
 	return err;

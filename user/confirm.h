@@ -30,16 +30,13 @@ struct confirm {
 };
 
 /*
- * Begins with nothing held, for one run. stream and identities are the caller's. map_fd: of the BPF map of connections,
- * of count entries. 0, or -errno; either way confirm_close() gives back what it holds.
+ * Begins with nothing held, for one run. stream and identities are the caller's. 0, or -errno; either way confirm_close()
+ * gives back what it holds.
  */
 struct confirm_setup {
 	struct stream *stream;
 	struct identities *identities;
-	const struct client_layout *layout;
-	pid_t server;
-	int map_fd;
-	uint32_t connections;
+	struct verifier_setup verify;
 	uint64_t wait_ns;
 };
 

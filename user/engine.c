@@ -118,6 +118,7 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	probes_list(way, &list);
 	engine_choose_programs(engine->skel, way, &list);
 	bpf_program__set_autoload(engine->skel->progs.server_executes, true);
+	bpf_program__set_autoload(engine->skel->progs.thread_exits, true);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
 		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
@@ -126,11 +127,21 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	return fill(engine->skel->maps.free_blocks) || fill(engine->skel->maps.free_connections) ? -1 : 0;
 }
 
+static struct bpf_link *watch(const struct bpf_program *program, const char *tracepoint)
+{
+	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, tracepoint);
+
+	if (!link)
+		complain("attaching %s to the tracepoint %s: %s", bpf_program__name(program), tracepoint, strerror(errno));
+	return link;
+}
+
 int engine_watch_server(struct engine *engine, const struct target *target)
 {
-	engine->watch = bpf_program__attach_raw_tracepoint(engine->skel->progs.server_executes, "sched_process_exec");
-	if (!engine->watch)
-		return complain("attaching server_executes to the tracepoint sched_process_exec: %s", strerror(errno));
+	engine->watch = watch(engine->skel->progs.server_executes, "sched_process_exec");
+	engine->exits = watch(engine->skel->progs.thread_exits, "sched_process_exit");
+	if (!engine->watch || !engine->exits)
+		return -1;
 	/* What it executes from here on is seen by the program; what it has executed since it was looked at, here. */
 	if (target_is_replaced(target))
 		return complain("-p %d: the server has executed itself anew meanwhile: try again", target->pid);
@@ -140,7 +151,8 @@ int engine_watch_server(struct engine *engine, const struct target *target)
 void engine_unload(struct engine *engine)
 {
 	bpf_link__destroy(engine->watch);
-	engine->watch = NULL;
+	bpf_link__destroy(engine->exits);
+	engine->watch = engine->exits = NULL;
 	replylog_bpf__destroy(engine->skel);
 	engine->skel = NULL;
 }
@@ -176,12 +188,13 @@ int engine_hits(struct engine *engine, pid_t server, struct engine_hits *hits)
 	int err = engine_thread_stats(engine, stats);
 
 	memset(hits, 0, sizeof(*hits));
+	hits->other_threads = engine_state(engine)->hits_gone;
 	for (int i = 0; !err && i < THREADS_MAX; i++) {
 		if (stats[i].tid == (__u32)server)
 			hits->main_thread += stats[i].hits;
 		else
 			hits->other_threads += stats[i].hits;
-		hits->unattributed_bytes += stats[i].unattributed_bytes;
+		hits->reply_bytes += stats[i].reply_bytes;
 	}
 	return err;
 }

@@ -22,7 +22,7 @@ struct engine {
 	struct replylog_bpf *skel;
 	struct way way;
 	struct hit_cost cost; /* measured with --max-overhead only */
-	struct bpf_link *watch; /* see engine_watch_server() */
+	struct bpf_link *watch, *exits; /* see engine_watch_server() */
 };
 
 /* Of the variants of each program, only those of the list are to be loaded, for this way of attaching. */
@@ -47,7 +47,7 @@ void engine_unload(struct engine *engine);
 
 /*
  * From now on and until engine_unload(), engine_state()->executed says whether the server has executed itself anew, and
- * the ring buffer's doorbell rings when it does. Before anything is attached. 0, or -1 with the reason on stderr: also
+ * the ring buffer's doorbell rings when it does; and threads that end give their places back. Before anything is attached. 0, or -1 with the reason on stderr: also
  * when it has done that since target_open().
  */
 int engine_watch_server(struct engine *engine, const struct target *target);
@@ -65,7 +65,7 @@ volatile struct engine_state *engine_state(struct engine *engine);
 struct engine_hits {
 	__u64 main_thread;
 	__u64 other_threads;
-	__u64 unattributed_bytes;
+	__u64 reply_bytes;
 };
 
 /* 0, or -1 with the reason on stderr. */

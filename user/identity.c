@@ -18,6 +18,7 @@
 int identities_init(struct identities *all, uint32_t connections)
 {
 	all->connections = connections;
+	all->hello_in_parts = true;
 	all->of = calloc(connections, sizeof(*all->of));
 	return all->of ? 0 : -ENOMEM;
 }
@@ -130,6 +131,19 @@ static bool learn_reset(struct identity *id, const struct argv *a)
 	return true;
 }
 
+/*
+ * After a HELLO that has failed, is all as it was? When it has failed at its protocol, or at its only option, AUTH. A
+ * name may be taken and the command be refused for want of AUTH.
+ */
+static bool hello_changed_nothing(const struct argv *a)
+{
+	struct identity any;
+
+	if (a->n < 3 || !learn_protocol(&any, &a->arg[1]))
+		return true;
+	return a->argc == 5 && argv_arg_reads(&a->arg[2], "auth");
+}
+
 static const struct {
 	const char *command;
 	bool (*learn)(struct identity *id, const struct argv *a);
@@ -140,12 +154,17 @@ static const struct {
 	{ "reset", learn_reset },
 };
 
+/* In the part of a line that is gone there may be anything. */
+static bool read_argv(struct argv *a, const struct reply_record *rec)
+{
+	return rec->argv_status == ARGV_KEPT && !rec->argv_cut && !argv_decode(a, rec + 1, rec->argv_len, false);
+}
+
 static bool learn(struct identity *id, const struct reply_record *rec)
 {
 	struct argv a;
 
-	/* In the part of a line that is gone there may be anything. */
-	if (rec->argv_status != ARGV_KEPT || rec->argv_cut || argv_decode(&a, rec + 1, rec->argv_len, false))
+	if (!read_argv(&a, rec))
 		return false;
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (argv_arg_reads(&a.arg[0], rules[i].command))
@@ -153,19 +172,40 @@ static bool learn(struct identity *id, const struct reply_record *rec)
 	return true;
 }
 
+/* False when nothing is known any more. */
+static bool survives(const struct identities *all, struct identity *id, const struct reply_record *rec)
+{
+	struct argv a;
+
+	switch (rec->event) {
+	case EVENT_IDENTITY:
+		return learn(id, rec);
+	case EVENT_IDENTITY_FAILED:
+		return !all->hello_in_parts || (read_argv(&a, rec) && hello_changed_nothing(&a));
+	default:
+		return false;
+	}
+}
+
+static bool is_of_identity(const struct reply_record *rec)
+{
+	return rec->event == EVENT_IDENTITY || rec->event == EVENT_IDENTITY_FAILED ||
+	       rec->event == EVENT_IDENTITY_LOST;
+}
+
 int identities_learn(struct identities *all, const struct reply_record *rec, size_t size)
 {
 	struct identity *id;
 
 	if (size < sizeof(*rec) || rec->argv_len > size - sizeof(*rec) || rec->connection >= all->connections ||
-	    (rec->event != EVENT_IDENTITY && rec->event != EVENT_IDENTITY_LOST))
+	    !is_of_identity(rec))
 		return -EBADMSG;
 	id = &all->of[rec->connection];
 	if (id->generation != rec->generation)
 		*id = (struct identity){ .generation = rec->generation, .resp = 2 };
 	if (id->lost)
 		return 0;
-	if (rec->event == EVENT_IDENTITY_LOST || !learn(id, rec))
+	if (!survives(all, id, rec))
 		*id = (struct identity){ .generation = rec->generation, .lost = true };
 	return 0;
 }

@@ -33,15 +33,16 @@ struct identity {
 struct identities {
 	struct identity *of;
 	uint32_t connections;
+	bool hello_in_parts; /* options of a HELLO that fails may take effect: see quirk_hello_in_parts() */
 };
 
-/* For connection numbers below connections. 0 or -ENOMEM; either way identities_free() gives back what it holds. */
+/* For connection numbers below connections, and a server whose HELLO is in parts, until that is changed. 0 or -ENOMEM; either way identities_free() gives back what it holds. */
 int identities_init(struct identities *all, uint32_t connections);
 void identities_free(struct identities *all);
 
 /*
- * What rec, of size bytes with its head and an EVENT_IDENTITY or EVENT_IDENTITY_LOST, says of its connection. 0, or
- * -EBADMSG when it is no record of ours.
+ * What rec, of size bytes with its head and an EVENT_IDENTITY of some kind, says of its connection. 0, or -EBADMSG when
+ * it is no record of ours.
  */
 int identities_learn(struct identities *all, const struct reply_record *rec, size_t size);
 

@@ -79,12 +79,11 @@ static const struct wanted_field wanted_fields[] = {
 /*
  * Redis keeps its flags in one word and their bits in macros, which debug information leaves out. They are the same in
  * src/server.h of redis 6.0.0 to 7.4.1, 8.0.2, 8.0.6 and 8.6.3, and of valkey 7.2; what a release does not have yet it
- * leaves clear.
+ * leaves clear, but for one: see redis_has().
  */
 struct wanted_flag {
 	const char *name; /* in valkey's struct ClientFlags; NULL: it has none */
 	int redis_bit;    /* -1: redis has none */
-	const char *older; /* its name in valkey before; NULL: the same */
 };
 
 static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
@@ -107,7 +106,7 @@ static const struct wanted_flag wanted_flags[CLIENT_FLAGS] = {
 	[FLAG_ASM_IMPORTING] = { NULL, 54 },
 	[FLAG_MULTI] = { "multi", 3 },
 	[FLAG_TRACKING] = { "tracking", 31 },
-	[FLAG_REEXECUTING] = { "reexecuting_command", 50, "reprocessing_command" },
+	[FLAG_EXECUTING] = { "executing_command", 29 },
 };
 
 static bool redis_bits_known(const char *name_version)
@@ -117,6 +116,16 @@ static bool redis_bits_known(const char *name_version)
 	if (sscanf(name_version, "redis %u.%u.", &major, &minor) == 2)
 		return major == 6 || major == 7 || (major == 8 && minor <= 6);
 	return sscanf(name_version, "valkey %u.%u.", &major, &minor) == 2 && major == 7 && minor == 2;
+}
+
+/* CLIENT_EXECUTING_COMMAND is of redis 7.2; redis 6 has another flag in its place. */
+static bool redis_has(const char *name_version, int flag)
+{
+	unsigned int major, minor;
+
+	if (flag != FLAG_EXECUTING || sscanf(name_version, "redis %u.%u.", &major, &minor) != 2)
+		return true;
+	return major > 7 || (major == 7 && minor >= 2);
 }
 
 /* ---- entries ---- */
@@ -378,14 +387,11 @@ static bool fill_flags(struct search *search, const char *name_version, struct c
 		const struct wanted_flag *wanted = &wanted_flags[i];
 
 		layout->flag[i] = (struct layout_bit){ LAYOUT_ABSENT, 0, 0 };
-		if (!bitfields) {
+		if (!bitfields && redis_has(name_version, i)) {
 			set_bit(&layout->flag[i], layout->flags.offset * 8 + wanted->redis_bit);
-		} else if (wanted->name) {
+		} else if (bitfields && wanted->name) {
 			snprintf(path, sizeof(path), "flag.%s", wanted->name);
 			if (!fill_bit(search, path, &layout->flag[i]))
-				return false;
-			snprintf(path, sizeof(path), "flag.%s", wanted->older ? wanted->older : wanted->name);
-			if (layout->flag[i].offset == LAYOUT_ABSENT && !fill_bit(search, path, &layout->flag[i]))
 				return false;
 		}
 	}

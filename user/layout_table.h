@@ -59,7 +59,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { 190, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 184, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 187, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 190, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 7.0.15", {
 		.valid = LAYOUT_TABLE,
@@ -117,7 +117,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { LAYOUT_ABSENT, 0, 0 },
 	} },
 	{ "redis 8.0.2", {
 		.valid = LAYOUT_TABLE,
@@ -175,7 +175,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.0.6", {
 		.valid = LAYOUT_TABLE,
@@ -233,7 +233,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "redis 8.6.3", {
 		.valid = LAYOUT_TABLE,
@@ -291,7 +291,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { 14, 0x40, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 11, 0x80, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x04, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x20, 0 },
 	} },
 	{ "valkey 8.0.1", {
 		.valid = LAYOUT_TABLE,
@@ -349,7 +349,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 8, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 12, 0x02, 0 },
-		.flag[FLAG_REEXECUTING] = { 14, 0x10, 0 },
+		.flag[FLAG_EXECUTING] = { 11, 0x80, 0 },
 	} },
 	{ "valkey 8.1.1", {
 		.valid = LAYOUT_TABLE,
@@ -407,7 +407,7 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 272, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 276, 0x02, 0 },
-		.flag[FLAG_REEXECUTING] = { 278, 0x10, 0 },
+		.flag[FLAG_EXECUTING] = { 275, 0x80, 0 },
 	} },
 	{ "valkey 9.1.2", {
 		.valid = LAYOUT_TABLE,
@@ -465,5 +465,5 @@
 		.flag[FLAG_ASM_IMPORTING] = { LAYOUT_ABSENT, 0, 0 },
 		.flag[FLAG_MULTI] = { 328, 0x08, 0 },
 		.flag[FLAG_TRACKING] = { 332, 0x04, 0 },
-		.flag[FLAG_REEXECUTING] = { 334, 0x20, 0 },
+		.flag[FLAG_EXECUTING] = { 332, 0x01, 0 },
 	} },

@@ -45,3 +45,10 @@ bool quirk_blank_lines_confuse(const char *version)
 		return true;
 	}
 }
+
+bool quirk_hello_in_parts(const char *version)
+{
+	unsigned int number;
+
+	return parse(version, &number) == SERVER_OTHER || number < 800;
+}

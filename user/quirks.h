@@ -17,4 +17,10 @@ bool quirk_auth_is_silent(const char *version);
  */
 bool quirk_blank_lines_confuse(const char *version);
 
+/*
+ * Whether the options of a HELLO take effect one by one, those before the one that is refused included (helloCommand() in
+ * redis 6.0 and 7.0 src/networking.c; redis 8.0 and valkey 8.1 look at all of them first). Likewise.
+ */
+bool quirk_hello_in_parts(const char *version);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "complain.h"
+#include "quirks.h"
 #include "replylog.skel.h"
 #include "signals.h"
 #include "tick.h"
@@ -24,33 +25,55 @@
 /* Records after which the loop looks up from the ring. */
 #define DRAIN_MAX 1024
 
-static int report_losses(struct run *run)
+/* A connection that is lost goes on losing bytes: of that alone the stream is told this often, and before it pauses or ends. */
+#define MORE_LOST_NS 1000000000ULL
+
+/*
+ * What was lost since the stream was last told. Of connections out of step EVENT_CHECKED tells; of those whose record
+ * found no room in the ring, this at last.
+ */
+static struct stream_loss lost_since(struct run *run, enum loss loss, bool all)
 {
 	volatile struct engine_state *state = engine_state(run->engine);
-	int loss, err;
+	const struct stream_loss *reported = &run->reported[loss];
 
-	for (loss = 0; loss < LOSS_KINDS; loss++) {
-		__u64 lost = state->losses[loss];
+	__u64 told = loss == LOSS_OUT_OF_STEP ? run->confirm.told_by_bpf : 0;
 
-		/* A record tells of each, and whose it is. */
-		if (loss == LOSS_OUT_OF_STEP || lost == run->reported[loss])
-			continue;
-		err = stream_dropped(run->stream, loss, lost - run->reported[loss]);
-		if (err)
-			return err;
-		run->reported[loss] = lost;
-	}
+	return (struct stream_loss){
+		.count = loss != LOSS_OUT_OF_STEP || all ? state->losses[loss] - told - reported->count : 0,
+		.replies = state->lost_replies[loss] - reported->replies,
+		.bytes = state->lost_bytes[loss] - reported->bytes,
+	};
+}
+
+static int report_loss(struct run *run, enum loss loss, const struct stream_loss *lost)
+{
+	int err = stream_dropped(run->stream, loss, lost);
+
+	if (err)
+		return err;
+	run->reported[loss].count += lost->count;
+	run->reported[loss].replies += lost->replies;
+	run->reported[loss].bytes += lost->bytes;
+	run->more_lost_ns = monotonic_ns() + MORE_LOST_NS;
 	return 0;
 }
 
-/* Of connections out of step, those whose record found no room in the ring. */
-static int report_untold(struct run *run)
+/* all: also what is only more bytes of an earlier loss. */
+static int report_losses(struct run *run, bool all)
 {
-	__u64 lost = engine_state(run->engine)->losses[LOSS_OUT_OF_STEP], told = run->confirm.told_by_bpf;
-	int err = stream_dropped(run->stream, LOSS_OUT_OF_STEP, lost - told);
+	int loss, err;
 
-	run->confirm.told_by_bpf = lost;
-	return err;
+	for (loss = 0; loss < LOSS_KINDS; loss++) {
+		struct stream_loss lost = lost_since(run, loss, all);
+
+		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
+			continue;
+		err = report_loss(run, loss, &lost);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /* It has only woken us. */
@@ -65,7 +88,7 @@ static int on_record(void *ctx, void *data, size_t size)
 	struct run *run = ctx;
 	int err;
 
-	err = report_losses(run);
+	err = report_losses(run, false);
 	if (!err)
 		err = confirm_take(&run->confirm, data, size, monotonic_ns());
 	if (err)
@@ -81,10 +104,13 @@ static int confirm_begin(struct run *run, const struct options *options)
 	const struct confirm_setup setup = {
 		.stream = run->stream,
 		.identities = &run->identities,
-		.layout = &run->target->layout,
-		.server = run->target->pid,
-		.map_fd = bpf_map__fd(connections),
-		.connections = bpf_map__max_entries(connections),
+		.verify = {
+			.layout = &run->target->layout,
+			.server = run->target->pid,
+			.connections_fd = bpf_map__fd(connections),
+			.connections = bpf_map__max_entries(connections),
+			.dispatches_fd = options->dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+		},
 		.wait_ns = options->verify_wait_ms * NS_PER_MS,
 	};
 	int err = confirm_init(&run->confirm, &setup);
@@ -106,6 +132,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("no memory for who %u clients say they are: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
+	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
 	stream->identities = &run->identities;
 	if (confirm_begin(run, options))
 		return -1;
@@ -312,9 +339,7 @@ static int take_rest(struct run *run)
 	if (!run->error)
 		run->error = confirm_give_up(&run->confirm, monotonic_ns());
 	if (!run->error)
-		run->error = report_losses(run);
-	if (!run->error)
-		run->error = report_untold(run);
+		run->error = report_losses(run, true);
 	return run->error;
 }
 
@@ -374,7 +399,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	stop.held_max_us = waits->max_us;
 	for (tally = 0; tally < TALLIES; tally++)
 		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
-	stop.tally[TALLY_UNATTRIBUTED_BYTES] += hits.unattributed_bytes;
+	stop.tally[TALLY_REPLY_BYTES] += hits.reply_bytes;
 	run->error = stream_stop(run->stream, &stop);
 	return run->error ? -1 : 0;
 }

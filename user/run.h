@@ -21,7 +21,8 @@ struct run {
 	struct confirm confirm;
 	__u64 drained;               /* records taken from the ring */
 	int error;                   /* negative errno of the stream, once it has failed */
-	__u64 reported[LOSS_KINDS];  /* losses that are on the stream */
+	struct stream_loss reported[LOSS_KINDS]; /* losses that are on the stream */
+	__u64 more_lost_ns;          /* from when on it is told again that they got larger */
 	struct governor governor;    /* --max-overhead */
 	struct probe_links *links;   /* what it takes off */
 	__u64 pause_ns;              /* how long it wants them off, 0: they are on */

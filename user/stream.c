@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "argv.h"
+#include "execution.h"
 #include "json.h"
 #include "push.h"
 #include "redact.h"
@@ -45,7 +46,8 @@ static const char *const loss_names[] = {
 };
 static const char *const tally_names[] = {
 	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
-	"left_out_silenced", "left_out_other", "unanswered", "unattributed_bytes", "dispatch_unread", "dispatch_disagrees",
+	"left_out_silenced", "left_out_other", "unanswered",
+	"reply_bytes", "attributed_bytes", "unattributed_bytes", "left_out_bytes", "dispatch_unread", "dispatch_disagrees",
 };
 static const char *const source_names[] = { NULL, "request", "dispatch" };
 static const char *const stop_names[] = { "signal", "server_exited", "server_restarted", "error" };
@@ -284,13 +286,13 @@ static void put_argv(struct json *j, const struct argv *a, const struct shape *s
 /* Why a record that could have an argv has none; NULL when it has one, or is no reply to a known command. */
 static const char *argv_lost(const struct reply_record *rec, const struct argv *a)
 {
+	if (record_has_head(rec))
+		return a->n ? NULL : "malformed";
 	switch (rec->argv_status) {
 	case ARGV_LOST_DEPTH:
 		return "pipeline_depth";
 	case ARGV_LOST_MEMORY:
 		return "argv_memory";
-	case ARGV_KEPT:
-		return a->n ? NULL : "malformed";
 	default:
 		return NULL;
 	}
@@ -334,17 +336,19 @@ static void put_client(const struct stream *s, struct json *j, const struct repl
 {
 	const struct identity *who = s->identities ? identities_find(s->identities, rec) : NULL;
 	struct identity dispatched;
+	__s32 db = rec->db;
 
 	if (rec->argv_from == ARGV_FROM_DISPATCH) {
 		identity_from_dispatch(rec, &dispatched);
 		who = &dispatched;
+		db = rec->exec_db;
 	}
 
 	if (rec->client_id)
 		json_u64(j, "client_id", rec->client_id);
 	put_addr(j, rec);
-	if (rec->db >= 0)
-		json_u64(j, "db", (uint64_t)rec->db);
+	if (db >= 0)
+		json_u64(j, "db", (uint64_t)db);
 	if (!who)
 		return;
 	json_u64(j, "resp", who->resp);
@@ -437,10 +441,12 @@ static int stream_command(struct stream *s, const struct reply_record *rec)
 {
 	struct shape shape = { .arg_max = ARGV_MAX_ARG_BYTES };
 	struct argv a;
+	size_t len;
+	const void *head = record_head(rec, &len);
 	int err;
 
 	a.n = 0;
-	if (rec->argv_status == ARGV_KEPT && !argv_decode(&a, rec + 1, rec->argv_len, rec->argv_cut))
+	if (record_has_head(rec) && !argv_decode(&a, head, len, rec->argv_cut && !rec->exec_argv_len))
 		redact(&a);
 	shape.escaped = !is_text(&a, &shape);
 	while ((err = write_reply(s, rec, &a, &shape)) == -ENOBUFS && shape.arg_max > ARG_CUT_MIN)
@@ -501,7 +507,8 @@ static size_t words_len(const struct reply_record *rec)
 static bool is_ours(const struct reply_record *rec, size_t size)
 {
 	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) &&
-	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len && rec->event == EVENT_REPLY &&
+	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len &&
+	       rec->exec_argv_len <= size - sizeof(*rec) - rec->argv_len - words_len(rec) && rec->event == EVENT_REPLY &&
 	       rec->argv_from < NAMES(source_names) &&
 	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
 	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
@@ -520,18 +527,20 @@ int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
 	return err;
 }
 
-int stream_dropped(struct stream *s, enum loss reason, uint64_t count)
+int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost)
 {
 	struct json j;
 
 	if ((unsigned int)reason >= LOSS_KINDS)
 		return -EINVAL;
-	if (!count)
+	if (!lost->count && !lost->replies && !lost->bytes)
 		return 0;
 	line_begin(s, &j, "dropped");
-	json_u64(&j, "count", count);
+	json_u64(&j, "count", lost->count);
 	put_word(&j, "reason", loss_names[reason]);
-	s->dropped += count;
+	json_u64(&j, "replies", lost->replies);
+	json_u64(&j, "bytes", lost->bytes);
+	s->dropped += lost->count;
 	return line_end(s, &j);
 }
 

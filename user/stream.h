@@ -68,6 +68,13 @@ enum stop_reason {
 	STOP_REASONS,
 };
 
+/* What was lost for one reason. */
+struct stream_loss {
+	uint64_t count;   /* 0: more is known of what was lost before */
+	uint64_t replies; /* that were not attributed because of it, as far as it is known */
+	uint64_t bytes;   /* the same, in bytes */
+};
+
 /* A window ends. */
 struct stream_pause {
 	uint64_t observed_ns; /* how long it was */
@@ -99,11 +106,11 @@ int stream_init(struct stream *s, struct sink *sink, uint32_t server_pid);
  *   stream_dropped  -EINVAL    no such reason
  *   stream_stop     -EINVAL    no such reason
  *
- * stream_dropped is to be called before the stream_reply that follows the loss. A count of 0 writes nothing.
+ * stream_dropped is to be called before the stream_reply that follows the loss. When nothing was lost it writes nothing.
  */
 int stream_start(struct stream *s, const struct stream_start *start);
 int stream_reply(struct stream *s, const struct reply_record *rec, size_t size);
-int stream_dropped(struct stream *s, enum loss reason, uint64_t count);
+int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost);
 int stream_stop(struct stream *s, const struct stream_stop *stop);
 
 /*

@@ -12,18 +12,28 @@ static long read_server(void *to, size_t len, __u64 addr);
 
 static struct client_layout client_layout;
 static pid_t server;
+static struct mapped dispatches;
 
 #include "connection.h"
+#include "dispatch_log.h"
 #include "pairing.h"
 #include "proof.h"
 
-/* Only BPF asks. */
-static __attribute__((unused)) bool auth_may_be_silent(void)
+static struct dispatch_log *dispatch_log_at(__u32 number)
+{
+	return dispatches.entries && number < dispatches.count ?
+		(struct dispatch_log *)(dispatches.entries + number * dispatches.stride) : NULL;
+}
+
+/* These only BPF asks. */
+#define ONLY_BPF __attribute__((unused)) static
+
+ONLY_BPF bool auth_may_be_silent(void)
 {
 	return true;
 }
 
-static __attribute__((unused)) bool blank_lines_may_confuse(void)
+ONLY_BPF bool blank_lines_may_confuse(void)
 {
 	return true;
 }
@@ -36,38 +46,54 @@ static long read_server(void *to, size_t len, __u64 addr)
 	return process_vm_readv(server, &here, 1, &there, 1, 0) == (ssize_t)len ? 0 : -1;
 }
 
-int verifier_open(struct verifier *v, pid_t pid, const struct client_layout *layout, int map_fd, __u32 count)
+/* Entries of an array map lie eight bytes aligned one behind the other (array_map_alloc(), kernel/bpf/arraymap.c). */
+static int mapped_open(struct mapped *map, int fd, size_t size, __u32 count)
 {
 	void *memory;
 
-	memset(v, 0, sizeof(*v));
-	v->server = pid;
-	v->count = count;
-	/* Entries of an array map lie eight bytes aligned one behind the other (array_map_alloc(), kernel/bpf/arraymap.c). */
-	v->stride = (sizeof(struct connection) + 7) & ~(size_t)7;
-	memory = mmap(NULL, v->stride * count, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+	map->count = count;
+	map->stride = (size + 7) & ~(size_t)7;
+	memory = mmap(NULL, map->stride * count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		return -errno;
-	v->connections = memory;
-	client_layout = *layout;
-	server = pid;
+	map->entries = memory;
 	return 0;
+}
+
+static void mapped_close(struct mapped *map)
+{
+	if (map->entries)
+		munmap(map->entries, map->stride * map->count);
+	memset(map, 0, sizeof(*map));
+}
+
+int verifier_open(struct verifier *v, const struct verifier_setup *setup)
+{
+	int err;
+
+	memset(v, 0, sizeof(*v));
+	memset(&dispatches, 0, sizeof(dispatches));
+	client_layout = *setup->layout;
+	server = setup->server;
+	err = mapped_open(&v->connections, setup->connections_fd, sizeof(struct connection), setup->connections);
+	if (err || setup->dispatches_fd < 0)
+		return err;
+	return mapped_open(&dispatches, setup->dispatches_fd, sizeof(struct dispatch_log), setup->connections);
 }
 
 void verifier_close(struct verifier *v)
 {
-	if (v->connections)
-		munmap(v->connections, v->stride * v->count);
-	v->connections = NULL;
+	mapped_close(&v->connections);
+	mapped_close(&dispatches);
 }
 
 static struct connection *connection_at(const struct verifier *v, __u32 number, __u32 generation)
 {
 	struct connection *conn;
 
-	if (!v->connections || number >= v->count)
+	if (!v->connections.entries || number >= v->connections.count)
 		return NULL;
-	conn = (struct connection *)((char *)v->connections + number * v->stride);
+	conn = (struct connection *)(v->connections.entries + number * v->connections.stride);
 	return __atomic_load_n(&conn->peer.generation, __ATOMIC_ACQUIRE) == generation ? conn : NULL;
 }
 
@@ -75,7 +101,7 @@ static struct connection *connection_at(const struct verifier *v, __u32 number, 
 struct progress {
 	__u64 key, read_bytes, written_bytes, read_seq, reply_seq, server_conn;
 	__u32 generation;
-	bool followed, adds_up, doubt;
+	bool followed, adds_up, doubt, executions;
 };
 
 static void progress_read(const struct connection *conn, struct progress *p)
@@ -94,6 +120,7 @@ static void progress_read(const struct connection *conn, struct progress *p)
 	p->followed = live->mode == MODE_FOLLOWED && live->request.state == REQUEST_BOUNDARY && !live->request.carried;
 	p->adds_up = pairing_adds_up(conn);
 	p->doubt = live->doubt;
+	p->executions = dispatch_in_step(conn);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -128,7 +155,7 @@ static bool client_is_idle(__u64 client)
 	       client_has_written(client);
 }
 
-enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation)
+enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation, bool *executions)
 {
 	const struct connection *conn = connection_at(v, number, generation);
 	struct progress before, after;
@@ -147,6 +174,7 @@ enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __
 		return VERIFY_NOT_YET;
 	if (!before.adds_up)
 		return VERIFY_OUT_OF_STEP;
+	*executions = before.executions;
 	return before.doubt ? VERIFY_DOUBT : VERIFY_IN_STEP;
 }
 

@@ -14,11 +14,23 @@
 
 #include "layout.h"
 
-struct verifier {
-	pid_t server;
-	void *connections; /* the BPF map, as memory; NULL: there is none */
-	size_t stride;     /* from one connection to the next */
+/* A BPF map of arrays, as memory. */
+struct mapped {
+	char *entries; /* NULL: there is none */
+	size_t stride; /* from one entry to the next */
 	__u32 count;
+};
+
+struct verifier {
+	struct mapped connections;
+};
+
+struct verifier_setup {
+	pid_t server;
+	const struct client_layout *layout; /* copied */
+	int connections_fd; /* the BPF map of connections, */
+	__u32 connections;  /* which has so many */
+	int dispatches_fd;  /* and that of their executions; -1: they are not observed */
 };
 
 enum verify_verdict {
@@ -29,14 +41,17 @@ enum verify_verdict {
 };
 
 /*
- * map_fd: of the BPF map of connections, of count entries. layout and what it says is copied; one server at a time. 0, or
- * -errno when the map can't be mapped; either way verifier_close() gives back what it holds.
+ * One server at a time, and the maps are its own. 0, or -errno when they can't be mapped; either way verifier_close()
+ * gives back what it holds.
  */
-int verifier_open(struct verifier *v, pid_t server, const struct client_layout *layout, int map_fd, __u32 count);
+int verifier_open(struct verifier *v, const struct verifier_setup *setup);
 void verifier_close(struct verifier *v);
 
-/* What is so of the connection of this number and generation, now. Takes some microseconds. */
-enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation);
+/*
+ * What is so of the connection of this number and generation, now; and with VERIFY_IN_STEP, whether what was said of its
+ * executions is proven as well. Takes some microseconds.
+ */
+enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation, bool *executions);
 
 /* Tells BPF that the connection is out of step: it joins it anew at its next read, and says EVENT_CHECKED. */
 void verify_refute(const struct verifier *v, __u32 number, __u32 generation);

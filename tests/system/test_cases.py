@@ -4,8 +4,8 @@ import re
 from harness import ROOT
 from run import discover
 
-ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "faults", "fuzz", "identity", "join", "known_failures", "left_out",
-                       "names", "pushes", "scale", "transactions", "unruly", "waiting")
+ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "executed_again", "faults", "fuzz", "identity", "join",
+                       "known_failures", "left_out", "names", "pushes", "scale", "transactions", "unruly", "waiting")
 
 
 def named():

@@ -50,7 +50,7 @@ def test_first_read_is_not_seen(name):
         records = replylog.stop()
     assert [record["argv"] for record in replylog.replies() if record["client_addr"] == client.addr] == \
         [["ECHO", "joined"]], replylog.replies()
-    assert [record["count"] for record in records if record.get("reason") == "framing"] == [1], records
+    assert sum(record["count"] for record in records if record.get("reason") == "framing") == 1, records
 
 
 @cases
@@ -65,7 +65,7 @@ def test_left_out(name):
             replylog.wait_replies(2)
             stop = replylog.stop()[-1]
     assert [record.get("cmd") for record in replylog.replies()] == ["ECHO", "PUBLISH"], replylog.replies()
-    assert stop["left_out_monitor"] == 1 and stop["dropped"] == 0 and stop["unattributed_bytes"] > 10_000, stop
+    assert stop["left_out_monitor"] == 1 and stop["dropped"] == 0 and stop["left_out_bytes"] > 10_000, stop
 
 
 def test_server_as_a_client():

@@ -31,8 +31,9 @@ class Known:
             assert said == known, f"{step}: says {said}, not {known}"
 
 
-def converse(known, knows_libraries):
-    """All that a client can say of itself, also what the server refuses."""
+def converse(known, is_recent):
+    """All that a client can say of itself, also what the server refuses. Older servers know no libraries, and options of
+    a HELLO that fails may have taken effect: see below."""
     says = known.says
     says("CLIENT", "SETNAME", "first", client_name="first")
     says("CLIENT", "SETNAME", "with space", succeeds=False)
@@ -44,10 +45,13 @@ def converse(known, knows_libraries):
     says("AUTH", "bob", "wrong", succeeds=False)
     says("HELLO", "3", resp=3)
     says("HELLO", "9", succeeds=False)
-    says("HELLO", "3", "AUTH", "nobody", "wrong", "SETNAME", "never", succeeds=False)
+    says("HELLO", "3", "AUTH", "nobody", "wrong", succeeds=False)
+    if is_recent:
+        says("HELLO", "3", "AUTH", "nobody", "wrong", "SETNAME", "never", succeeds=False)
+        says("HELLO", "2", "AUTH", "default", "", "SETNAME", "with space", succeeds=False)
     says("HELLO", "2", "SETNAME", "second", resp=2, client_name="second")
     says("HELLO", "3", "SETNAME", "third", "AUTH", "bob", "secret", resp=3, client_name="third")
-    if knows_libraries:
+    if is_recent:
         says("CLIENT", "SETINFO", "LIB-NAME", "lib", lib_name="lib")
         says("client", "setinfo", "lib-ver", "1.2.3", lib_ver="1.2.3")
         says("CLIENT", "SETINFO", "LIB-NAME", "with space", succeeds=False)
@@ -97,6 +101,34 @@ def test_older_connections(name, io_threads):
             known.check(replylog)
             assert replylog.stop()[-1]["joined"] >= 1
     assert {record["client_id"] for record in records_of(replylog, talker)} == {number}
+
+
+HALF_WAY = [
+    ("HELLO", "2", "AUTH", "alice", "secret", "SETNAME", "with space"), ("HELLO", "2", "AUTH", "alice", "secret", "NONSENSE"),
+    ("HELLO", "3", "SETNAME", "other", "AUTH", "nobody", "wrong"),
+]
+
+
+def test_hello_that_fails_half_way(name):
+    """What it did before it failed is not known, and not what was before it."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        with server.client() as other:
+            for user in ("alice", "bob"):
+                other.call("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all")
+        talkers = []
+        for argv in HALF_WAY:
+            with Talker(server.port) as talker:
+                known = Known(talker, db=0, resp=2)
+                known.says("HELLO", "2", "AUTH", "bob", "secret", "SETNAME", "first", client_name="first", user="bob")
+                known.says("HELLO", "2", "AUTH", "bob", "wrong", succeeds=False)
+                known.says(*argv, succeeds=False, client_name=None, user=None, resp=None)
+                talkers.append(known)
+        for known in talkers:
+            known.check(replylog)
+        replylog.stop()
+
+
+test_hello_that_fails_half_way.cases = {name: (name,) for name in ("redis-6.0", "redis-7.0")}
 
 
 def says_nothing_wrong(replylog, talker, truth):

@@ -1,7 +1,7 @@
 """Names that are written as no client writes them. The servers' tables compare names as C strings, so that a zero byte ends
 one, but hash them whole: whether REPLY, a zero byte and a number is REPLY depends on where the hash falls."""
-from harness import Replylog, Server
-from resp import encode
+from harness import Replylog, Server, wait_until
+from resp import ReplyCounter, encode
 from test_commands import SERVERS
 from test_join import bulk, check_echoes, echo, next_is_exact, receive
 
@@ -71,6 +71,28 @@ def test_dropped_bytes(name):
     assert len(before) == len(DROPPED), before
 
 
+# Typed lines that some servers refuse, and what they are to others.
+AT_THE_END = {b"ECHO 'a\\'": "a\\", b'ECHO "b\\"': "b\\", b"ECHO 'c'": "c", b'ECHO "\\x64"': "d", b'ECHO "e"\'f\'': "ef"}
+
+
+@dropped_cases
+def test_escapes_at_the_end_of_a_line(name):
+    """What is answered by ECHO is what the record says was asked for."""
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for line in AT_THE_END:
+            for end in (b"\n", b"\r\n"):
+                with server.client() as client:
+                    client.drain(line + end, 1)
+        replylog.wait_replies(2 * len(AT_THE_END))
+        replylog.stop()
+    sizes = {word: len(f"${len(word)}\r\n{word}\r\n") for word in AT_THE_END.values()}
+    answered = [record for record in replylog.replies() if record["reply_bytes"] in sizes.values()]
+    for record in answered:
+        assert sizes.get(record["argv"][1]) == record["reply_bytes"], record
+    taken = AT_THE_END if name == "valkey-9.1" else ("c", "d")
+    assert len(answered) == 2 * len(taken), answered
+
+
 def all_servers(function):
     function.cases = {name: (name,) for name in SERVERS}
     return function
@@ -90,3 +112,27 @@ def test_no_arguments(name):
     assert len(replylog.replies()) == 3 + 2 * (len(least) - 1), records[-1]
     assert not [record for record in records if record["event"] == "dropped"], records
     check_echoes(replylog.replies())
+
+
+def is_logged(replylog, size):
+    return any(record.get("argv", [""])[-1].startswith(f"{size}:") for record in replylog.replies())
+
+
+@all_servers
+def test_lines_of_blanks(name):
+    """Valkey 8.0 and 8.1 read the multibulk behind one as lines: more replies than commands, until one was executed."""
+    sizes = (5000, 6000, 7000, 8000)
+    lines = (b" \r\n", b"\t\n", b"\r\r\n", b" \r\n \r\n", b" \r\n\r\n", b"\v\n")
+    with Server(name) as server, Replylog(server.pid, 0) as replylog:
+        for last, line in enumerate(lines, 777):
+            with server.client() as client:
+                client.sock.sendall(line + b"".join(map(echo, sizes)) + echo(last))
+                counter = ReplyCounter()
+                while bulk(last) not in [length for _, length in counter.feed(client.sock.recv(1 << 18))]:
+                    pass
+                wait_until(lambda: is_logged(replylog, last), f"record of {last}")  # noqa: B023
+        stop = replylog.stop()[-1]
+    records = [record for record in replylog.replies() if record["attribution"] == "exact"]
+    # A line that is "ECHO" and nothing else is an error.
+    check_echoes(record for record in records if record.get("argv") != ["ECHO"])
+    assert stop["dropped"] == 0, stop

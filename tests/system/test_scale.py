@@ -3,7 +3,7 @@ import resource
 import signal
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from conversation import Talker, on_servers, request, wait_records
 from harness import Replylog, Server, Skip, wait_until
@@ -208,3 +208,22 @@ def test_ring_too_small(name, io_threads):
     assert numbers == sorted(numbers), "out of order"
     for number, (record,) in found.items():
         check_echo(record, number, talker.addr)
+
+
+def test_threads_come_and_go():
+    """More threads than there are places for, one after another: each has its place while it lives."""
+    rounds, many = 100, 8
+    with Server("valkey-9.1", io_threads=many) as server, Replylog(server.pid, 0) as replylog, ExitStack() as stack:
+        control = stack.enter_context(server.client())
+        talkers = [stack.enter_context(Talker(server.port)) for _ in range(many)]
+        for turn in range(rounds):
+            for threads in (many, 1):
+                control.call("CONFIG", "SET", "io-threads", threads)
+                for talker in talkers:
+                    talker.send(echo(turn)[0])
+                for talker in talkers:
+                    talker.frame()
+        replylog.wait_replies(2 * rounds * (1 + len(talkers)))
+        stop = replylog.stop()[-1]
+    assert stop["dropped"] == 0 and stop["hits_io"] > rounds * len(talkers), stop
+    assert stop["replies"] == 2 * rounds * (1 + len(talkers)), stop

@@ -34,6 +34,7 @@ static struct {
 	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
+	unsigned int disagreed;
 } host;
 
 /* What went into the ring buffer. */
@@ -55,7 +56,7 @@ static struct host_record *host_records;
 static size_t host_count, host_room;
 /* Commands that said who the client is, by number; and how often that was lost. */
 static __u64 host_identities[64];
-static size_t host_identity_count, host_identity_losses;
+static size_t host_identity_count, host_identity_losses, host_identity_failures;
 
 static void host_reset(__u64 threshold, __u32 blocks)
 {
@@ -65,11 +66,12 @@ static void host_reset(__u64 threshold, __u32 blocks)
 	host.pipeline_limit = 1 << 20;
 	host.dispatch = host.auth_is_silent = host.blank_lines_confuse = host.not_in_cluster = false;
 	memset(&host.dispatches, 0, sizeof(host.dispatches));
+	host.disagreed = 0;
 	host.clock = 1000;
 	host.free_count = 0;
 	for (i = 0; i < blocks; i++)
 		host.free[host.free_count++] = i;
-	host_count = host_identity_count = host_identity_losses = 0;
+	host_count = host_identity_count = host_identity_losses = host_identity_failures = 0;
 }
 
 __u64 env_now(void)
@@ -140,6 +142,11 @@ static struct dispatch_log *dispatch_log_at(__u32 number)
 	return &host.dispatches;
 }
 
+static void dispatch_disagrees(void)
+{
+	host.disagreed++;
+}
+
 static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
 	struct dispatch dispatch;
@@ -176,15 +183,17 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	if (found.status != ARGV_KEPT)
 		return;
 	rec->request_ns = found.entry.request_ns;
-	rec->request_bytes = found.entry.request_bytes;
+	rec->request_bytes = argv_request_bytes(conn, end->seq, &found);
 	rec->head_len = found.entry.len;
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
 }
 
-static void identity_emit(struct connection *conn, struct work *work)
+static void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	(void)work;
-	if (host_identity_count < 64)
+	if (event == EVENT_IDENTITY_FAILED)
+		host_identity_failures++;
+	else if (host_identity_count < 64)
 		host_identities[host_identity_count++] = conn->reply_seq;
 }
 

@@ -66,7 +66,7 @@ struct ClientFlags {
 	unsigned long primary : 1, replica : 1, monitor : 1, multi : 1, blocked : 1, dirty_cas : 1;
 	unsigned long close_after_reply : 1, unblocked : 1, close_asap : 1, filler : 52, pubsub : 1;
 	unsigned long pending_command : 1, tracking : 1, reply_off : 1, reply_skip_next : 1, reply_skip : 1;
-	unsigned long reprocessing_command : 1; /* as valkey 8 calls it */
+	unsigned long executing_command : 1;
 	unsigned long lua_debug : 1, close_after_command : 1, repl_rdb_channel : 1;
 };
 
@@ -195,7 +195,7 @@ int main(void)
 	memset(layout.not_plain, 0, sizeof(layout.not_plain));
 	memset(&example.flag, 0xff, sizeof(example.flag));
 	example.flag.multi = example.flag.dirty_cas = example.flag.filler = example.flag.tracking = 0;
-	example.flag.reprocessing_command = 0;
+	example.flag.executing_command = 0;
 	layout.not_plain[0] = example.raw_flag1;
 	layout.not_plain[1] = example.raw_flag2 & 0x7f; /* seven named bits */
 #endif
@@ -218,7 +218,9 @@ int main(void)
 	FLAG(FLAG_ASM_IMPORTING, 54);
 	FLAG(FLAG_MULTI, 3);
 	FLAG(FLAG_TRACKING, 31);
-	FLAG(FLAG_REEXECUTING, 50);
+#ifdef REDIS_7_2
+	FLAG(FLAG_EXECUTING, 29);
+#endif
 	VALKEY_FLAG(FLAG_PRIMARY, primary);
 	VALKEY_FLAG(FLAG_REPLICA, replica);
 	VALKEY_FLAG(FLAG_MONITOR, monitor);
@@ -236,6 +238,6 @@ int main(void)
 	VALKEY_FLAG(FLAG_REPL_RDB_CHANNEL, repl_rdb_channel);
 	VALKEY_FLAG(FLAG_MULTI, multi);
 	VALKEY_FLAG(FLAG_TRACKING, tracking);
-	VALKEY_FLAG(FLAG_REEXECUTING, reprocessing_command);
+	VALKEY_FLAG(FLAG_EXECUTING, executing_command);
 	return fwrite(&layout, sizeof(layout), 1, stdout) != 1;
 }

@@ -83,8 +83,8 @@ static int setup(void **state)
 {
 	size_t size = ((sizeof(struct connection) + 7) & ~(size_t)7) * CONNECTIONS;
 	struct confirm_setup with = {
-		.stream = &t.stream, .identities = &t.identities, .layout = &layout, .server = getpid(),
-		.connections = CONNECTIONS, .wait_ns = WAIT,
+		.stream = &t.stream, .identities = &t.identities, .wait_ns = WAIT,
+		.verify = { .layout = &layout, .server = getpid(), .connections = CONNECTIONS, .dispatches_fd = -1 },
 	};
 
 	(void)state;
@@ -95,10 +95,10 @@ static int setup(void **state)
 	assert_int_equal(stream_init(&t.stream, &t.sink, 1), 0);
 	assert_int_equal(identities_init(&t.identities, CONNECTIONS), 0);
 	t.stream.identities = &t.identities;
-	t.map_fd = with.map_fd = memfd_create("connections", 0);
+	t.map_fd = with.verify.connections_fd = memfd_create("connections", 0);
 	assert_int_equal(ftruncate(t.map_fd, size), 0);
 	assert_int_equal(confirm_init(&t.confirm, &with), 0);
-	t.conn = (struct connection *)((char *)t.confirm.verifier.connections + 2 * t.confirm.verifier.stride);
+	t.conn = (struct connection *)(t.confirm.verifier.connections.entries + 2 * t.confirm.verifier.connections.stride);
 	t.conn->key = 1;
 	t.conn->mode = MODE_FOLLOWED;
 	t.conn->peer.generation = 7;
@@ -118,6 +118,13 @@ static int teardown(void **state)
 	close(t.out[0]);
 	close(t.out[1]);
 	return 0;
+}
+
+static enum verify_verdict verify(void)
+{
+	bool executions;
+
+	return verify_connection(&t.confirm.verifier, 2, 7, &executions);
 }
 
 struct sent {
@@ -248,10 +255,10 @@ static void test_not_proven(void **state)
 		struct made_up_client whole = t.client;
 
 		memcpy((char *)&t.client + cases[i].offset, &cases[i].value, cases[i].size);
-		if (verify_connection(&t.confirm.verifier, 2, 7) != VERIFY_NOT_YET)
+		if (verify() != VERIFY_NOT_YET)
 			fail_msg("%s", cases[i].what);
 		t.client = whole;
-		assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_IN_STEP);
+		assert_int_equal(verify(), VERIFY_IN_STEP);
 	}
 }
 
@@ -261,35 +268,37 @@ static void test_what_counts_as_parsed(void **state)
 	/* An sds of type 8: length, room, type. */
 	memcpy(t.sds, "\5\10\1hello", 8);
 	t.client.querybuf = (__u64)t.sds + 3;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_NOT_YET);
+	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.client.qb_pos = 5;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_IN_STEP);
+	assert_int_equal(verify(), VERIFY_IN_STEP);
 	t.list.len = 1;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_NOT_YET);
+	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.list.len = 0;
 	t.client.flags = 2; /* a subscriber */
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_IN_STEP);
+	assert_int_equal(verify(), VERIFY_IN_STEP);
 }
 
 static void test_what_bpf_counts(void **state)
 {
+	bool executions;
+
 	(void)state;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 8), VERIFY_NOT_YET);
-	assert_int_equal(verify_connection(&t.confirm.verifier, CONNECTIONS, 0), VERIFY_NOT_YET);
+	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 8, &executions), VERIFY_NOT_YET);
+	assert_int_equal(verify_connection(&t.confirm.verifier, CONNECTIONS, 0, &executions), VERIFY_NOT_YET);
 	t.conn->doubt = 1;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_DOUBT);
+	assert_int_equal(verify(), VERIFY_DOUBT);
 	t.conn->doubt = 0;
 	t.conn->read_seq = 1;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_OUT_OF_STEP);
+	assert_int_equal(verify(), VERIFY_OUT_OF_STEP);
 	t.conn->read_seq = 0;
 	t.conn->reply.owed = 1;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_OUT_OF_STEP);
+	assert_int_equal(verify(), VERIFY_OUT_OF_STEP);
 	t.conn->reply.owed = 0;
 	t.conn->request.state = REQUEST_ARGS;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_NOT_YET);
+	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.conn->request.state = REQUEST_BOUNDARY;
 	t.conn->mode = MODE_UNJOINED;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 7), VERIFY_NOT_YET);
+	assert_int_equal(verify(), VERIFY_NOT_YET);
 }
 
 static void test_waits_no_longer_than_it_may(void **state)

@@ -95,6 +95,83 @@ static void test_in_order(void **state)
 	free(c);
 }
 
+/* By a server that doesn't say so. */
+static void test_executed_twice(void **state)
+{
+	struct host_conn *c = connect_probed(0);
+
+	(void)state;
+	ask(c, PING PING PING);
+	execute(4); /* the first one twice, and nothing says so */
+	answer(c, PONG);
+	assert_false(dispatch_in_step(&c->conn));
+	answer(c, PONG PONG);
+	assert_times(1, 2, 0); /* the last reply shows it; those before it were in doubt until then */
+	assert_int_equal(host.disagreed, 1);
+	assert_false(dispatch_in_step(&c->conn));
+	ask(c, PING);
+	execute(1);
+	answer(c, PONG);
+	assert_true(dispatch_in_step(&c->conn));
+	assert_times(1, 2, 0, 5);
+	free(c);
+}
+
+/* Nothing else is outstanding: one execution too many is seen at once. */
+static void test_alone_and_executed_twice(void **state)
+{
+	struct host_conn *c = connect_probed(0);
+
+	(void)state;
+	ask(c, PING);
+	execute(2);
+	answer(c, PONG);
+	ask(c, PING);
+	execute(1);
+	answer(c, PONG);
+	assert_times(0, 3);
+	assert_int_equal(host.disagreed, 1);
+	free(c);
+}
+
+/* Whether there have been as many executions as there should, at every point, also where numbers begin again at 0. */
+static void test_in_step(void **state)
+{
+	const __u32 begins[] = { 0, 7, 0xffffffff, 0xfffffffd };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
+		struct host_conn *c = connect_probed(0);
+
+		host.dispatches.count = begins[i];
+		assert_false(dispatch_in_step(&c->conn)); /* nothing is known yet */
+		ask(c, PING MULTI PING PING EXEC PING);
+		assert_int_equal(host.dispatches.settled, begins[i]);
+		assert_false(dispatch_in_step(&c->conn));
+		execute(2);
+		execute_inside(2);
+		execute(1);
+		answer(c, PONG OK QUEUED);
+		assert_false(dispatch_in_step(&c->conn)); /* one more will turn out to be queued */
+		answer(c, QUEUED "*2\r\n" PONG PONG PONG);
+		assert_true(dispatch_in_step(&c->conn));
+		ask(c, PING);
+		assert_int_equal(host.dispatches.settled, host.dispatches.count);
+		assert_false(dispatch_in_step(&c->conn));
+		execute(1);
+		assert_true(dispatch_in_step(&c->conn));
+		answer(c, PONG);
+		assert_true(dispatch_in_step(&c->conn));
+		execute(1);
+		assert_false(dispatch_in_step(&c->conn));
+		ask(c, PING);
+		execute(1);
+		answer(c, ERROR);
+		assert_false(dispatch_in_step(&c->conn)); /* was it executed? */
+		free(c);
+	}
+}
+
 /* It can't be known whether it was executed, until nothing is outstanding. */
 static void test_error(void **state)
 {
@@ -272,6 +349,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_in_order),
+		cmocka_unit_test(test_executed_twice),
+		cmocka_unit_test(test_alone_and_executed_twice),
+		cmocka_unit_test(test_in_step),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_error_among_small_ones),
 		cmocka_unit_test(test_transaction),

@@ -393,6 +393,49 @@ static void test_bulk_of_100_mb_is_skipped(void **state)
 	free(c);
 }
 
+static void read_payload(struct host_conn *c, size_t len)
+{
+	static char payload[1 << 20];
+	size_t n;
+
+	for (; len; len -= n) {
+		n = len < sizeof(payload) ? len : sizeof(payload);
+		assert_int_equal(request_frame(&c->conn, &c->work, (unsigned long)payload, n, env_now()), REQUEST_OK);
+	}
+}
+
+/* EXISTS with nine arguments of 511 MiB each. */
+static void read_huge_exists(struct host_conn *c)
+{
+	const size_t len = 511 << 20;
+	const char header[] = "$535822336\r\n";
+	int i;
+
+	host_read(c, "*10\r\n$6\r\nEXISTS\r\n", 17);
+	for (i = 0; i < 9; i++) {
+		host_read(c, header, strlen(header));
+		read_payload(c, len);
+		host_read(c, "\r\n", 2);
+	}
+}
+
+static void test_requests_beyond_4_gib(void **state)
+{
+	struct host_conn *c = host_connect();
+
+	(void)state;
+	host_reset(0, HOST_BLOCKS);
+	read_huge_exists(c);
+	host_read(c, "PING\r\n", 6);
+	read_huge_exists(c);
+	host_write(c, ":0\r\n+PONG\r\n:0\r\n", 15);
+	assert_int_equal(host_count, 3);
+	assert_int_equal(host_records[0].request_bytes, 0); /* another one came */
+	assert_int_equal(host_records[1].request_bytes, 6);
+	assert_int_equal(host_records[2].request_bytes, 4822401167);
+	free(c);
+}
+
 static void test_threshold(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -940,6 +983,7 @@ int main(void)
 		cmocka_unit_test(test_head_before_leaving),
 		cmocka_unit_test(test_command_after_many_arguments),
 		cmocka_unit_test(test_bulk_of_100_mb_is_skipped),
+		cmocka_unit_test(test_requests_beyond_4_gib),
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_nearly_alike),
 		cmocka_unit_test(test_push_is_charged_to_no_command),

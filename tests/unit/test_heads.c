@@ -385,7 +385,9 @@ static bool is_kept(__u32 place, char fill, __u32 argv_len)
 	struct dispatch_head head;
 	__u8 bytes[HEAD_MAX];
 
-	if (!heads_read(&heads, place, &head) || head.argv_len != argv_len || !heads_copy(&heads, place, argv_len, bytes))
+	if (!heads_read(&heads, place, &head) || head.argv_len != argv_len ||
+	    heads_copy(&heads, heads_argv(place), argv_len, bytes, 0, sizeof(bytes), HEAD_MAX - sizeof(head)) ||
+	    !heads_hold(&heads, place, sizeof(head) + argv_len))
 		return false;
 	for (__u32 i = 0; i < argv_len; i++)
 		assert_int_equal(bytes[i], fill);
@@ -429,6 +431,211 @@ static void test_nothing_kept(void **state)
 	assert_false(heads_read(&heads, HEAD_NONE, &head));
 }
 
+/* ---- is it the same command? ---- */
+
+/* A request as it is on the wire, and its head as the argv log keeps it: over the budget long arguments are shortened. */
+static __u8 asked[2 * ARGV_HEAD_MAX];
+static __u32 asked_len;
+
+static void ask_argument(const char *bytes, size_t len, bool whole)
+{
+	asked_len += (__u32)sprintf((char *)asked + asked_len, "%c%zu\r\n", whole ? '$' : '!', len);
+	memcpy(asked + asked_len, bytes, whole ? len : ARGV_MAX_ARG_BYTES);
+	asked_len += whole ? len : ARGV_MAX_ARG_BYTES;
+	if (!whole)
+		return;
+	memcpy(asked + asked_len, "\r\n", 2);
+	asked_len += 2;
+}
+
+static void ask_count(int argc)
+{
+	asked_len = (__u32)sprintf((char *)asked, "*%d\r\n", argc);
+}
+
+/* Executes what was added, wherever in the ring it lies, and compares. */
+static bool same_as_executed(void)
+{
+	static const __u32 ends[] = { 0, 8, HEADS_RING - 8, HEADS_RING - 64 };
+	struct heads_compare compare;
+	int differ = -1;
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		__u32 len = take(), place;
+		int result;
+
+		assert_true(len);
+		heads.end = ends[i];
+		place = heads_keep(&heads, &server.work, len);
+		memset(&compare, 0xa5, sizeof(compare));
+		result = heads_differ(&compare, asked, asked_len, &heads, place);
+		assert_true(differ < 0 || differ == result);
+		differ = result;
+	}
+	return !differ;
+}
+
+static void test_same(void **state)
+{
+	static const size_t lengths[] = { 0, 1, 7, 8, 9, 16, 126, 127, 128 };
+	char word[128];
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		reset(state);
+		memset(word, 'x', sizeof(word));
+		add("SET");
+		add_argument(word, lengths[i]);
+		add("v");
+		ask_count(3);
+		ask_argument("SET", 3, true);
+		ask_argument(word, lengths[i], true);
+		ask_argument("v", 1, true);
+		assert_true(same_as_executed());
+		asked_len--;
+		assert_false(same_as_executed());
+		asked_len += 2;
+		assert_false(same_as_executed());
+		asked_len--;
+		if (!lengths[i])
+			continue;
+		((char *)server.argv[1]->ptr)[lengths[i] - 1] = 'y'; /* the last byte of it */
+		assert_false(same_as_executed());
+	}
+}
+
+/* Every byte counts: of the name, of each argument, and how many there are. */
+static void test_other_commands(void **state)
+{
+	static const char *const other[][3] = {
+		{ "GET", "b", "v" }, { "set", "a", "v" }, { "SET", "aa", "v" }, { "SET", "", "v" }, { "SET", "a", "w" },
+		{ "SET", "a", "" }, { "SETX", "a", "v" }, { "SET", "a", NULL }, { "SET", NULL, NULL },
+	};
+
+	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+		reset(state);
+		for (int j = 0; j < 3 && other[i][j]; j++)
+			add(other[i][j]);
+		ask_count(3);
+		ask_argument("SET", 3, true);
+		ask_argument("a", 1, true);
+		ask_argument("v", 1, true);
+		assert_false(same_as_executed());
+	}
+	reset(state);
+	add("SET"), add("a"), add("v"), add("");
+	assert_false(same_as_executed());
+}
+
+/* An argument may be whole in the request's head and shortened in the other: true lengths and what both have count. */
+static void test_shortened(void **state)
+{
+	char word[1000], *kept;
+
+	for (int shortened = 0; shortened < 2; shortened++) {
+		for (size_t len = 129; len < sizeof(word); len += 290) {
+			reset(state);
+			memset(word, 'x', sizeof(word));
+			add("SET");
+			add_argument(word, len);
+			add("after it");
+			ask_count(3);
+			ask_argument("SET", 3, true);
+			ask_argument(word, len, !shortened);
+			ask_argument("after it", 8, true);
+			assert_true(same_as_executed());
+			kept = server.argv[1]->ptr;
+			kept[128] = 'y'; /* only the request's head has that, if any */
+			assert_true(same_as_executed());
+			kept[127] = 'y';
+			assert_false(same_as_executed());
+			kept[127] = 'x';
+			memcpy(server.argv[2]->ptr, "after iT", 8);
+			assert_false(same_as_executed());
+			memcpy(server.argv[2]->ptr, "after it", 8);
+			server.argv[1] = make_object(make_sds(2, word, len + 1, len + 1));
+			assert_false(same_as_executed());
+		}
+	}
+}
+
+/* Lengths of any number of digits: nothing but what is kept is read. */
+static void test_long_compared(void **state)
+{
+	static const uint64_t lengths[] = { 999999, 9999999, 10000000, 123456789, 999999999999 };
+	const char bytes[200] = "0123456789";
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		char *sds;
+
+		reset(state);
+		add("SET");
+		sds = make_sds(4, bytes, sizeof(bytes), sizeof(bytes));
+		memcpy(sds - 17, &lengths[i], 8);
+		memcpy(sds - 9, &lengths[i], 8);
+		server.argv[server.client.argc++] = make_object(sds);
+		add("after it");
+		ask_count(3);
+		ask_argument("SET", 3, true);
+		ask_argument(bytes, lengths[i], false);
+		ask_argument("after it", 8, true);
+		assert_true(same_as_executed());
+		for (int digit = 0; digit < 6; digit++) {
+			asked[14 + digit] ^= 1;
+			assert_false(same_as_executed());
+			asked[14 + digit] ^= 1;
+		}
+		sds[100] = 'y';
+		assert_false(same_as_executed());
+	}
+}
+
+/* Of the most arguments that are kept, the longest: the last byte counts. */
+static void test_many_compared(void **state)
+{
+	char word[128];
+
+	(void)state;
+	memset(word, 'x', sizeof(word));
+	ask_count(40);
+	for (int i = 0; i < 40; i++) {
+		add_argument(word, sizeof(word));
+		if (i < ARGV_MAX_ARGS)
+			ask_argument(word, sizeof(word), true);
+	}
+	assert_true(asked_len <= ARGV_HEAD_MAX);
+	assert_true(same_as_executed());
+	((char *)server.argv[ARGV_MAX_ARGS]->ptr)[0] = 'y'; /* nobody keeps that one */
+	assert_true(same_as_executed());
+	((char *)server.argv[ARGV_MAX_ARGS - 1]->ptr)[127] = 'y';
+	assert_false(same_as_executed());
+}
+
+/* Whatever the request's head is: nothing beyond it is looked at, and it is the same only when it is. */
+static void test_damaged(void **state)
+{
+	(void)state;
+	add("SET");
+	add("key");
+	ask_count(2);
+	ask_argument("SET", 3, true);
+	ask_argument("key", 3, true);
+	for (__u32 len = 0; len < asked_len; len++) {
+		__u32 whole = asked_len;
+		bool same;
+
+		asked_len = len;
+		same = same_as_executed();
+		asked_len = whole;
+		assert_false(same);
+		if (asked[len] == '\r' || asked[len] == '\n')
+			continue;
+		asked[len] ^= 0x08;
+		assert_false(same_as_executed());
+		asked[len] ^= 0x08;
+	}
+	assert_true(same_as_executed());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -444,6 +651,12 @@ int main(void)
 		cmocka_unit_test_setup(test_refused, reset),
 		cmocka_unit_test_setup(test_ring, reset),
 		cmocka_unit_test_setup(test_nothing_kept, reset),
+		cmocka_unit_test_setup(test_same, reset),
+		cmocka_unit_test_setup(test_other_commands, reset),
+		cmocka_unit_test_setup(test_shortened, reset),
+		cmocka_unit_test_setup(test_long_compared, reset),
+		cmocka_unit_test_setup(test_many_compared, reset),
+		cmocka_unit_test_setup(test_damaged, reset),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

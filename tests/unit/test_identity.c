@@ -34,6 +34,9 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* The next one is answered by an error. */
+static bool fails;
+
 /* Connection 1, generation 7, says this (words up to a NULL). */
 static int says(const char *word, ...)
 {
@@ -53,7 +56,7 @@ static int says(const char *word, ...)
 		else
 			out += sprintf(out, "!%zu\r\n%.*s", strlen(words[i]), ARGV_MAX_ARG_BYTES, words[i]);
 	event.rec = (struct reply_record){
-		.event = EVENT_IDENTITY, .connection = 1, .generation = 7, .from_start = 1,
+		.event = fails ? EVENT_IDENTITY_FAILED : EVENT_IDENTITY, .connection = 1, .generation = 7, .from_start = 1,
 		.argv_len = (uint32_t)(out - event.head),
 	};
 	return identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len);
@@ -164,6 +167,55 @@ static void test_lost_for_good(void **state)
 	assert_null(known());
 }
 
+/* Bob authenticates, and then a HELLO fails. */
+static bool survives_failing(const char *words[], bool hello_in_parts)
+{
+	bool survived;
+
+	all = (struct identities){ 0 };
+	assert_int_equal(identities_init(&all, CONNECTIONS), 0);
+	assert_true(all.hello_in_parts);
+	all.hello_in_parts = hello_in_parts;
+	fails = false;
+	says("AUTH", "bob", "x", NULL);
+	fails = true;
+	says("HELLO", words[0], words[1], words[2], words[3], words[4], words[5], NULL);
+	fails = false;
+	survived = known();
+	if (survived)
+		check_known("", "bob", 2);
+	identities_free(&all);
+	return survived;
+}
+
+/* Redis 6.0 and 7.0 authenticate, take the name and then find that something is wrong with the rest. */
+static void test_hello_that_fails_half_way(void **state)
+{
+	static struct {
+		const char *words[6];
+		bool survives;
+	} cases[] = {
+		{ { NULL }, true },
+		{ { "3" }, true },
+		{ { "4", "AUTH", "alice", "x", "SETNAME", "y" }, true },
+		{ { "2", "AUTH", "alice", "wrong" }, true },
+		{ { "2", "auth", "alice", "x", "SETNAME", "x y" }, false },
+		{ { "2", "AUTH", "alice", "x", "NONSENSE" }, false },
+		{ { "3", "SETNAME", "me" }, false },
+		{ { "3", "SETNAME", "me", "AUTH", "alice", "wrong" }, false },
+		{ { "3", "AUTH", "alice" }, false },
+	};
+
+	(void)state;
+	identities_free(&all);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (survives_failing(cases[i].words, true) != cases[i].survives)
+			fail_msg("case %zu", i);
+		assert_true(survives_failing(cases[i].words, false));
+	}
+	assert_int_equal(identities_init(&all, CONNECTIONS), 0);
+}
+
 static void test_lost_on_the_way(void **state)
 {
 	(void)state;
@@ -209,6 +261,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_long_words_are_not_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_for_good, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_on_the_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hello_that_fails_half_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_generation_starts_afresh, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
 	};

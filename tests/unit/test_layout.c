@@ -211,6 +211,8 @@ static const struct {
 } fixtures[] = {
 	{ "-g -DREDIS", "redis 7.0.99" },
 	{ "-gdwarf-4 -DREDIS", "redis 6.0.0" },
+	{ "-g -DREDIS -DREDIS_7_2", "redis 7.2.0" },
+	{ "-g -DREDIS -DREDIS_7_2", "redis 8.0.2" },
 	{ "-g", "valkey 9.1.99" },
 	{ "-gdwarf-5", "valkey" },
 	{ "-gdwarf-4", "valkey 8.0.0" },

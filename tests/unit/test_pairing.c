@@ -208,6 +208,41 @@ static void test_doubts(void **state)
 		}
 }
 
+/* Behind a line of blanks, some servers read a multibulk as lines. One that is empty changes nothing. */
+static void test_lines_without_words(void **state)
+{
+	static const struct {
+		const char *request;
+		unsigned int commands, confused_commands;
+		bool doubt;
+	} cases[] = {
+		{ "\r\n" GET("a"), 1, 1, false },
+		{ "\n\r\n" GET("a"), 1, 1, false },
+		{ " \r\n" GET("a"), 1, 5, true },
+		{ "\t\n" GET("a") GET("b"), 2, 6, true },
+		{ "\r\r\n" GET("a"), 1, 5, true },
+		{ " \r\n \n" GET("a"), 1, 5, true },
+		{ " \r\n\r\n" GET("a"), 1, 1, true },
+		{ " \r\nPING\r\n" GET("a"), 2, 2, true },
+		{ GET("a") "\v\n" GET("b"), 2, 6, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (size_t cut = 0; cut < strlen(cases[i].request); cut++)
+			for (int confuse = 0; confuse < 2; confuse++) {
+				struct host_conn *c = host_connect();
+
+				host_reset(0, 4);
+				host.blank_lines_confuse = confuse;
+				assert_int_equal(host_read(c, cases[i].request, cut), REQUEST_OK);
+				read_ok(c, cases[i].request + cut);
+				assert_int_equal(c->conn.read_seq, confuse ? cases[i].confused_commands : cases[i].commands);
+				assert_int_equal(c->conn.doubt, confuse && cases[i].doubt);
+				free(c);
+			}
+}
+
 static void test_a_modules_command_may_change_who_the_client_is(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -233,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_misfits),
 		cmocka_unit_test(test_auth_behind_others),
 		cmocka_unit_test(test_doubts),
+		cmocka_unit_test(test_lines_without_words),
 		cmocka_unit_test(test_a_modules_command_may_change_who_the_client_is),
 	};
 

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "../../user/execution.h"
 #include "../../user/stream.h"
 
 #define BYTES(s) (s), sizeof(s) - 1
@@ -205,7 +206,7 @@ static void test_who_asked(void **state)
 {
 	static struct identity of[2] = { { 0 }, { .generation = 3, .resp = 3, .client_name = { 4, "pool" }, .user = { 3, "bob" },
 						   .lib_name = { 5, "redis" }, .lib_ver = { 3, "5.0" } } };
-	static const struct identities all = { of, 2 };
+	static const struct identities all = { .of = of, .connections = 2 };
 
 	(void)state;
 	stream.identities = &all;
@@ -243,7 +244,8 @@ static void test_dispatched(void **state)
 	record(BYTES(LRANGE SAID));
 	sample.rec.argv_len -= words;
 	sample.rec.argv_from = ARGV_FROM_DISPATCH;
-	sample.rec.db = 3;
+	sample.rec.db = 1;
+	sample.rec.exec_db = 3;
 	sample.rec.resp = 3;
 	sample.rec.word[WORD_USER] = 5;
 	sample.rec.word[WORD_NAME] = 6;
@@ -257,6 +259,92 @@ static void test_dispatched(void **state)
 	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + words - 1), -EBADMSG);
 	sample.rec.word[WORD_USER] = ARGV_MAX_ARG_BYTES + 1;
 	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample)), -EBADMSG);
+}
+
+#define K64 "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
+#define EXECUTED "*2\r\n$3\r\nGET\r\n!200\r\n" K64 K64
+
+/* A record of an execution: what the request said, the words, and the head of what was executed. */
+static void record_executed(const char *asked, enum argv_status status)
+{
+	char all[1024];
+	int len = snprintf(all, sizeof(all), "%s" SAID EXECUTED, asked);
+
+	record(all, (size_t)len);
+	sample.rec.argv_len = (__u32)strlen(asked);
+	sample.rec.argv_status = status;
+	sample.rec.argv_from = ARGV_FROM_DISPATCH;
+	sample.rec.word[WORD_USER] = 5;
+	sample.rec.word[WORD_NAME] = 6;
+	sample.rec.word[WORD_LIB_NAME] = 3;
+	sample.rec.word[WORD_LIB_VER] = 3;
+	sample.rec.exec_argv_len = sizeof(EXECUTED) - 1;
+	sample.rec.exec_db = 3;
+	sample.rec.db = 1;
+	sample.rec.resp = 3;
+	sample.rec.exec_ns = 5000;
+	memcpy(&sample.rec.exec_name, "GET\0\0\0\0", 8);
+	sample.rec.inner = 2;
+	sample.rec.inner_ns = 1000;
+}
+
+static int reply_executed(void)
+{
+	return stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + strlen(SAID) +
+			    sizeof(EXECUTED) - 1);
+}
+
+/* Where the request's head is lost, or is not comparable, the head of what was executed follows the words. */
+static void test_executed_head(void **state)
+{
+	const char *line;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		record_executed(i ? "get 'kkk'\r\n" : "", i ? ARGV_KEPT : ARGV_LOST_MEMORY);
+		assert_int_equal(reply_executed(), 0);
+		line = arrived();
+		assert_non_null(strstr(line, "\"cmd\":\"GET\",\"argv\":[\"GET\",\"kkk"));
+		assert_non_null(strstr(line, "\"argv_truncated\":true,\"argv_from\":\"dispatch\","));
+		assert_non_null(strstr(line, "\"db\":3,\"resp\":3,\"client_name\":\"worker\",\"user\":\"alice\""));
+		assert_non_null(strstr(line, "\"exec_us\":5,\"inner_commands\":2,\"inner_exec_us\":1,"));
+		assert_null(strstr(line, "argv_lost"));
+		sample.rec.exec_argv_len++;
+		assert_int_equal(reply_executed(), -EBADMSG);
+	}
+}
+
+/* Which execution it was is not proven after all: what the request said remains, and nothing else. */
+static void test_forgotten_execution(void **state)
+{
+	static const char *const asked[] = { "", "get 'asked'\r\n", "*2\r\n$3\r\nget\r\n$5\r\nasked\r\n" };
+	const char *line;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		record_executed(asked[i], i ? ARGV_KEPT : ARGV_LOST_MEMORY);
+		if (i == 2)
+			sample.rec.exec_argv_len = 0;
+		record_forget_execution(&sample.rec);
+		assert_int_equal(reply_executed(), 0);
+		line = arrived();
+		assert_int_equal(!!strstr(line, "\"argv\":[\"get\",\"asked\"],\"argc\":2,\"argv_from\":\"request\","), i > 0);
+		assert_int_equal(!!strstr(line, "\"argv_lost\":\"argv_memory\","), !i);
+		assert_non_null(strstr(line, "\"db\":1,"));
+		assert_null(strstr(line, "kkk"));
+		assert_null(strstr(line, "alice"));
+		assert_null(strstr(line, "exec_us"));
+		assert_null(strstr(line, "inner"));
+		assert_null(strstr(line, "dispatch"));
+	}
+	/* A record without --argv-from dispatch says nothing of where its argv is from. */
+	record(BYTES(LRANGE));
+	sample.rec.exec_ns = 5000;
+	record_forget_execution(&sample.rec);
+	assert_int_equal(reply(), 0);
+	line = arrived();
+	assert_null(strstr(line, "argv_from"));
+	assert_null(strstr(line, "exec_us"));
 }
 
 static void test_argv_lost(void **state)
@@ -509,7 +597,7 @@ static void test_windows(void **state)
 	assert_non_null(strstr(arrived(), "\"window\":2}\n"));
 	stream.paused_ns += 5000;
 	assert_int_equal(stream_stop(&stream, &(struct stream_stop){ .reason = STOP_SIGNAL }), 0);
-	assert_non_null(strstr(arrived(), "\"unattributed_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
+	assert_non_null(strstr(arrived(), "\"left_out_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
 }
 
 static void test_start_long(void **state)
@@ -543,39 +631,57 @@ static void test_dropped(void **state)
 {
 	static const char *const names[] = { "ring_full", "clients_full", "framing", "unreadable",
 					     "no_scratch", "missed", "turns", "unfinished", "out_of_step" };
-	char expected[128];
+	char expected[160];
 
 	(void)state;
 	for (int i = 0; i < LOSS_KINDS; i++) {
-		assert_int_equal(stream_dropped(&stream, (enum loss)i, (uint64_t)i + 1), 0);
+		struct stream_loss lost = { .count = (uint64_t)i + 1, .replies = 252, .bytes = UINT64_MAX };
+
+		assert_int_equal(stream_dropped(&stream, (enum loss)i, &lost), 0);
 		snprintf(expected, sizeof(expected),
-			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\"}\n", i + 1, names[i]);
+			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\",\"replies\":252,"
+			 "\"bytes\":18446744073709551615}\n", i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
 	assert_int_equal(stream.dropped, 45);
-	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, 0), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, 1), -EINVAL);
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){}), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_KINDS, &(struct stream_loss){ .count = 1 }), -EINVAL);
 	assert_string_equal(arrived(), "");
 	assert_int_equal(stream.dropped, 45);
+}
+
+/* What was lost before turns out to be more. */
+static void test_dropped_more(void **state)
+{
+	(void)state;
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){ .bytes = 7 }), 0);
+	assert_string_equal(arrived(), "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":0,\"reason\":\"framing\","
+				       "\"replies\":0,\"bytes\":7}\n");
+	assert_int_equal(stream_dropped(&stream, LOSS_FRAMING, &(struct stream_loss){ .replies = 1 }), 0);
+	assert_non_null(strstr(arrived(), "\"count\":0,\"reason\":\"framing\",\"replies\":1,\"bytes\":0}\n"));
+	assert_int_equal(stream.dropped, 0);
 }
 
 static void test_stop(void **state)
 {
 	static const char *const names[] = { "signal", "server_exited", "server_restarted", "error" };
 	struct stream_stop stop = { .hits_main = 1, .hits_io = 2 };
-	char expected[640];
+	char expected[704];
 
 	(void)state;
 	stop.tally[TALLY_JOINED] = 3;
 	stop.tally[TALLY_MONITORS] = 4;
 	stop.tally[TALLY_UNANSWERED] = 6;
+	stop.tally[TALLY_REPLY_BYTES] = 17;
+	stop.tally[TALLY_ATTRIBUTED_BYTES] = 10;
 	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
+	stop.tally[TALLY_LEFT_OUT_BYTES] = 2;
 	stop.tally[TALLY_DISPATCH_UNREAD] = 8;
 	stop.tally[TALLY_DISPATCH_DISAGREES] = 9;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, 9), 0);
-	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, 1), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, &(struct stream_loss){ .count = 9 }), 0);
+	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, &(struct stream_loss){ .count = 1 }), 0);
 	arrived();
 	for (int i = 0; i < STOP_REASONS; i++) {
 		stop.reason = (enum stop_reason)i;
@@ -585,7 +691,8 @@ static void test_stop(void **state)
 			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
 			"\"hits_main\":1,\"hits_io\":2,\"held\":0,\"held_median_us\":0,\"held_max_us\":0,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
 			"\"left_out_cluster\":0,\"left_out_outgoing\":0,\"left_out_silenced\":0,\"left_out_other\":0,"
-			"\"unanswered\":6,\"unattributed_bytes\":5,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
+			"\"unanswered\":6,\"reply_bytes\":17,\"attributed_bytes\":10,\"unattributed_bytes\":5,"
+			"\"left_out_bytes\":2,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
 			names[i]);
 		assert_string_equal(arrived(), expected);
 	}
@@ -735,13 +842,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reply),          TEST(test_aborted),   TEST(test_unknown_values),
 		TEST(test_push),           TEST(test_kinds),     TEST(test_who_asked),
-		TEST(test_dispatched),     TEST(test_argv_lost),
+		TEST(test_dispatched),     TEST(test_executed_head),
+		TEST(test_forgotten_execution), TEST(test_argv_lost),
 		TEST(test_addresses),
 		TEST(test_text),           TEST(test_escaped),   TEST(test_cut_text),
 		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_windows),
 		TEST(test_not_ours),       TEST(test_start),     TEST(test_start_long),
-		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_stop),
+		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_dropped_more), TEST(test_stop),
 		TEST(test_timestamps),     TEST(test_clock),     TEST(test_sink_closed),
 		TEST(test_sink_hindered),
 	};

@@ -412,6 +412,11 @@ static void test_identity(void **state)
 	assert_int_equal(host_identities[1], 2);
 	assert_int_equal(host_identities[2], 3);
 	assert_int_equal(host_identities[3], 5);
+	assert_int_equal(host_identity_failures, 0);
+	say(c, CMD2("$5\r\nHELLO\r\n", "$1\r\n4\r\n"), "-NOPROTO no\r\n");
+	say(c, "HELLO 2 AUTH a b\r\n", "-WRONGPASS no\r\n");
+	assert_int_equal(host_identity_failures, 2);
+	assert_int_equal(host_identity_count, 4);
 	say(c, MULTI, "+OK\r\n");
 	say(c, CMD3("$6\r\nCLIENT\r\n", "$7\r\nSETNAME\r\n", "$1\r\nx\r\n"), "+QUEUED\r\n");
 	assert_int_equal(host_identity_count, 4);
