@@ -355,6 +355,8 @@ static __always_inline bool talk_fits(const struct connection *conn, __u8 class,
 
 	if (*bytes == '-' || *bytes == '!')
 		return true;
+	if (!conn->talk.multi && (class == COMMAND_EXEC || class == COMMAND_DISCARD))
+		return false;
 	if (conn->talk.multi && !command_ends_queueing(class))
 		return head == QUEUED_LINE || (class == COMMAND_PLAIN && (head & 0xffffffffff) == OK_LINE);
 	return talk_class_fits(class, bytes);

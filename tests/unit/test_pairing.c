@@ -75,6 +75,11 @@ static void test_misfits(void **state)
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n_\r\n", REPLY_OK },
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n", REPLY_MISFIT },
 		{ MULTI CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n:0\r\n", REPLY_MISFIT },
+		{ MULTI CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n+OK\r\n", REPLY_OK },
+		/* Without MULTI, or with one of another name. */
+		{ CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n", REPLY_MISFIT },
+		{ EXEC, "*0\r\n", REPLY_MISFIT },
+		{ EXEC, "-ERR EXEC without MULTI\r\n", REPLY_OK },
 		{ AUTH, "+OK\r\n", REPLY_OK },
 		{ AUTH, "$3\r\nbig\r\n", REPLY_MISFIT },
 		{ AUTH, "+PONG\r\n", REPLY_MISFIT },
