@@ -11,10 +11,10 @@
 /* Nothing more will be known of what waits. */
 static __always_inline void pairing_ends(struct connection *conn, enum reply_attribution attribution)
 {
-	if (conn->unverified || conn->refuted)
+	if (conn->held || conn->refuted)
 		emit_checked(conn, attribution, false);
 	/* What could not be said is not this connection's any more. */
-	conn->unverified = conn->doubt = conn->burst = conn->refuted = 0;
+	conn->unverified = conn->doubt = conn->burst = conn->refuted = conn->held = 0;
 }
 
 /*
@@ -33,7 +33,16 @@ static __noinline void pairing_out_of_step(struct connection *conn)
 		return;
 	count_loss(LOSS_OUT_OF_STEP);
 	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, true);
-	conn->unverified = conn->doubt = 0;
+	conn->unverified = conn->doubt = conn->held = 0;
+}
+
+/* What was read so far is proven. User space is told when records wait for it. */
+static __always_inline void pairing_told(struct connection *conn, enum reply_attribution attribution)
+{
+	if (conn->held)
+		emit_checked(conn, attribution, false);
+	else
+		conn->unverified = conn->doubt = 0;
 }
 
 /* The database that the client has selected, by its struct; -1 when that can't be read. */
@@ -52,7 +61,7 @@ static __always_inline bool pairing_starts_anew(struct connection *conn, __u64 c
 {
 	__u64 resp = client_field(client, &client_layout.resp, 0);
 
-	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, false);
+	pairing_told(conn, ATTRIBUTION_AMBIGUOUS);
 	conn->talk.db = client_db(client);
 	conn->talk.resp = resp == 2 || resp == 3 ? resp : 0;
 	return !conn->talk.multi && !client_flag(client, FLAG_MULTI) &&
@@ -92,8 +101,7 @@ static __noinline enum pairing pairing_check(struct connection *conn, __u64 addr
 		return PAIRING_OUT_OF_STEP;
 	if (conn->doubt)
 		return pairing_starts_anew(conn, client.at) ? PAIRING_GOES_ON : PAIRING_UNKNOWN;
-	if (conn->unverified)
-		emit_checked(conn, ATTRIBUTION_EXACT, false);
+	pairing_told(conn, ATTRIBUTION_EXACT);
 	return PAIRING_GOES_ON;
 }
 

@@ -193,6 +193,9 @@ static void test_doubts(void **state)
 		{ MULTI EVAL EXEC, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", false },
 		{ GET("a"), "-WRONGTYPE no\r\n", false },
 		{ GET("a"), "-REDIRECT host:1\r\n", true },
+		{ GET("a"), "-MOVED 1 host:1\r\n", true },
+		{ GET("a"), "-ASK 1 host:1\r\n", true },
+		{ GET("a"), "-ASKED x\r\n", false },
 		{ GET("a"), "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", true },
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n*1\r\n-ERR x\r\n", false },
 	};
@@ -256,14 +259,15 @@ static void test_a_modules_command_may_change_who_the_client_is(void **state)
 	(void)state;
 	host_reset(0, 4);
 	c->conn.talk.db = 3;
+	c->conn.from_start = 1;
 	read_ok(c, NOBODY);
 	assert_int_equal(answer(c, "-ERR unknown command 'Nobody', with args beginning with: \r\n"), REPLY_OK);
 	assert_int_equal(c->conn.talk.db, 3);
-	assert_int_equal(host_identity_losses, 0);
+	assert_int_equal(c->conn.from_start, 1);
 	read_ok(c, NEVER);
 	assert_int_equal(answer(c, "+OK\r\n"), REPLY_OK);
 	assert_int_equal(c->conn.talk.db, -1);
-	assert_int_equal(host_identity_losses, 1);
+	assert_int_equal(c->conn.from_start, 0);
 	free(c);
 }
 
