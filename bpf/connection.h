@@ -205,6 +205,13 @@ struct peer {
 	__u32 pad2;
 };
 
+/* Which execution is whose, by dispatch_base: see dispatch.h. */
+enum dispatch_known {
+	DISPATCH_UNKNOWN = 0,
+	DISPATCH_KNOWN,
+	DISPATCH_BEFORE_ERROR, /* it was, up to the first error */
+};
+
 /* What every read and write touches comes first: a few cache lines. */
 struct connection {
 	__u64 read_seq;    /* commands read */
@@ -253,9 +260,10 @@ struct connection {
 	__u16 turn_block[TURN_BLOCKS];
 	__u8 left_as;      /* enum command_class: why it is leaving or left out */
 	__u8 lost_as;      /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
-	__u8 dispatch_known; /* dispatch_base holds; see dispatch.h */
+	__u8 dispatch_known; /* enum dispatch_known */
 	__u8 pad2[3];
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
+	__u32 dispatch_errors; /* since that was found out */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };

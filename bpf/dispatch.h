@@ -57,21 +57,25 @@ static __always_inline void dispatch_align(struct connection *conn)
 		return;
 	log->settled = env_add(&log->count, 0);
 	conn->dispatch_base = log->settled - (__u32)conn->read_seq;
-	conn->dispatch_known = 1;
+	conn->dispatch_known = DISPATCH_KNOWN;
+	conn->dispatch_errors = 0;
 }
 
 /* What is known of the numbering is wrong: nothing is known until a read finds nothing outstanding again. */
 static __always_inline void dispatch_refute(struct connection *conn)
 {
-	conn->dispatch_known = 0;
+	conn->dispatch_known = DISPATCH_UNKNOWN;
 	dispatch_disagrees();
 }
 
 /* A reply of this type begins. An attribute hides the type. */
 static __always_inline void dispatch_reply_begins(struct connection *conn, __u8 type)
 {
-	if (dispatch_probed() && (type == '-' || type == '!' || type == '|') && !conn->talk.exec_left)
-		conn->dispatch_known = 0;
+	if (!dispatch_probed() || (type != '-' && type != '!' && type != '|') || conn->talk.exec_left)
+		return;
+	if (conn->dispatch_known)
+		conn->dispatch_known = DISPATCH_BEFORE_ERROR;
+	conn->dispatch_errors++;
 }
 
 /* The reply at hand is "+QUEUED". */
@@ -120,7 +124,7 @@ static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, st
 	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
 
-	if (!log || !conn->dispatch_known || dispatch_is_queueing(conn))
+	if (!log || conn->dispatch_known != DISPATCH_KNOWN || dispatch_is_queueing(conn))
 		return false;
 	if (outstanding(conn) == 1 && !dispatch_in_step(conn)) {
 		dispatch_refute(conn);

@@ -38,14 +38,16 @@ static struct dispatch_log *dispatch_log_at(__u32 number);
 
 /*
  * Once all that was read is executed, at the latest when the last reply begins: have there been as many executions as
- * the numbering says? If not, what was said of executions since the last dispatch_align() is not proven; nor is it when
- * an error came since then.
+ * the numbering says? A command that was answered by an error may have been executed, or not. If there were more or fewer,
+ * what was said of executions since the last dispatch_align() is not proven.
  */
 static __always_inline bool dispatch_in_step(const struct connection *conn)
 {
 	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
 
-	return log && conn->dispatch_known && env_add(&log->count, 0) == conn->dispatch_base + (__u32)conn->read_seq;
+	if (!log || !conn->dispatch_known)
+		return false;
+	return conn->dispatch_base + (__u32)conn->read_seq - env_add(&log->count, 0) <= conn->dispatch_errors;
 }
 
 #endif

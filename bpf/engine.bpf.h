@@ -49,7 +49,7 @@ static __always_inline void connection_start(struct connection *conn)
 	conn->settled = conn->reply.reply.start = conn->written_bytes;
 	conn->reply_seq = conn->read_seq;
 	conn->subscriber = 0;
-	conn->dispatch_known = 0;
+	conn->dispatch_known = DISPATCH_UNKNOWN;
 	turns_forget(conn);
 }
 

@@ -167,7 +167,17 @@ static void test_in_step(void **state)
 		ask(c, PING);
 		execute(1);
 		answer(c, ERROR);
-		assert_false(dispatch_in_step(&c->conn)); /* was it executed? */
+		assert_true(dispatch_in_step(&c->conn)); /* it was executed, or not: that is one execution, or none */
+		execute(1);
+		assert_false(dispatch_in_step(&c->conn));
+		ask(c, PING PING PING);
+		execute(1);
+		answer(c, PONG ERROR ERROR);
+		assert_true(dispatch_in_step(&c->conn));
+		ask(c, PING PING PING);
+		execute(1);
+		answer(c, PONG PONG ERROR);
+		assert_false(dispatch_in_step(&c->conn));
 		free(c);
 	}
 }
