@@ -182,6 +182,15 @@ static void find_dispatch(struct target *target, struct elf_image *image, uint64
 			target->dispatch_address[i] = bias + vaddr;
 }
 
+/* What reads the links of the cluster bus, in all versions (src/cluster.c, later src/cluster_legacy.c). */
+static void find_cluster_read(struct target *target, const struct elf_image *image, uint64_t bias)
+{
+	struct elf_symbol symbol;
+
+	if (!elf_image_symbol(image, "clusterReadHandler", STT_FUNC, &symbol))
+		target->cluster_read = bias + symbol.vaddr;
+}
+
 /* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
@@ -207,6 +216,7 @@ static int read_executable(struct target *target)
 	if (load_bias(target, image, &bias) || locate_probes(socket, exe, image, bias))
 		goto cleanup;
 	find_dispatch(target, image, bias);
+	find_cluster_read(target, image, bias);
 	elf_image_build_id(image, target->build_id);
 	layout_find(image, exe->fd, target->pid, target->version, &target->layout, target->no_layout,
 		    sizeof(target->no_layout));
