@@ -191,6 +191,17 @@ static void find_cluster_read(struct target *target, const struct elf_image *ima
 		target->cluster_read = bias + symbol.vaddr;
 }
 
+static void no_server(const struct target *target)
+{
+	const char *exe = target->file[FILE_EXECUTABLE].name;
+	char server[PATH_MAX];
+
+	if (module_find_server(target->pid, server))
+		complain("-p %d: %s was started as an argument of %s: start it by itself", target->pid, server, exe);
+	else
+		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe);
+}
+
 /* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
@@ -206,7 +217,7 @@ static int read_executable(struct target *target)
 		goto cleanup;
 	}
 	if (identify_server(image, target->version, sizeof(target->version))) {
-		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe->name);
+		no_server(target);
 		goto cleanup;
 	}
 	if (sites_find(image, CONN_SOCKET, &socket->sites, why, sizeof(why))) {
