@@ -222,7 +222,8 @@ struct connection {
 	__u8 unverified;   /* records wait for a proof that replies and commands are in step, or there is a doubt */
 	__u8 doubt;        /* since the last proof something came that may be answered never or twice */
 	__u8 refuted;      /* user space: they are not in step; nobody else sets it */
-	__u8 pad[4];
+	__u8 held;         /* records wait in user space */
+	__u8 pad[3];
 	__u64 burst_from;  /* number of the first command since nothing was outstanding */
 	__u64 read_bytes;
 	__u64 written_bytes;

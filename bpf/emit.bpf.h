@@ -67,7 +67,7 @@ static __always_inline void emit_pairing(struct connection *conn, struct reply_r
 		return;
 	}
 	rec->check = CHECK_PENDING;
-	conn->unverified = 1;
+	conn->held = conn->unverified = 1;
 }
 
 /* Copies the head behind the record. 0, or -1 when it is not there. */
@@ -241,7 +241,7 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 	rec->attribution = attribution;
 	rec->out_of_step = out_of_step;
 	rec->executions = probe_dispatch && dispatch_in_step(conn);
-	conn->doubt = conn->unverified = 0;
+	conn->doubt = conn->unverified = conn->held = 0;
 	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
 }
 

@@ -541,6 +541,20 @@ static __always_inline void connection_disproved(struct connection *conn)
 		connection_lost(conn, LOSS_MISSED);
 }
 
+static __always_inline void connection_check_pairing(struct connection *conn, __u64 addr)
+{
+	switch (pairing_check(conn, addr)) {
+	case PAIRING_UNKNOWN:
+		connection_give_up(conn);
+		break;
+	case PAIRING_OUT_OF_STEP:
+		connection_disproved(conn);
+		break;
+	default:
+		break;
+	}
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
@@ -551,8 +565,8 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		return;
 	if (conn->mode == MODE_ACCEPTED)
 		connection_first_read(worker, conn, len);
-	if (connection_followed(conn) && pairing_wants_proof(conn) && !pairing_check(conn, addr))
-		connection_disproved(conn);
+	if (connection_followed(conn) && pairing_wants_proof(conn))
+		connection_check_pairing(conn, addr);
 	if (conn->mode == MODE_LEAVING && !outstanding(conn))
 		connection_left(conn);
 	if (conn->mode >= MODE_LEAVING)

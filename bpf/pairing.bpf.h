@@ -11,10 +11,10 @@
 /* Nothing more will be known of what waits. */
 static __always_inline void pairing_ends(struct connection *conn, enum reply_attribution attribution)
 {
-	if (conn->unverified || conn->refuted)
+	if (conn->held || conn->refuted)
 		emit_checked(conn, attribution, false);
 	/* What could not be said is not this connection's any more. */
-	conn->unverified = conn->doubt = conn->burst = conn->refuted = 0;
+	conn->unverified = conn->doubt = conn->burst = conn->refuted = conn->held = 0;
 }
 
 /*
@@ -33,20 +33,46 @@ static __noinline void pairing_out_of_step(struct connection *conn)
 		return;
 	count_loss(LOSS_OUT_OF_STEP);
 	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, true);
-	conn->unverified = conn->doubt = 0;
+	conn->unverified = conn->doubt = conn->held = 0;
 }
 
-/* As many replies as commands. In doubt that proves nothing, but from here on all is known again. */
-static __always_inline void pairing_proven(struct connection *conn)
+/* What was read so far is proven. User space is told when records wait for it. */
+static __always_inline void pairing_told(struct connection *conn, enum reply_attribution attribution)
 {
-	bool doubt = conn->doubt;
-
-	if (!conn->unverified)
-		return;
-	if (doubt)
-		conn->talk.db = -1;
-	emit_checked(conn, doubt ? ATTRIBUTION_AMBIGUOUS : ATTRIBUTION_EXACT, false);
+	if (conn->held)
+		emit_checked(conn, attribution, false);
+	else
+		conn->unverified = conn->doubt = 0;
 }
+
+/* The database that the client has selected, by its struct; -1 when that can't be read. */
+static __always_inline __s32 client_db(__u64 client)
+{
+	__u64 db = client_field(client, &client_layout.db, 0), id = client_field(db, &client_layout.db_id, ~0ULL);
+
+	return id <= 0x7fffffff ? (__s32)id : -1;
+}
+
+/*
+ * As many replies as commands, but in doubt. That proves nothing of them, nor of what they have made of the connection:
+ * that is asked of the server. False: it is not what we take it for.
+ */
+static __always_inline bool pairing_starts_anew(struct connection *conn, __u64 client)
+{
+	__u64 resp = client_field(client, &client_layout.resp, 0);
+
+	pairing_told(conn, ATTRIBUTION_AMBIGUOUS);
+	conn->talk.db = client_db(client);
+	conn->talk.resp = resp == 2 || resp == 3 ? resp : 0;
+	return !conn->talk.multi && !client_flag(client, FLAG_MULTI) &&
+	       client_flag(client, FLAG_PUBSUB) == talk_is_subscribed(conn);
+}
+
+enum pairing {
+	PAIRING_GOES_ON = 0,
+	PAIRING_UNKNOWN,     /* what the connection is has to be found out anew */
+	PAIRING_OUT_OF_STEP,
+};
 
 /* Quickly: does the server still have something to write? */
 static __always_inline bool pairing_server_owes(const struct connection *conn)
@@ -55,26 +81,28 @@ static __always_inline bool pairing_server_owes(const struct connection *conn)
 }
 
 /*
- * At the return of a read to addr, before it is framed: is everything before it proven to be answered? False: it is out
- * of step.
+ * At the return of a read to addr, before it is framed: is everything before it proven to be answered, and by as many
+ * replies as there were commands?
  */
-static __noinline bool pairing_check(struct connection *conn, __u64 addr)
+static __noinline enum pairing pairing_check(struct connection *conn, __u64 addr)
 {
 	struct conn_client client;
 
 	if (conn->refuted)
-		return false;
+		return PAIRING_OUT_OF_STEP;
 	if (!client_layout.valid || conn->request.state != REQUEST_BOUNDARY || conn->request.carried ||
 	    pairing_server_owes(conn))
-		return true;
+		return PAIRING_GOES_ON;
 	connection_client(conn->server_conn, &client);
 	conn->client_at = client.at;
 	if (!client.at || !client_is_idle_at_read(client.at, client.conn, addr))
-		return true;
+		return PAIRING_GOES_ON;
 	if (!pairing_adds_up(conn))
-		return false;
-	pairing_proven(conn);
-	return true;
+		return PAIRING_OUT_OF_STEP;
+	if (conn->doubt)
+		return pairing_starts_anew(conn, client.at) ? PAIRING_GOES_ON : PAIRING_UNKNOWN;
+	pairing_told(conn, ATTRIBUTION_EXACT);
+	return PAIRING_GOES_ON;
 }
 
 #endif

@@ -355,6 +355,8 @@ static __always_inline bool talk_fits(const struct connection *conn, __u8 class,
 
 	if (*bytes == '-' || *bytes == '!')
 		return true;
+	if (!conn->talk.multi && (class == COMMAND_EXEC || class == COMMAND_DISCARD))
+		return false;
 	if (conn->talk.multi && !command_ends_queueing(class))
 		return head == QUEUED_LINE || (class == COMMAND_PLAIN && (head & 0xffffffffff) == OK_LINE);
 	return talk_class_fits(class, bytes);
@@ -376,7 +378,7 @@ static __always_inline void talk_weigh(struct connection *conn, const struct tur
 
 /*
  * An error, as a reply or inside one. Servers keep CR LF out of most; not out of what scripts raise and of what is said of
- * their text, nor out of the host that -REDIRECT names (processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
+ * their text, nor out of hosts that they name (-REDIRECT: processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
  * be any number of replies, or the beginning of one that takes in those behind it.
  */
 static __always_inline void talk_error(struct connection *conn)
@@ -385,9 +387,19 @@ static __always_inline void talk_error(struct connection *conn)
 		pairing_doubt(conn);
 }
 
-static __always_inline bool is_redirect(const __u8 *bytes)
+/*
+ * Errors that raise a doubt whatever they answer. -REDIRECT, -MOVED and -ASK name a host, which may be anything
+ * (cluster-announce-ip; clusterRedirectClient() in src/cluster.c). -UNBLOCKED answers a command that CLIENT PAUSE has
+ * postponed, and which is executed and answered later all the same (clientCommand() in redis 7.0 src/networking.c).
+ */
+static __always_inline bool error_is_doubtful(const __u8 *bytes)
 {
-	return env_load64(bytes) == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C');
+	__u64 head = env_load64(bytes);
+
+	return head == WORD8('-', 'R', 'E', 'D', 'I', 'R', 'E', 'C') ||
+	       head == WORD8('-', 'U', 'N', 'B', 'L', 'O', 'C', 'K') ||
+	       first_bytes(head, 7) == WORD8('-', 'M', 'O', 'V', 'E', 'D', ' ', 0) ||
+	       first_bytes(head, 5) == WORD8('-', 'A', 'S', 'K', ' ', 0, 0, 0);
 }
 
 static __always_inline int talk_reply_begins(struct connection *conn, struct work *work, const __u8 *bytes)
@@ -402,7 +414,7 @@ static __always_inline int talk_reply_begins(struct connection *conn, struct wor
 	talk_begin(conn, FRAME_REPLY, type);
 	dispatch_reply_begins(conn, type);
 	conn->reply.scripted = 0;
-	if (is_redirect(bytes))
+	if (error_is_doubtful(bytes))
 		pairing_doubt(conn);
 	if (!talk_looks_at(conn))
 		return STEP_ON;
@@ -449,8 +461,10 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 		conn->talk.db = -1;
 	if (class == COMMAND_HELLO)
 		conn->talk.resp = 0;
-	if (command_identifies(class) || class == COMMAND_FOREIGN)
+	if (command_identifies(class))
 		identity_lost(conn, work);
+	if (class == COMMAND_FOREIGN)
+		conn->from_start = 0;
 	if (class == COMMAND_FOREIGN || (auth_may_be_silent() && (class == COMMAND_AUTH || class == COMMAND_HELLO)))
 		conn->talk.risky = 1;
 	if (class == COMMAND_SCRIPTING)
@@ -513,7 +527,8 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		if (!conn->reply.foreign)
 			break;
 		talk->db = -1;
-		identity_lost(conn, work);
+		/* Told by each record from now on: a module's commands may be as many as any. */
+		conn->from_start = 0;
 		break;
 	default:
 		talk_note_subscriber(conn);

@@ -136,16 +136,6 @@ static int settle(struct confirm *p, struct held_connection *conn, enum proof pr
 	return err;
 }
 
-/* Who the client is is not known any more: some command that said so may have been answered by another one's reply. */
-static int lose_identity(struct confirm *p, const struct reply_record *rec)
-{
-	struct reply_record lost = *rec;
-
-	lost.event = EVENT_IDENTITY_LOST;
-	lost.argv_len = 0;
-	return identities_learn(p->identities, &lost, sizeof(lost));
-}
-
 /* The number belongs to another connection now: of the one before, nothing more will be known. */
 static int forget_predecessor(struct confirm *p, const struct reply_record *rec, uint64_t now_ns)
 {
@@ -195,8 +185,6 @@ static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_
 		p->told_by_bpf++;
 		err = conn && conn->refuted ? 0 : stream_out_of_step(p->stream, rec);
 	}
-	if (!err && rec->attribution == ATTRIBUTION_AMBIGUOUS)
-		err = lose_identity(p, rec);
 	if (!conn)
 		return err;
 	if (!err)
@@ -276,15 +264,12 @@ static int look_at(struct confirm *p, struct held_connection *conn, uint64_t now
 {
 	bool executions = false;
 	enum verify_verdict verdict = verify_connection(&p->verifier, conn->number, conn->generation, &executions);
-	struct reply_record first;
 	int err = 0;
 
 	if (verdict == VERIFY_IN_STEP && !conn->refuted) {
 		err = settle(p, conn, executions ? PROOF_ALL : PROOF_PAIRING, now_ns);
 	} else if (verdict == VERIFY_DOUBT) {
-		first = conn->first->rec;
 		err = settle(p, conn, PROOF_NONE, now_ns);
-		err = err ? err : lose_identity(p, &first);
 	} else if (now_ns - conn->first->since_ns >= p->wait_ns) {
 		err = run_out(p, conn, verdict, now_ns);
 	}

@@ -69,6 +69,9 @@ static int report_losses(struct run *run, bool all)
 
 		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
 			continue;
+		/* That it happened comes first. */
+		if (loss == LOSS_OUT_OF_STEP && !all && run->confirm.told_by_bpf < engine_state(run->engine)->losses[loss])
+			continue;
 		err = report_loss(run, loss, &lost);
 		if (err)
 			return err;

@@ -551,6 +551,8 @@ int stream_out_of_step(struct stream *s, const struct reply_record *rec)
 	line_begin(s, &j, "dropped");
 	json_u64(&j, "count", 1);
 	put_word(&j, "reason", loss_names[LOSS_OUT_OF_STEP]);
+	json_u64(&j, "replies", 0);
+	json_u64(&j, "bytes", 0);
 	if (rec->client_id)
 		json_u64(&j, "client_id", rec->client_id);
 	put_addr(&j, rec);

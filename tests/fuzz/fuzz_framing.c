@@ -106,11 +106,13 @@ static enum reply_verdict write_replies(struct host_conn *c, struct input *in, c
 	return verdict;
 }
 
-/* How many digits a number in front of the text has, that ends at a CR. */
+/* How many digits a number in front of the text has, that ends at a CR. A null's -1 has two. */
 static size_t digits_before_cr(const uint8_t *text, size_t len)
 {
 	size_t n = 0;
 
+	if (len > 2 && !memcmp(text, "-1\r", 3))
+		return 2;
 	while (n < len && text[n] >= '0' && text[n] <= '9')
 		n++;
 	return n < len && text[n] == '\r' ? n : 0;

@@ -75,6 +75,11 @@ static void test_misfits(void **state)
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n_\r\n", REPLY_OK },
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n", REPLY_MISFIT },
 		{ MULTI CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n:0\r\n", REPLY_MISFIT },
+		{ MULTI CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n+OK\r\n", REPLY_OK },
+		/* Without MULTI, or with one of another name. */
+		{ CMD1("$7\r\nDISCARD\r\n"), "+OK\r\n", REPLY_MISFIT },
+		{ EXEC, "*0\r\n", REPLY_MISFIT },
+		{ EXEC, "-ERR EXEC without MULTI\r\n", REPLY_OK },
 		{ AUTH, "+OK\r\n", REPLY_OK },
 		{ AUTH, "$3\r\nbig\r\n", REPLY_MISFIT },
 		{ AUTH, "+PONG\r\n", REPLY_MISFIT },
@@ -188,6 +193,10 @@ static void test_doubts(void **state)
 		{ MULTI EVAL EXEC, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", false },
 		{ GET("a"), "-WRONGTYPE no\r\n", false },
 		{ GET("a"), "-REDIRECT host:1\r\n", true },
+		{ GET("a"), "-MOVED 1 host:1\r\n", true },
+		{ GET("a"), "-ASK 1 host:1\r\n", true },
+		{ GET("a"), "-ASKED x\r\n", false },
+		{ GET("a"), "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", true },
 		{ MULTI GET("a") EXEC, "+OK\r\n+QUEUED\r\n*1\r\n-ERR x\r\n", false },
 	};
 
@@ -250,14 +259,15 @@ static void test_a_modules_command_may_change_who_the_client_is(void **state)
 	(void)state;
 	host_reset(0, 4);
 	c->conn.talk.db = 3;
+	c->conn.from_start = 1;
 	read_ok(c, NOBODY);
 	assert_int_equal(answer(c, "-ERR unknown command 'Nobody', with args beginning with: \r\n"), REPLY_OK);
 	assert_int_equal(c->conn.talk.db, 3);
-	assert_int_equal(host_identity_losses, 0);
+	assert_int_equal(c->conn.from_start, 1);
 	read_ok(c, NEVER);
 	assert_int_equal(answer(c, "+OK\r\n"), REPLY_OK);
 	assert_int_equal(c->conn.talk.db, -1);
-	assert_int_equal(host_identity_losses, 1);
+	assert_int_equal(c->conn.from_start, 0);
 	free(c);
 }
 
