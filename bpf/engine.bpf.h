@@ -79,18 +79,22 @@ static __always_inline void connection_leave_out(struct connection *conn, enum t
 {
 	if (tally_of(conn->left_as) != why)
 		count_tally(why, 1);
+	conn->left_as = why == TALLY_MONITORS ? COMMAND_MONITOR : COMMAND_REPLICATION;
 	conn->mode = MODE_LEFT_OUT;
 }
 
 /*
- * Messages of the cluster bus begin with this signature (clusterMsg in valkey 9.1 src/cluster_legacy.h), and each is
- * read from its beginning (clusterReadHandler()). The structs don't tell: a clusterLink points back like a client.
+ * A link of the cluster bus points back like a client, but is read by another function. Where that is not known: its
+ * messages begin with this signature (clusterMsg in valkey 9.1 src/cluster_legacy.h), and each is read from its beginning
+ * (clusterReadHandler()). A client may send it, too, so that alone proves nothing where there is no cluster.
  */
-static __always_inline bool is_cluster_bus(__u64 addr, __u64 len)
+static __always_inline bool is_cluster_bus(const struct conn_client *client, __u64 addr, __u64 len)
 {
 	__u32 signature = 0;
 
-	return len >= sizeof(signature) && !env_read_server(&signature, sizeof(signature), addr) &&
+	if (cluster_read)
+		return client->read_handler == cluster_read;
+	return !not_in_cluster && len >= sizeof(signature) && !env_read_server(&signature, sizeof(signature), addr) &&
 	       signature == WORD4('R', 'C', 'm', 'b');
 }
 
@@ -106,7 +110,7 @@ static __always_inline bool begins_command(__u64 addr, __u64 len)
 /* What an older connection is for that is not a client's, TALLIES when that can't be told. */
 static __always_inline enum tally connection_purpose(const struct conn_client *client, __u64 addr, __u64 len)
 {
-	if (is_cluster_bus(addr, len))
+	if (is_cluster_bus(client, addr, len))
 		return TALLY_CLUSTER_LINKS;
 	return client_layout.valid ? join_left_out(client) : TALLIES;
 }
@@ -346,6 +350,7 @@ static __always_inline bool connection_encounter(struct worker *worker, __u64 ke
 /* The first read of a connection that was not seen being accepted. */
 static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
+	struct conn_client client;
 	struct connection *conn;
 	struct ends ends;
 
@@ -360,7 +365,8 @@ static __noinline struct connection *connection_open(struct worker *worker, __u6
 		return conn;
 	connection_count(conn, len);
 	count_tally(TALLY_UNJOINED, -1);
-	if (is_cluster_bus(addr, len))
+	connection_client(ends.server_conn, &client);
+	if (is_cluster_bus(&client, addr, len))
 		connection_leave_out(conn, TALLY_CLUSTER_LINKS);
 	else if (has_sent(ends.sk)) /* where the server spoke first, it is the client */
 		connection_leave_out(conn, TALLY_OUTGOING);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The ledger: each byte that the server writes to a client is attributed (to a reply or push that was framed),
- * unattributed, or left out because the connection is no conversation. Framing itself counts nothing: a connection's
+ * unattributed, or left out because it is told to no client. Framing itself counts nothing: a connection's
  * positions say how much of its output is attributed when it is lost, left or closed, and only then that is added up.
  */
 #ifndef REPLYLOG_LEDGER_BPF_H
@@ -18,16 +18,20 @@ static __always_inline void ledger_blame(struct connection *conn, enum loss loss
 	count_lost(loss, replies, 0);
 }
 
-/* Bytes of no reply and no push. */
+/* Is what is written to it no reply, for it is no client's (any more)? It may turn out to be one all the same. */
+static __always_inline bool ledger_leaves_out(const struct connection *conn)
+{
+	return conn->mode != MODE_FOLLOWED &&
+	       (conn->left_as == COMMAND_MONITOR || conn->left_as == COMMAND_REPLICATION);
+}
+
+/* Bytes of no reply and no push that was framed. */
 static __always_inline void ledger_unattributed(const struct connection *conn, __u64 bytes)
 {
-	bool left = conn->mode == MODE_LEAVING || conn->mode == MODE_LEFT_OUT ||
-		    (conn->mode == MODE_UNJOINED && conn->left_as);
-
 	if (conn->lost_as)
 		count_lost(conn->lost_as - 1, 0, bytes);
 	else
-		count_tally(left ? TALLY_LEFT_OUT_BYTES : TALLY_UNATTRIBUTED_BYTES, bytes);
+		count_tally(ledger_leaves_out(conn) ? TALLY_LEFT_OUT_BYTES : TALLY_UNATTRIBUTED_BYTES, bytes);
 }
 
 /* The output is attributed until there, and what follows is not. */

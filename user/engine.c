@@ -40,6 +40,7 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->plain_read = target_function(target, CONN_SOCKET, SITE_READ);
 	skel->rodata->auth_is_silent = quirk_auth_is_silent(target->version);
 	skel->rodata->blank_lines_confuse = quirk_blank_lines_confuse(target->version);
+	skel->rodata->cluster_read = target->cluster_read;
 	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;

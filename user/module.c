@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "module.h"
 
+#include "identify.h"
 #include "sites.h"
 
 #include <elf.h>
@@ -66,7 +67,7 @@ static int open_mapping(pid_t pid, const struct mapping *mapping)
 	return -EPERM;
 }
 
-static bool is_tls_module(const struct elf_image *image)
+static bool is_tls_module(struct elf_image *image)
 {
 	struct elf_symbol sym;
 
@@ -74,8 +75,16 @@ static bool is_tls_module(const struct elf_image *image)
 					!elf_image_symbol(image, "RedisModule_OnLoad", STT_FUNC, &sym));
 }
 
-/* 1: it is the module; 0: it is not, or no ELF file at all; -errno. */
-static int try_mapping(pid_t pid, const struct mapping *mapping, struct module *module, struct elf_image **image)
+static bool is_server(struct elf_image *image)
+{
+	char version[32];
+
+	return !identify_server(image, version, sizeof(version));
+}
+
+/* 1: it is what is wanted; 0: it is not, or no ELF file at all; -errno. */
+static int try_mapping(pid_t pid, const struct mapping *mapping, bool (*wanted)(struct elf_image *image),
+		       struct module *module, struct elf_image **image)
 {
 	char path[32], why[256];
 
@@ -83,7 +92,7 @@ static int try_mapping(pid_t pid, const struct mapping *mapping, struct module *
 	if (module->fd < 0)
 		return module->fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", module->fd);
-	if (!elf_image_open(path, image, why, sizeof(why)) && is_tls_module(*image)) {
+	if (!elf_image_open(path, image, why, sizeof(why)) && wanted(*image)) {
 		snprintf(module->name, sizeof(module->name), "%s", mapping->name);
 		module->start = mapping->start;
 		module->end = mapping->end;
@@ -97,7 +106,9 @@ static int try_mapping(pid_t pid, const struct mapping *mapping, struct module *
 	return 0;
 }
 
-int module_find_tls(pid_t pid, struct module *module, struct elf_image **image, char *why, size_t why_size)
+/* Returns as module_find_tls(). */
+static int find_mapped(pid_t pid, bool (*wanted)(struct elf_image *image), struct module *module, struct elf_image **image,
+		       char *why, size_t why_size)
 {
 	struct mapping mapping;
 	char path[32], *line = NULL;
@@ -116,7 +127,7 @@ int module_find_tls(pid_t pid, struct module *module, struct elf_image **image, 
 	while (ret != 1 && getline(&line, &size, maps) > 0) {
 		if (!parse_mapping(line, &mapping) || !mapping.executable || mapping.name[0] != '/')
 			continue;
-		err = try_mapping(pid, &mapping, module, image);
+		err = try_mapping(pid, &mapping, wanted, module, image);
 		if (err < 0)
 			snprintf(why, why_size, "%s: %s: run as root", mapping.name, strerror(-err));
 		if (err)
@@ -125,6 +136,25 @@ int module_find_tls(pid_t pid, struct module *module, struct elf_image **image, 
 	free(line);
 	fclose(maps);
 	return ret;
+}
+
+int module_find_tls(pid_t pid, struct module *module, struct elf_image **image, char *why, size_t why_size)
+{
+	return find_mapped(pid, is_tls_module, module, image, why, why_size);
+}
+
+bool module_find_server(pid_t pid, char name[PATH_MAX])
+{
+	struct elf_image *image;
+	struct module module;
+	char why[PATH_MAX + 256];
+
+	if (find_mapped(pid, is_server, &module, &image, why, sizeof(why)) != 1)
+		return false;
+	memcpy(name, module.name, PATH_MAX);
+	elf_image_close(image);
+	close(module.fd);
+	return true;
 }
 
 uint64_t module_address(const struct module *module, uint64_t file_offset)

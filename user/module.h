@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The module that a server's TLS came in, where it is not built in: a shared object in its memory. */
+/* Files that a server has mapped code from: the module that its TLS came in, where it is not built in. */
 #ifndef REPLYLOG_MODULE_H
 #define REPLYLOG_MODULE_H
 
 #include "elf_image.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,6 +24,12 @@ struct module {
  * -errno with one line in why when a file that could be it can't be read.
  */
 int module_find_tls(pid_t pid, struct module *module, struct elf_image **image, char *why, size_t why_size);
+
+/*
+ * Whether a server is mapped in a process that was not started as one, and what it is called there: by the dynamic loader,
+ * run as a program with the server's name as an argument.
+ */
+bool module_find_server(pid_t pid, char name[PATH_MAX]);
 
 /* Where a byte of the file is in the process's memory; 0 when it is not in this mapping. */
 uint64_t module_address(const struct module *module, uint64_t file_offset);

@@ -182,6 +182,26 @@ static void find_dispatch(struct target *target, struct elf_image *image, uint64
 			target->dispatch_address[i] = bias + vaddr;
 }
 
+/* What reads the links of the cluster bus, in all versions (src/cluster.c, later src/cluster_legacy.c). */
+static void find_cluster_read(struct target *target, const struct elf_image *image, uint64_t bias)
+{
+	struct elf_symbol symbol;
+
+	if (!elf_image_symbol(image, "clusterReadHandler", STT_FUNC, &symbol))
+		target->cluster_read = bias + symbol.vaddr;
+}
+
+static void no_server(const struct target *target)
+{
+	const char *exe = target->file[FILE_EXECUTABLE].name;
+	char server[PATH_MAX];
+
+	if (module_find_server(target->pid, server))
+		complain("-p %d: %s was started as an argument of %s: start it by itself", target->pid, server, exe);
+	else
+		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe);
+}
+
 /* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
@@ -197,7 +217,7 @@ static int read_executable(struct target *target)
 		goto cleanup;
 	}
 	if (identify_server(image, target->version, sizeof(target->version))) {
-		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe->name);
+		no_server(target);
 		goto cleanup;
 	}
 	if (sites_find(image, CONN_SOCKET, &socket->sites, why, sizeof(why))) {
@@ -207,6 +227,7 @@ static int read_executable(struct target *target)
 	if (load_bias(target, image, &bias) || locate_probes(socket, exe, image, bias))
 		goto cleanup;
 	find_dispatch(target, image, bias);
+	find_cluster_read(target, image, bias);
 	elf_image_build_id(image, target->build_id);
 	layout_find(image, exe->fd, target->pid, target->version, &target->layout, target->no_layout,
 		    sizeof(target->no_layout));

@@ -49,6 +49,7 @@ struct target {
 	char version[32];                /* "valkey 9.1.2" */
 	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
 	enum cluster cluster;            /* whether it runs in cluster mode */
+	uint64_t cluster_read;           /* where its clusterReadHandler() is in the process; 0 unknown */
 	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
 	struct target_layer layer[CONN_TYPES]; /* CONN_TLS has no sites where the server has no TLS */
 	struct dispatch_sites dispatch;  /* where commands are executed */

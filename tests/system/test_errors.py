@@ -60,6 +60,23 @@ def test_not_a_server():
     assert_refused(run_replylog("-p", str(os.getpid())))
 
 
+class LoadedServer(Server):
+    """Started by the dynamic loader, which is given the server's name as an argument."""
+
+    def command(self, binary=None):
+        chroot, folder, *server = super().command(binary)
+        loader = next(folder.glob("lib*/ld-linux*.so.*"))
+        return [chroot, folder, f"/{loader.relative_to(folder)}", *server]
+
+
+def test_started_by_the_loader():
+    """The process is the loader's: the server is named, and what to do."""
+    with LoadedServer("valkey-9.1") as server:
+        run = run_replylog("-p", str(server.pid))
+        assert_refused(run, f"{server.binary.rpartition('/')[0]}/valkey-check-rdb was started as an argument of ")
+        assert run.stderr.endswith("ld-linux-x86-64.so.2: start it by itself\n") or os.uname().machine != "x86_64", run
+
+
 def test_kernel_thread():
     comm = Path("/proc/2/comm")
     if not comm.exists() or comm.read_text().strip() != "kthreadd":
