@@ -294,29 +294,6 @@ def test_refused_by_maxclients(name):
     assert (stop["replies"], stop["unjoined"], stop["dropped"]) == (len(clients) + 1, 0, 0), stop
 
 
-THREADS, PLACES = 8, 512     # places: SCHEMA.md, reason no_scratch
-ROUNDS = int(os.environ.get("REPLYLOG_ROUNDS", PLACES // (THREADS - 1) + 10))
-
-
-def test_threads_come_and_go():
-    """More IO threads than there are places, one after another, with clients that ask all the time."""
-    with Server("valkey-9.1", io_threads=2) as server, Replylog(server.pid, 0) as replylog, server.client() as other, \
-            ExitStack() as stack:
-        talkers = [stack.enter_context(Talker(server.port)) for _ in range(8)]
-        for turn in range(ROUNDS):
-            for threads in (THREADS, 1):
-                other.call("CONFIG", "SET", "io-threads", threads)
-                for talker in talkers:
-                    talker.send(("ECHO", f"{turn}"))
-                for talker in talkers:
-                    talker.frame()
-        count = ROUNDS * 2 * (len(talkers) + 1)
-        replylog.wait_replies(count)
-        records = replylog.stop()
-    losses = [record for record in records if record["event"] == "dropped"]
-    assert (records[-1]["replies"], losses) == (count, []), (records[-1], losses)
-
-
 def test_request_of_more_than_4_gib():
     """Nine arguments of 511 MB: the sum does not fit into 32 bits."""
     size = 511 << 20
