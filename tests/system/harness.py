@@ -276,19 +276,19 @@ class PreloadedServer(Server):
 
 
 class ModuleServer(Server):
-    """One that has loaded tests/system/modules/unruly.c."""
+    """One that has loaded tests/system/modules/MODULE.c."""
 
-    def __init__(self, name, *options, module_arguments=(), **more):
+    def __init__(self, name, *options, module="unruly", module_arguments=(), **more):
         super().__init__(name, *options, **more)
-        self.module_arguments = module_arguments
+        self.module, self.module_arguments = module, module_arguments
 
     def arguments(self):
-        return [*super().arguments(), "--loadmodule", f"{self.work}/unruly.so", *self.module_arguments]
+        return [*super().arguments(), "--loadmodule", f"{self.work}/{self.module}.so", *self.module_arguments]
 
     def command(self, binary=None):
         if not shutil.which("gcc"):
             raise Skip("no gcc to build tests/system/modules with")
-        shutil.copy(make("modules/unruly.so"), f"{self.dir}{self.work}/")
+        shutil.copy(make(f"modules/{self.module}.so"), f"{self.dir}{self.work}/")
         return super().command(binary)
 
 
