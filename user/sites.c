@@ -247,7 +247,8 @@ static int find_by_symbol(const struct search *search, struct answer *out)
 			return fail(search, -ENOTUNIQ, "the symbol %s names two functions", name);
 		if (!func && !may_lack(search->functions, kind))
 			return fail(search, -ENOENT, "no symbol %s", name);
-		if (func && !is_function(search, func, kind))
+		/* No call tells an accept function, and a compiler that does not optimize hides its comparison: trusted. */
+		if (func && kind != SITE_ACCEPT && !is_function(search, func, kind))
 			return fail(search, -ENOENT, "the symbol %s is at 0x%llx, which does not look like it", name,
 				    (unsigned long long)func);
 	}

@@ -202,6 +202,19 @@ static void no_server(const struct target *target)
 		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe);
 }
 
+/* Without these its connections are followed all the same, though less is known of them: said, and gone on. */
+static void say_what_is_missing(const struct target *target)
+{
+	const struct conn_sites *sites = &target->layer[CONN_SOCKET].sites;
+
+	if (!sites->site[SITE_ACCEPT].present)
+		complain("-p %d: new connections are taken for older ones: no %s that looks like it", target->pid,
+			 site_name(CONN_SOCKET, SITE_ACCEPT));
+	if (sites->fd_offset < 0)
+		complain("-p %d: clients' addresses are not known, and the socket tap can't be used: where the server keeps a "
+			 "connection's fd does not show in its code", target->pid);
+}
+
 /* Reads files only: what the server is, and where its connection layer does I/O. */
 static int read_executable(struct target *target)
 {
@@ -224,6 +237,7 @@ static int read_executable(struct target *target)
 		complain("-p %d: %s (%s): nowhere to probe: %s", target->pid, exe->name, target->version, why);
 		goto cleanup;
 	}
+	say_what_is_missing(target);
 	if (load_bias(target, image, &bias) || locate_probes(socket, exe, image, bias))
 		goto cleanup;
 	find_dispatch(target, image, bias);

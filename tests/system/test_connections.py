@@ -111,4 +111,4 @@ def test_urgent_data(name, tap):
 
 
 test_urgent_data.cases = {f"{name},{tap}": (name, tap) for name in ("valkey-9.1", "redis-7.0")
-                          for tap in ("socket", "connection")}
+                          for tap in ("auto", "connection")}

@@ -191,3 +191,19 @@ def test_migrate(name, io_threads):
     assert stop["unjoined"] == 0 and set(left_out(stop)) <= {"outgoing"}, stop
     # On the other side it is a client like any other.
     assert [record["cmd"] for record in on_target.replies()].count("RESTORE") == 3, on_target.replies()
+
+
+@on_servers
+def test_client_that_speaks_like_the_bus(name, io_threads):
+    """An older client of a node, whose read begins as a message of the bus does: what reads it tells, not its bytes."""
+    with cluster(name, io_threads, 1) as (node,), Talker(node.port) as older:
+        older.ask("PING")
+        with Replylog(node.pid, 0) as replylog:
+            older.sock.sendall(b"RCmb x\r\n")
+            assert older.frame().startswith(b"-ERR unknown command")
+            for turn in range(3):
+                older.ask("PING", f"{turn}")
+            wait_until(lambda: len(replylog.replies()) >= 4, "records")
+            stop = replylog.stop()[-1]
+    assert [record["argv"][0] for record in replylog.replies()] == ["RCmb", "PING", "PING", "PING"], replylog.replies()
+    assert left_out(stop) == {} and stop["unjoined"] == 0 and not stop["dropped"], stop
