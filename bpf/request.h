@@ -528,6 +528,8 @@ static __always_inline __u8 inline_class(const struct connection *conn, const __
 static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
 						__u32 avail)
 {
+	__u8 class;
+
 	if (*line == ' ' || (*line >= '\t' && *line <= '\r')) {
 		work->cur.pos++;
 		if (*line == '\n')
@@ -538,8 +540,10 @@ static __always_inline int request_inline_start(struct connection *conn, struct 
 	if (avail < NAME_PEEK && !inline_has_end(line, avail))
 		return request_more(conn, work);
 	conn->request.inline_words = 1;
-	conn->request.number = foreign_mark_of(line, inline_name_len(line));
-	return request_classify(conn, work, inline_class(conn, line, avail));
+	class = inline_class(conn, line, avail);
+	if (class == COMMAND_FOREIGN)
+		conn->request.number = foreign_mark_of(line, inline_name_len(line));
+	return request_classify(conn, work, class);
 }
 
 /* The rest of a line, a word at a time. */

@@ -438,6 +438,9 @@ static void test_selected_database(void **state)
 		assert_int_equal(c->conn.talk.db, 3);
 		say(c, SELECT("9"), "-ERR DB index is out of range\r\n");
 		assert_int_equal(c->conn.talk.db, 3);
+		/* What a typed line says behind the name is not read. */
+		say(c, "SELECT \"7\"\r\n", "+OK\r\n");
+		assert_int_equal(c->conn.talk.db, -1);
 		assert_int_equal(host_read(c, select_16, cut), REQUEST_OK);
 		say(c, select_16 + cut, "+OK\r\n");
 		assert_int_equal(c->conn.talk.db, 16);
