@@ -226,15 +226,16 @@ static __always_inline void identity_wake(struct scratch *scratch)
 }
 
 /*
- * What waits of this connection is exact, or ambiguous. Where that can't be said because the ring is full, the next
- * proof will not be believed either.
+ * What waits of this connection is exact, or ambiguous. Where the ring is full the next proof says so; it will not be
+ * believed where what waits is ambiguous.
  */
 static __noinline void emit_checked(struct connection *conn, __u32 attribution, bool out_of_step)
 {
 	struct reply_record *rec = bpf_ringbuf_reserve(&ring, sizeof(*rec), 0);
 
 	if (!rec) {
-		conn->doubt = conn->unverified = 1;
+		conn->unverified = 1;
+		conn->doubt |= attribution != ATTRIBUTION_EXACT;
 		return;
 	}
 	emit_begin(conn, rec, EVENT_CHECKED);
