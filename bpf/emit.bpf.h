@@ -234,7 +234,7 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 	struct reply_record *rec = bpf_ringbuf_reserve(&ring, sizeof(*rec), 0);
 
 	if (!rec) {
-		conn->unverified = 1;
+		conn->held = conn->unverified = 1;
 		conn->doubt |= attribution != ATTRIBUTION_EXACT;
 		return;
 	}

@@ -13,8 +13,9 @@ static __always_inline void pairing_ends(struct connection *conn, enum reply_att
 {
 	if (conn->held || conn->refuted)
 		emit_checked(conn, attribution, false);
-	/* What could not be said is not this connection's any more. */
-	conn->unverified = conn->doubt = conn->burst = conn->refuted = conn->held = 0;
+	else
+		conn->unverified = conn->doubt = 0;
+	conn->burst = conn->refuted = 0;
 }
 
 /*
@@ -33,7 +34,6 @@ static __noinline void pairing_out_of_step(struct connection *conn)
 		return;
 	count_loss(LOSS_OUT_OF_STEP);
 	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, true);
-	conn->unverified = conn->doubt = conn->held = 0;
 }
 
 /* What was read so far is proven. User space is told when records wait for it. */
