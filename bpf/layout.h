@@ -22,6 +22,7 @@
  *   5. (flag words & not_plain) == 0, slot_migration_job NULL   no command waits; one reply per command
  *   6. client.bufpos == 0, client.reply->len == 0,              each reply byte so far was accepted by write()
  *      deferred_reply NULL or its len == 0, if present
+ *      valkey 8, io_write_state == 2: or what is in buf and reply is as much as nwritten, deferred_reply as above
  *
  * imply: these bytes begin a command, every earlier command is executed, and what the server writes from here on
  * answers the commands from here on, in order (RESP3 pushes apart, which say what they are). Versions read: redis
@@ -54,6 +55,15 @@
  *    reply, and one that copy avoidance keeps by reference (it stands in buf or reply with its header), keep the
  *    test false. sentlen and io_last_written add nothing. deferred_reply (valkey 8.1 on) is joined to reply in
  *    resetClient(), unless blocked.
+ *    In valkey 8 that shrinking waits while a read is with an IO thread, and for a fast client there is always one.
+ *    Then io_write_state is 2 (CLIENT_COMPLETED_IO): ioThreadWriteToClient() has set nwritten, then the state, and
+ *    nobody sets either again before processClientIOWriteDone() sets the state to 0 and lets _postWriteToClient() take
+ *    nwritten bytes off buf and reply, from sentlen on. trySendWriteToIOThreads() makes the next job only after that,
+ *    and the main thread neither writes nor reads in between: all want state 0 (writeToClient(),
+ *    readQueryFromClient()). Until then nothing is taken off buf or reply, and sentlen stays; the main thread may only
+ *    add. So they hold nwritten bytes, which write() has taken, and what is not written: as much as nwritten means that
+ *    there is none of that. An error leaves -1, or what was taken before it; a job that did not write all (64 KiB at a
+ *    time, a full socket) leaves the rest in them.
  *
  * Threads. redis 6.0, 7.0: threads read or write while the main thread does nothing else than the same for other
  * clients (handleClientsWithPendingReadsUsingThreads(), ...WritesUsingThreads()). redis 8: a client belongs to one
@@ -66,6 +76,13 @@
  * read is done (9.1 trySendWriteToIOThreads(), writeToClient()). And it may account for a write that another IO
  * thread has finished (9.1 processClientIOWriteDone(); 8.0 and 8.1 wait for the read): bufpos and reply become empty
  * after that write has returned, so whichever state of each is seen is true.
+ *
+ * valkey 8: a thread that reads sees io_write_state 2 of a write of its own, or of one that the main thread has seen
+ * finished before it asked for the read (cur_tid); the fence before the state, and the queue of jobs, bring nwritten
+ * along. As long as it reads nobody accounts (processIOThreadsReadDone() and processIOThreadsWriteDone() pass over the
+ * client), so bufpos, sentlen and the nodes of reply stay, but for a push that may be added just now: it is no reply,
+ * and when it is seen it is too much for the proof. From outside (user/verify.c) the account may come in between: the
+ * state, looked at again, tells. For it to be 2 once more another write must have been made, which BPF has counted.
  */
 
 /* This version has no such field, or no such flag. */
@@ -153,6 +170,7 @@ struct client_layout {
 	/* struct client: who works on it */
 	struct layout_field io_read_state;  /* valkey 8.0 on: 0 idle, 1 with an IO thread, 2 done there */
 	struct layout_field io_write_state;
+	struct layout_field nwritten;       /* valkey 8 only: bytes that the last write has taken; below 0, an error */
 	struct layout_field running_tid;    /* redis 8.0 on: 0 main thread, else the IO thread that has it */
 	struct layout_field io_flags;
 	struct layout_field slot_migration_job; /* valkey 9.0 on: not NULL, no plain client */
@@ -174,7 +192,6 @@ struct client_layout {
 	struct layout_bit robj_key;
 
 	struct layout_bit flag[CLIENT_FLAGS];
-	__u32 pad;
 };
 
 /*
@@ -183,6 +200,6 @@ struct client_layout {
  */
 #define CLIENT_SPAN_MAX 1024
 
-_Static_assert(sizeof(struct client_layout) == 24 + 30 * 4 + 4 * (3 + CLIENT_FLAGS) + 4, "no implicit padding");
+_Static_assert(sizeof(struct client_layout) == 24 + 31 * 4 + 4 * (3 + CLIENT_FLAGS), "no implicit padding");
 
 #endif

@@ -77,7 +77,8 @@ enum pairing {
 /* Quickly: does the server still have something to write? */
 static __always_inline bool pairing_server_owes(const struct connection *conn)
 {
-	return conn->client_at && client_field(conn->client_at, &client_layout.bufpos, 1);
+	return conn->client_at && client_field(conn->client_at, &client_layout.bufpos, 1) &&
+	       !client_write_is_completed(conn->client_at);
 }
 
 /*

@@ -61,11 +61,83 @@ static __always_inline bool client_has_consumed(__u64 client, __u64 addr)
 	return client_field(client, &client_layout.querybuf, 0) == addr && client_has_executed(client);
 }
 
+/* valkey 8 src/server.h CLIENT_COMPLETED_IO: an IO thread has written, the main thread does not account for it yet. */
+#define IO_WRITE_COMPLETED 2
+
+static __always_inline bool client_write_is_completed(__u64 client)
+{
+	return client_layout.nwritten.offset != LAYOUT_ABSENT &&
+	       client_field(client, &client_layout.io_write_state, 0) == IO_WRITE_COMPLETED;
+}
+
+/*
+ * More nodes are not looked at. A write takes 64 KiB and what the last node has besides (NET_MAX_WRITES_PER_EVENT,
+ * writevToClient()), a node is 16 KiB and more (PROTO_REPLY_CHUNK_BYTES): five, but where array headers split them.
+ */
+#define WRITTEN_NODES_MAX 64
+
+struct written_nodes {
+	__u64 node;    /* the next one of reply, NULL at its end */
+	__u64 sentlen; /* what was written of it before */
+	__u64 left;    /* of nwritten */
+};
+
+/* A struct listNode is prev, next, value, a struct clientReplyBlock size, used (src/adlist.h, src/server.h). */
+static long written_nodes_step(__u32 i, void *data)
+{
+	struct written_nodes *nodes = data;
+	__u64 next_value[2] = {}, used = 0;
+
+	(void)i;
+	if (!nodes->node || env_read_server(next_value, sizeof(next_value), nodes->node + 8) ||
+	    env_read_server(&used, sizeof(used), next_value[1] + 8) || used < nodes->sentlen ||
+	    used - nodes->sentlen > nodes->left)
+		return 1;
+	nodes->left -= used - nodes->sentlen;
+	nodes->sentlen = 0;
+	nodes->node = next_value[0];
+	return 0;
+}
+
+/* Does the reply list hold just what is left of nwritten? A struct list begins with its head (src/adlist.h). */
+static __always_inline bool client_nodes_written(__u64 client, __u64 sentlen, __u64 left)
+{
+	struct written_nodes nodes = { .sentlen = sentlen, .left = left };
+
+	if (env_read_server(&nodes.node, sizeof(nodes.node), client_field(client, &client_layout.reply, 0)))
+		return false;
+	env_loop(WRITTEN_NODES_MAX, written_nodes_step, &nodes);
+	return !nodes.node && !nodes.left;
+}
+
+/* Condition 6 in valkey 8: buf and reply hold nothing but what the last write has taken. */
+env_noinline bool client_holds_only_written(__u64 client)
+{
+	__u64 nwritten = client_field(client, &client_layout.nwritten, 0);
+	__u64 bufpos = client_field(client, &client_layout.bufpos, 0);
+	__u64 sentlen = client_field(client, &client_layout.sentlen, 0);
+
+	if (!nwritten || nwritten > 0x7fffffff)
+		return false;
+	/* sentlen is of buf when there is something in it, else of the first node. */
+	if (bufpos) {
+		if (bufpos < sentlen || bufpos - sentlen > nwritten)
+			return false;
+		nwritten -= bufpos - sentlen;
+		sentlen = 0;
+	}
+	/* Again: the main thread may have accounted for it while user space was looking. */
+	return client_nodes_written(client, sentlen, nwritten) && client_write_is_completed(client);
+}
+
 /* Condition 6: all that was answered is written. The list before bufpos, for the reason given there. */
 static __always_inline bool client_has_written(__u64 client)
 {
-	return !client_list(client, &client_layout.reply) && !client_list(client, &client_layout.deferred_reply) &&
-	       !client_field(client, &client_layout.bufpos, 1);
+	if (client_list(client, &client_layout.deferred_reply))
+		return false;
+	if (client_write_is_completed(client) && client_holds_only_written(client))
+		return true;
+	return !client_list(client, &client_layout.reply) && !client_field(client, &client_layout.bufpos, 1);
 }
 
 /* At the return of a read to addr: everything that was read before is answered, and the answers are written. */

@@ -52,6 +52,7 @@ static void print_fields(const struct client_layout *layout)
 	PRINT_FIELD(deferred_reply);
 	PRINT_FIELD(io_read_state);
 	PRINT_FIELD(io_write_state);
+	PRINT_FIELD(nwritten);
 	PRINT_FIELD(running_tid);
 	PRINT_FIELD(io_flags);
 	PRINT_FIELD(slot_migration_job);

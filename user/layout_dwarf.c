@@ -66,6 +66,7 @@ static const struct wanted_field wanted_fields[] = {
 	FIELD(deferred_reply, false, "deferred_reply"),
 	FIELD(io_read_state, false, "io_read_state"),
 	FIELD(io_write_state, false, "io_write_state"),
+	FIELD(nwritten, false, "nwritten"),
 	FIELD(running_tid, false, "running_tid"),
 	FIELD(io_flags, false, "io_flags"),
 	FIELD(slot_migration_job, false, "slot_migration_job"),
@@ -405,6 +406,15 @@ static bool is_bits(struct search *search, const char *path, uint64_t offset, ui
 	return follow(search, path, &member) && member.bit_offset == offset && member.bits == bits;
 }
 
+/* nwritten is taken off the buffers from sentlen on. valkey 9.0 on has another account (io_last_written). */
+static void drop_lone_nwritten(struct search *search, struct client_layout *layout)
+{
+	struct member member;
+
+	if (!follow(search, "sentlen", &member))
+		layout->nwritten = (struct layout_field){ LAYOUT_ABSENT, 0 };
+}
+
 /* All of what is wanted, when search->client is the struct client. */
 static bool fill(struct search *search, const char *name_version, struct client_layout *layout)
 {
@@ -418,6 +428,7 @@ static bool fill(struct search *search, const char *name_version, struct client_
 	for (i = 0; i < sizeof(wanted_fields) / sizeof(wanted_fields[0]); i++)
 		if (!fill_field(search, &wanted_fields[i], layout))
 			return false;
+	drop_lone_nwritten(search, layout);
 	if (!fill_bit(search, "argv>>hasembval", &layout->robj_embedded) ||
 	    !fill_bit(search, "argv>>hasexpire", &layout->robj_expiry) ||
 	    !fill_bit(search, "argv>>hasembkey", &layout->robj_key) || !fill_flags(search, name_version, layout))

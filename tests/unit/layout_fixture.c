@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A program with a struct client, as Redis 7.0 (-DREDIS) or Valkey 9.1 lay it out, that writes its layout to stdout:
- * what the compiler says, for test_layout.c to compare with what debug information says.
+ * A program with a struct client, as Redis 7.0 (-DREDIS) or Valkey 9.1 lay it out (-DVALKEY_8: with Valkey 8's account
+ * of writes), that writes its layout to stdout: what the compiler says, for test_layout.c to compare with what debug
+ * information says.
  */
 #include <linux/types.h>
 #include <stddef.h>
@@ -84,10 +85,14 @@ typedef struct client {
 	} cmd_queue;
 	serverDb *db;
 	list *reply;
+#ifdef VALKEY_8
+	size_t sentlen;
+#else
 	struct {
 		char *buf;
 		size_t bufpos, data_len;
 	} io_last_written;
+#endif
 	size_t bufpos;
 	union {
 		struct {
@@ -98,6 +103,7 @@ typedef struct client {
 	void *slot_migration_job;
 	volatile unsigned char io_read_state, io_write_state;
 	unsigned char resp;
+	int nwritten;
 	const user *user;
 	robj *name, *lib_name, *lib_ver;
 	list *deferred_reply;
@@ -150,7 +156,6 @@ int main(void)
 	for (i = 0; i < CLIENT_FLAGS; i++)
 		layout.flag[i] = (struct layout_bit){ LAYOUT_ABSENT, 0, 0 };
 	layout.robj_embedded = layout.robj_expiry = layout.robj_key = layout.flag[0];
-	layout.pad = 0;
 	layout.valid = LAYOUT_DEBUG_INFO;
 	layout.client_size = sizeof(client);
 	FIELD(id, client, id);
@@ -181,7 +186,12 @@ int main(void)
 	FIELD(lib_name, client, lib_name);
 	FIELD(lib_ver, client, lib_ver);
 	FIELD(queued, client, cmd_queue.len);
+#ifdef VALKEY_8
+	FIELD(sentlen, client, sentlen);
+	FIELD(nwritten, client, nwritten);
+#else
 	FIELD(sentlen, client, io_last_written.data_len);
+#endif
 	FIELD(deferred_reply, client, deferred_reply);
 	FIELD(io_read_state, client, io_read_state);
 	FIELD(io_write_state, client, io_write_state);

@@ -32,15 +32,27 @@ __u64 env_now(void)
 	return 0;
 }
 
-/* The server's structs, as redis 7.0 has them, and nothing else of them. */
+/* The server's structs, as valkey 8.1 has them, and nothing else of them. */
 struct made_up_client {
-	__u64 id, flags, conn, querybuf, qb_pos, reply, bufpos;
+	__u64 id, flags, conn, querybuf, qb_pos, reply, bufpos, sentlen, deferred_reply;
 	__u32 reqtype, argc;
+	__s32 nwritten;
+	__u8 io_write_state;
 };
 
 struct made_up_list {
-	__u64 len;
+	__u64 head, len;
 };
+
+struct made_up_node {
+	__u64 prev, next, value;
+};
+
+struct made_up_block {
+	__u64 size, used;
+};
+
+#define NODES 66
 
 #define FIELD(type, field) { offsetof(struct type, field), sizeof(((struct type *)0)->field) }
 #define NO_FIELD { LAYOUT_ABSENT, 0 }
@@ -58,7 +70,10 @@ static const struct client_layout layout = {
 	.queued = NO_FIELD,
 	.bufpos = FIELD(made_up_client, bufpos),
 	.reply = FIELD(made_up_client, reply),
-	.deferred_reply = NO_FIELD,
+	.sentlen = FIELD(made_up_client, sentlen),
+	.deferred_reply = FIELD(made_up_client, deferred_reply),
+	.io_write_state = FIELD(made_up_client, io_write_state),
+	.nwritten = FIELD(made_up_client, nwritten),
 	.slot_migration_job = NO_FIELD,
 	.flags = FIELD(made_up_client, flags),
 	.list_len = FIELD(made_up_list, len),
@@ -73,7 +88,9 @@ static struct {
 	struct confirm confirm;
 	struct connection *conn; /* number 2 of the map */
 	struct made_up_client client;
-	struct made_up_list list;
+	struct made_up_list list, deferred;
+	struct made_up_node node[NODES];
+	struct made_up_block block[NODES];
 	__u64 server_conn[8];
 	int out[2], map_fd;
 	char sds[16];
@@ -278,6 +295,106 @@ static void test_what_counts_as_parsed(void **state)
 	assert_int_equal(verify(), VERIFY_IN_STEP);
 }
 
+/* The reply list gets so many nodes, each with 100 bytes. */
+static void make_nodes(int count)
+{
+	for (int i = 0; i < count; i++) {
+		t.block[i] = (struct made_up_block){ .size = 16384, .used = 100 };
+		t.node[i] = (struct made_up_node){
+			.prev = i ? (__u64)&t.node[i - 1] : 0, .next = i + 1 < count ? (__u64)&t.node[i + 1] : 0,
+			.value = (__u64)&t.block[i],
+		};
+	}
+	t.list = (struct made_up_list){ .head = count ? (__u64)&t.node[0] : 0, .len = count };
+}
+
+/* An IO thread has written so much. */
+static enum verify_verdict verify_written(__s32 nwritten)
+{
+	t.client.io_write_state = 2;
+	t.client.nwritten = nwritten;
+	return verify();
+}
+
+static void test_written_but_not_accounted_for(void **state)
+{
+	(void)state;
+	t.client.bufpos = 50;
+	assert_int_equal(verify_written(50), VERIFY_IN_STEP);
+	assert_int_equal(verify_written(49), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(51), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(0), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(-1), VERIFY_NOT_YET);
+	t.client.sentlen = 20; /* by an earlier job */
+	assert_int_equal(verify_written(30), VERIFY_IN_STEP);
+	assert_int_equal(verify_written(50), VERIFY_NOT_YET);
+	t.client.sentlen = 51;
+	assert_int_equal(verify_written(-1), VERIFY_NOT_YET);
+	t.client.sentlen = 0;
+	t.deferred.len = 1;
+	t.client.deferred_reply = (__u64)&t.deferred;
+	assert_int_equal(verify_written(50), VERIFY_NOT_YET);
+	t.deferred.len = 0;
+	assert_int_equal(verify_written(50), VERIFY_IN_STEP);
+	/* Nothing is left to write, whatever the last write has taken. */
+	t.client.bufpos = 0;
+	assert_int_equal(verify_written(-1), VERIFY_IN_STEP);
+	assert_int_equal(verify_written(50), VERIFY_IN_STEP);
+}
+
+/* A job that is pending (1), and one that is accounted for (0), say nothing of what is in the buffers now. */
+static void test_only_a_completed_write_counts(void **state)
+{
+	(void)state;
+	t.client.bufpos = t.client.nwritten = 50;
+	for (__u8 io_write_state = 0; io_write_state < 4; io_write_state++) {
+		t.client.io_write_state = io_write_state;
+		assert_int_equal(verify(), io_write_state == 2 ? VERIFY_IN_STEP : VERIFY_NOT_YET);
+	}
+}
+
+static void test_nodes_written(void **state)
+{
+	(void)state;
+	t.client.bufpos = 50;
+	make_nodes(2);
+	assert_int_equal(verify_written(250), VERIFY_IN_STEP);
+	assert_int_equal(verify_written(249), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(150), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(50), VERIFY_NOT_YET);
+	t.client.sentlen = 20; /* of what is in buf */
+	assert_int_equal(verify_written(230), VERIFY_IN_STEP);
+	t.client.bufpos = 0; /* of the first node, of it alone */
+	assert_int_equal(verify_written(180), VERIFY_IN_STEP);
+	assert_int_equal(verify_written(160), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(200), VERIFY_NOT_YET);
+	t.client.sentlen = 101;
+	assert_int_equal(verify_written(99), VERIFY_NOT_YET);
+	t.client.sentlen = 0;
+	/* A place for the length of an array that is still being made. */
+	t.node[1].value = 0;
+	assert_int_equal(verify_written(100), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(200), VERIFY_NOT_YET);
+	t.node[1].value = (__u64)&t.block[1];
+	t.block[1].used = 0;
+	assert_int_equal(verify_written(100), VERIFY_IN_STEP);
+	t.block[1].used = ~0ULL;
+	assert_int_equal(verify_written(99), VERIFY_NOT_YET);
+}
+
+static void test_many_nodes(void **state)
+{
+	(void)state;
+	make_nodes(64);
+	assert_int_equal(verify_written(6400), VERIFY_IN_STEP);
+	make_nodes(65);
+	assert_int_equal(verify_written(6500), VERIFY_NOT_YET);
+	assert_int_equal(verify_written(6400), VERIFY_NOT_YET);
+	make_nodes(2);
+	t.node[1].next = (__u64)&t.node[0]; /* a circle */
+	assert_int_equal(verify_written(6400), VERIFY_NOT_YET);
+}
+
 static void test_what_bpf_counts(void **state)
 {
 	bool executions;
@@ -417,6 +534,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_certain_records_do_not_wait), T(test_pending_records_wait_for_bpf), T(test_proven_from_outside),
 		T(test_not_proven), T(test_what_counts_as_parsed), T(test_what_bpf_counts),
+		T(test_written_but_not_accounted_for), T(test_only_a_completed_write_counts), T(test_nodes_written),
+		T(test_many_nodes),
 		T(test_waits_no_longer_than_it_may), T(test_out_of_step_is_told_once), T(test_misfit_is_out_of_step),
 		T(test_identity_waits_too), T(test_pushes_stay_exact), T(test_numbers_are_used_again), T(test_the_end),
 		T(test_foreign_bytes),

@@ -88,6 +88,22 @@ static void test_table(void **state)
 	}
 }
 
+/* valkey 9.1 has an nwritten too, that means something else. */
+static void test_nwritten_is_of_valkey_8(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(in_table) / sizeof(in_table[0]); i++) {
+		bool valkey_8 = !strncmp(in_table[i], "valkey 8.", 9);
+		struct client_layout layout;
+
+		assert_int_equal(layout_from_table(in_table[i], &layout), 0);
+		assert_int_equal(layout.nwritten.offset != LAYOUT_ABSENT, valkey_8);
+		assert_int_equal(layout.nwritten.size, valkey_8 ? 4 : 0);
+		if (valkey_8)
+			assert_int_equal(layout.io_write_state.size, 1);
+	}
+}
+
 static void test_not_in_table(void **state)
 {
 	static const char *const unknown[] = {
@@ -214,6 +230,7 @@ static const struct {
 	{ "-g -DREDIS -DREDIS_7_2", "redis 7.2.0" },
 	{ "-g -DREDIS -DREDIS_7_2", "redis 8.0.2" },
 	{ "-g", "valkey 9.1.99" },
+	{ "-g -DVALKEY_8", "valkey 8.1.99" },
 	{ "-gdwarf-5", "valkey" },
 	{ "-gdwarf-4", "valkey 8.0.0" },
 	/* Bit fields counted from the other end. */
@@ -571,7 +588,7 @@ static void test_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_table), cmocka_unit_test(test_nwritten_is_of_valkey_8),
 		cmocka_unit_test(test_not_in_table),
 		cmocka_unit_test(test_finish_refuses),
 		cmocka_unit_test(test_fixtures),
