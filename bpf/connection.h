@@ -144,7 +144,8 @@ struct reply_framing {
 	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
 	__u8 foreign;       /* a module's command has run, or may have */
 	__u8 scripted;      /* the reply at hand is a script's: an error in it may hold anything */
-	__u8 pad[6];
+	__u8 outer_type;    /* of the reply that a push interrupts */
+	__u8 pad[5];
 	__u64 head;         /* the first bytes of a reply that is looked at */
 };
 
@@ -264,6 +265,7 @@ struct connection {
 	__u8 pad2[3];
 	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
 	__u32 dispatch_errors; /* since that was found out */
+	__u32 checks;      /* how often user space was told what becomes of the records that wait */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };

@@ -15,10 +15,10 @@ static __u64 reply_threshold(void)
  * Wakes user space if it sleeps. The record is already in the ring: either user space sees it when it looks once more
  * after saying that it sleeps, or we see here that it said so.
  */
-static __always_inline void wake_consumer(struct scratch *scratch)
+static __always_inline void wake_consumer(void)
 {
 	if (engine.consumer_sleeps && __sync_val_compare_and_swap(&engine.consumer_sleeps, 1, 0) == 1)
-		bpf_ringbuf_output(&doorbell, scratch->out.head, 0, BPF_RB_FORCE_WAKEUP);
+		bpf_ringbuf_output(&doorbell, &engine, 0, BPF_RB_FORCE_WAKEUP);
 }
 
 /* 0, or -1 when the ring has no room: it is not counted yet. */
@@ -52,6 +52,7 @@ static __always_inline void emit_begin(const struct connection *conn, struct rep
 	rec->attribution = talk_attribution(conn);
 	rec->from_start = conn->from_start;
 	rec->db = conn->talk.db;
+	rec->checks = conn->checks;
 }
 
 /*
@@ -215,14 +216,14 @@ static __noinline void reply_emit(struct connection *conn, struct work *work, co
 	}
 	if (emit_record(scratch))
 		emit_lost(end->bytes);
-	wake_consumer(scratch);
+	wake_consumer();
 }
 
 /* Nobody waits for these: they are read with the next reply's record, or when they begin to fill the ring. */
-static __always_inline void identity_wake(struct scratch *scratch)
+static __always_inline void identity_wake(void)
 {
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 4)
-		wake_consumer(scratch);
+		wake_consumer();
 }
 
 /*
@@ -243,7 +244,10 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 	rec->out_of_step = out_of_step;
 	rec->executions = probe_dispatch && dispatch_in_step(conn);
 	conn->doubt = conn->unverified = conn->held = 0;
+	conn->checks++;
 	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+	if (out_of_step)
+		wake_consumer();
 }
 
 static __noinline void identity_lost(struct connection *conn, struct work *work)
@@ -254,7 +258,7 @@ static __noinline void identity_lost(struct connection *conn, struct work *work)
 	/* Where even that can't be said, user space must not take us for the one it knew. */
 	if (emit_record(scratch))
 		conn->from_start = 0;
-	identity_wake(scratch);
+	identity_wake();
 }
 
 static __noinline void identity_emit(struct connection *conn, struct work *work, __u32 event)
@@ -270,7 +274,7 @@ static __noinline void identity_emit(struct connection *conn, struct work *work,
 	if (rec->argv_status != ARGV_KEPT || rec->attribution != ATTRIBUTION_EXACT || emit_record(scratch))
 		identity_lost(conn, work);
 	else
-		identity_wake(scratch);
+		identity_wake();
 }
 
 #endif

@@ -558,6 +558,7 @@ static __always_inline void connection_check_pairing(struct connection *conn, __
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
+	enum request_verdict verdict;
 
 	if (!conn)
 		conn = connection_open(worker, key, addr, len);
@@ -579,11 +580,13 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	}
 	if (!connection_has_all_read(conn, len))
 		return connection_lost(conn, LOSS_MISSED);
-	if (probe_dispatch && argv_idle(conn))
+	/* Records that wait stand on the numbers so far. */
+	if (probe_dispatch && argv_idle(conn) && !conn->held)
 		dispatch_align(conn);
-	switch (request_frame(conn, &worker->scratch->work, addr, len, env_now())) {
+	verdict = request_frame(conn, &worker->scratch->work, addr, len, env_now());
+	pairing_after_read(conn);
+	switch (verdict) {
 	case REQUEST_OK:
-		pairing_after_read(conn);
 		if (connection_is_one_way(conn))
 			connection_leave(conn, COMMAND_REPLICATION);
 		break;

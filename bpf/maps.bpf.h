@@ -172,6 +172,11 @@ static bool name_is_known(__u64 key)
 	return known_names[known_name_slot(key, known_names_seed)] == key;
 }
 
+static void module_has_run(void)
+{
+	engine.modules_ran = 1;
+}
+
 static bool dispatch_probed(void)
 {
 	return probe_dispatch;

@@ -141,7 +141,7 @@ struct reply_record {
 	__u8 reply_type;     /* the reply's first byte; 0 unknown */
 	__u8 out_of_step;    /* EVENT_CHECKED: it is counted as LOSS_OUT_OF_STEP */
 	__u8 executions;     /* EVENT_CHECKED: what was said of executions is proven, too: see dispatch_in_step() */
-	__u8 pad[4];
+	__u32 checks;        /* how many EVENT_CHECKED there were of this connection before */
 };
 
 _Static_assert(sizeof(struct reply_record) == 152, "reply_record is shared: no implicit padding");
@@ -150,7 +150,7 @@ _Static_assert(sizeof(struct reply_record) == 152, "reply_record is shared: no i
 enum loss {
 	LOSS_RING_FULL,          /* records: the ring buffer had no room */
 	LOSS_CLIENTS_FULL,       /* reads: on connections beyond --max-clients, which are not followed */
-	LOSS_FRAMING,            /* connections: bytes that are no RESP, or a reply nothing asked for, or nobody knows who */
+	LOSS_FRAMING,            /* connections: bytes that are no RESP, or of which it can't be known what they answer */
 	LOSS_UNREADABLE,         /* reads and writes: the server's buffer could not be read */
 	LOSS_NO_SCRATCH,         /* I/O calls: not seen whole; what they were about is given up */
 	LOSS_MISSED,             /* connections: the kernel counts bytes that were not seen */

@@ -34,7 +34,7 @@ struct engine_state {
 	__u32 ready;           /* user space: everything is attached, act. 0: every probe returns at once */
 	__u32 consumer_sleeps; /* user space: wake me for the next record; BPF takes it back */
 	__u32 executed;        /* BPF: the server executed itself anew, or another program: never ready again */
-	__u32 pad;
+	__u32 modules_ran;     /* BPF: a module's command has run */
 	__u64 hits_gone;       /* BPF: of threads that have ended */
 	__u64 losses[LOSS_KINDS];
 	__u64 lost_replies[LOSS_KINDS]; /* what was not attributed because of them, as far as it is known */

@@ -41,6 +41,8 @@ struct reply_end {
 	__u8 state; /* enum reply_state */
 };
 
+/* A module's command has run: it may have given any client another name (RM_SetClientNameById()). */
+static void module_has_run(void);
 /* --threshold */
 static __u64 reply_threshold(void);
 /* Sends the record of a reply at or over the threshold on its way. */
@@ -209,6 +211,7 @@ static __always_inline int talk_push_begins(struct connection *conn, struct work
 	if (r->owed) {
 		conn->talk.outer = r->reply;
 		conn->talk.outer_owed = r->owed;
+		r->outer_type = r->type;
 		r->interrupts = 1;
 		piece_begin(&r->reply, reply_position(conn, work));
 	}
@@ -366,6 +369,7 @@ static __always_inline bool talk_fits(const struct connection *conn, __u8 class,
 static __always_inline void talk_weigh(struct connection *conn, const struct turn *turn, const __u8 *bytes)
 {
 	if (conn->talk.multi) {
+		conn->reply.scripted = turn->class == COMMAND_EXEC && conn->talk.scripted;
 		if (turn->class == COMMAND_EXEC && conn->talk.risky)
 			pairing_doubt(conn);
 		return;
@@ -481,6 +485,13 @@ static __always_inline void talk_note_subscriber(struct connection *conn)
 	conn->subscriber = talk_is_subscribed(conn) || turns_outstanding(conn) > 1 || conn->talk.doubtful;
 }
 
+/* In doubt the error may be another command's, and this one may have changed who the client is. */
+static __always_inline void talk_refusal_is_doubtful(struct connection *conn)
+{
+	if (conn->doubt)
+		conn->from_start = 0;
+}
+
 /* The command at hand has its reply, which was no error when ok. */
 static __always_inline void talk_turn(struct connection *conn, struct work *work, const struct turn *turn, bool ok)
 {
@@ -503,8 +514,10 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		talk->multi &= !ok;
 		break;
 	case COMMAND_RESET:
-		if (!ok)
+		if (!ok) {
+			talk_refusal_is_doubtful(conn);
 			break;
+		}
 		__builtin_memset(talk, 0, sizeof(*talk));
 		talk_note_subscriber(conn);
 		identity_emit(conn, work, EVENT_IDENTITY);
@@ -518,8 +531,10 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 	case COMMAND_HELLO:
 		if (!ok && turn->class == COMMAND_HELLO)
 			identity_emit(conn, work, EVENT_IDENTITY_FAILED);
-		if (!ok)
+		if (!ok) {
+			talk_refusal_is_doubtful(conn);
 			break;
+		}
 		talk_hears(conn, conn->reply.type);
 		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
@@ -529,6 +544,7 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		talk->db = -1;
 		/* Told by each record from now on: a module's commands may be as many as any. */
 		conn->from_start = 0;
+		module_has_run();
 		break;
 	default:
 		talk_note_subscriber(conn);
@@ -588,6 +604,7 @@ static __always_inline long talk_push_ends(struct connection *conn, struct work 
 	r->reply = talk->outer;
 	r->reply.start += bytes;
 	r->owed = talk->outer_owed;
+	r->type = r->outer_type;
 	return 0;
 }
 

@@ -263,7 +263,7 @@ static int run_out(struct confirm *p, struct held_connection *conn, enum verify_
 static int look_at(struct confirm *p, struct held_connection *conn, uint64_t now_ns)
 {
 	bool executions = false;
-	enum verify_verdict verdict = verify_connection(&p->verifier, conn->number, conn->generation, &executions);
+	enum verify_verdict verdict = verify_connection(&p->verifier, &conn->last->rec, &executions);
 	int err = 0;
 
 	if (verdict == VERIFY_IN_STEP && !conn->refuted) {
@@ -279,6 +279,7 @@ static int look_at(struct confirm *p, struct held_connection *conn, uint64_t now
 	}
 	conn->pause_ns = conn->pause_ns < LOOK_LAST_NS ? 2 * conn->pause_ns : LOOK_LAST_NS;
 	conn->look_ns = now_ns + conn->pause_ns;
+	held_to_end(&p->held, conn);
 	return err;
 }
 
@@ -287,6 +288,7 @@ int confirm_look(struct confirm *p, uint64_t now_ns)
 	struct held_connection *conn = p->held.all, *after;
 	int err = 0, looks = 0;
 
+	/* Who was looked at comes last, and is not due again. */
 	for (; conn && !err && looks < LOOKS_MAX; conn = after) {
 		after = conn->after;
 		if (!conn->first || conn->look_ns > now_ns)

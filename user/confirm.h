@@ -29,10 +29,6 @@ struct confirm {
 	struct waits waits;
 };
 
-/*
- * Begins with nothing held, for one run. stream and identities are the caller's. 0, or -errno; either way confirm_close()
- * gives back what it holds.
- */
 struct confirm_setup {
 	struct stream *stream;
 	struct identities *identities;
@@ -40,6 +36,10 @@ struct confirm_setup {
 	uint64_t wait_ns;
 };
 
+/*
+ * Begins with nothing held, for one run. stream and identities are the caller's. 0, or -errno; either way confirm_close()
+ * gives back what it holds.
+ */
 int confirm_init(struct confirm *p, const struct confirm_setup *setup);
 void confirm_close(struct confirm *p);
 

@@ -21,6 +21,29 @@ void held_free(struct held *held)
 	memset(held, 0, sizeof(*held));
 }
 
+static void append(struct held *held, struct held_connection *conn)
+{
+	conn->before = held->last;
+	conn->after = NULL;
+	if (conn->before)
+		conn->before->after = conn;
+	else
+		held->all = conn;
+	held->last = conn;
+}
+
+static void take_out(struct held *held, struct held_connection *conn)
+{
+	if (conn->before)
+		conn->before->after = conn->after;
+	else
+		held->all = conn->after;
+	if (conn->after)
+		conn->after->before = conn->before;
+	else
+		held->last = conn->before;
+}
+
 struct held_connection *held_find(const struct held *held, const struct reply_record *rec)
 {
 	return rec->connection < held->connections ? held->of[rec->connection] : NULL;
@@ -37,12 +60,15 @@ struct held_connection *held_open(struct held *held, const struct reply_record *
 		return NULL;
 	conn->number = rec->connection;
 	conn->generation = rec->generation;
-	conn->after = held->all;
-	if (conn->after)
-		conn->after->before = conn;
-	held->all = conn;
+	append(held, conn);
 	held->of[conn->number] = conn;
 	return conn;
+}
+
+void held_to_end(struct held *held, struct held_connection *conn)
+{
+	take_out(held, conn);
+	append(held, conn);
 }
 
 int held_add(struct held *held, struct held_connection *conn, const struct reply_record *rec, size_t size,
@@ -84,12 +110,7 @@ void held_close(struct held *held, struct held_connection *conn)
 
 	while ((item = held_take(held, conn)))
 		free(item);
-	if (conn->before)
-		conn->before->after = conn->after;
-	else
-		held->all = conn->after;
-	if (conn->after)
-		conn->after->before = conn->before;
+	take_out(held, conn);
 	held->of[conn->number] = NULL;
 	free(conn);
 }

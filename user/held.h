@@ -33,7 +33,7 @@ struct held_connection {
 struct held {
 	struct held_connection **of; /* by connection number */
 	uint32_t connections;
-	struct held_connection *all;
+	struct held_connection *all, *last; /* whose turn it is to be looked at, first to last */
 	size_t bytes;
 };
 
@@ -53,6 +53,9 @@ int held_add(struct held *held, struct held_connection *conn, const struct reply
 
 /* Takes the first item, which becomes the caller's to free(). NULL: there is none. */
 struct held_item *held_take(struct held *held, struct held_connection *conn);
+
+/* The connection's turn is over: it is the last one now. */
+void held_to_end(struct held *held, struct held_connection *conn);
 
 /* Forgets a connection and what it holds. */
 void held_close(struct held *held, struct held_connection *conn);

@@ -69,9 +69,6 @@ static int report_losses(struct run *run, bool all)
 
 		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
 			continue;
-		/* That it happened comes first. */
-		if (loss == LOSS_OUT_OF_STEP && !all && run->confirm.told_by_bpf < engine_state(run->engine)->losses[loss])
-			continue;
 		err = report_loss(run, loss, &lost);
 		if (err)
 			return err;
@@ -92,6 +89,7 @@ static int on_record(void *ctx, void *data, size_t size)
 	int err;
 
 	err = report_losses(run, false);
+	run->stream->modules_ran |= engine_state(run->engine)->modules_ran;
 	if (!err)
 		err = confirm_take(&run->confirm, data, size, monotonic_ns());
 	if (err)
@@ -113,6 +111,7 @@ static int confirm_begin(struct run *run, const struct options *options)
 			.connections_fd = bpf_map__fd(connections),
 			.connections = bpf_map__max_entries(connections),
 			.dispatches_fd = options->dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+			.state = engine_state(run->engine),
 		},
 		.wait_ns = options->verify_wait_ms * NS_PER_MS,
 	};

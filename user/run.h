@@ -30,8 +30,8 @@ struct run {
 };
 
 /*
- * Prepares for records to come. links: of the probes, still to be attached; the caller's. Of options only --max-overhead
- * and --verify-wait matter. 0, or -1 with the reason on stderr.
+ * Prepares for records to come. links: of the probes, still to be attached; the caller's. Of options only
+ * --max-overhead, --verify-wait and --dispatch matter. 0, or -1 with the reason on stderr.
  */
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
 	     struct stream *stream, const struct options *options);

@@ -352,7 +352,8 @@ static void put_client(const struct stream *s, struct json *j, const struct repl
 	if (!who)
 		return;
 	json_u64(j, "resp", who->resp);
-	put_identity_word(j, "client_name", &who->client_name);
+	if (!s->modules_ran || rec->argv_from == ARGV_FROM_DISPATCH)
+		put_identity_word(j, "client_name", &who->client_name);
 	put_identity_word(j, "user", &who->user);
 	put_identity_word(j, "lib_name", &who->lib_name);
 	put_identity_word(j, "lib_ver", &who->lib_ver);

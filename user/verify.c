@@ -75,6 +75,7 @@ int verifier_open(struct verifier *v, const struct verifier_setup *setup)
 	memset(&dispatches, 0, sizeof(dispatches));
 	client_layout = *setup->layout;
 	server = setup->server;
+	v->state = setup->state;
 	err = mapped_open(&v->connections, setup->connections_fd, sizeof(struct connection), setup->connections);
 	if (err || setup->dispatches_fd < 0)
 		return err;
@@ -99,8 +100,8 @@ static struct connection *connection_at(const struct verifier *v, __u32 number, 
 
 /* What moves when anything is read from or written to a connection. */
 struct progress {
-	__u64 key, read_bytes, written_bytes, read_seq, reply_seq, server_conn;
-	__u32 generation;
+	__u64 key, read_bytes, written_bytes, read_seq, reply_seq, server_conn, client_id;
+	__u32 generation, checks;
 	bool followed, adds_up, doubt, executions;
 };
 
@@ -117,6 +118,8 @@ static void progress_read(const struct connection *conn, struct progress *p)
 	p->read_seq = live->read_seq;
 	p->reply_seq = live->reply_seq;
 	p->server_conn = live->server_conn;
+	p->client_id = live->peer.client_id;
+	p->checks = live->checks;
 	p->followed = live->mode == MODE_FOLLOWED && live->request.state == REQUEST_BOUNDARY && !live->request.carried;
 	p->adds_up = pairing_adds_up(conn);
 	p->doubt = live->doubt;
@@ -124,16 +127,17 @@ static void progress_read(const struct connection *conn, struct progress *p)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* The struct client behind a connection; 0 when it does not point back. */
-static __u64 client_of(__u64 conn)
+/* The struct client behind a connection; 0 when it does not point back, or is another one by its id. */
+static __u64 client_of(const struct progress *p)
 {
 	__u64 words[2] = {};
 
 	/* private_data: see client_behind() in bpf/peer.bpf.h */
-	if (!conn || read_server(words, sizeof(words), conn + 3 * sizeof(__u64)))
+	if (!p->server_conn || read_server(words, sizeof(words), p->server_conn + 3 * sizeof(__u64)))
 		return 0;
 	for (int i = 1; i >= 0; i--)
-		if (words[i] && client_field(words[i], &client_layout.conn, 0) == conn)
+		if (words[i] && client_field(words[i], &client_layout.conn, 0) == p->server_conn &&
+		    (!p->client_id || client_field(words[i], &client_layout.id, 0) == p->client_id))
 			return words[i];
 	return 0;
 }
@@ -155,22 +159,28 @@ static bool client_is_idle(__u64 client)
 	       client_has_written(client);
 }
 
-enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation, bool *executions)
+/* The counters stand still also when nothing is observed any more. */
+static bool is_observed(const struct verifier *v)
 {
-	const struct connection *conn = connection_at(v, number, generation);
+	return v->state->ready && !v->state->executed;
+}
+
+enum verify_verdict verify_connection(const struct verifier *v, const struct reply_record *rec, bool *executions)
+{
+	const struct connection *conn = connection_at(v, rec->connection, rec->generation);
 	struct progress before, after;
 	__u64 client;
 
 	if (!conn || !client_layout.valid)
 		return VERIFY_NOT_YET;
 	progress_read(conn, &before);
-	if (!before.key || !before.followed)
+	if (!before.key || !before.followed || before.checks != rec->checks)
 		return VERIFY_NOT_YET;
-	client = client_of(before.server_conn);
+	client = client_of(&before);
 	if (!client || !client_is_idle(client) || !client_is_idle(client))
 		return VERIFY_NOT_YET;
 	progress_read(conn, &after);
-	if (memcmp(&before, &after, sizeof(before)))
+	if (memcmp(&before, &after, sizeof(before)) || !is_observed(v))
 		return VERIFY_NOT_YET;
 	if (!before.adds_up)
 		return VERIFY_OUT_OF_STEP;

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "layout.h"
+#include "shared.h"
 
 /* A BPF map of arrays, as memory. */
 struct mapped {
@@ -23,6 +24,7 @@ struct mapped {
 
 struct verifier {
 	struct mapped connections;
+	const volatile struct engine_state *state;
 };
 
 struct verifier_setup {
@@ -31,6 +33,7 @@ struct verifier_setup {
 	int connections_fd; /* the BPF map of connections, */
 	__u32 connections;  /* which has so many */
 	int dispatches_fd;  /* and that of their executions; -1: they are not observed */
+	const volatile struct engine_state *state; /* the caller's: nothing is proven while the probes don't act */
 };
 
 enum verify_verdict {
@@ -48,10 +51,10 @@ int verifier_open(struct verifier *v, const struct verifier_setup *setup);
 void verifier_close(struct verifier *v);
 
 /*
- * What is so of the connection of this number and generation, now; and with VERIFY_IN_STEP, whether what was said of its
- * executions is proven as well. Takes some microseconds.
+ * What is so of the connection that rec is about, now, unless BPF has said since then what becomes of what waits; and with
+ * VERIFY_IN_STEP, whether what was said of its executions is proven as well. Takes some microseconds.
  */
-enum verify_verdict verify_connection(const struct verifier *v, __u32 number, __u32 generation, bool *executions);
+enum verify_verdict verify_connection(const struct verifier *v, const struct reply_record *rec, bool *executions);
 
 /* Tells BPF that the connection is out of step: it joins it anew at its next read, and says EVENT_CHECKED. */
 void verify_refute(const struct verifier *v, __u32 number, __u32 generation);

@@ -32,6 +32,7 @@ static struct {
 	__u64 pipeline_limit;
 	__u64 clock;
 	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
+	bool modules_ran;
 	bool dispatch; /* --dispatch, and what was executed for the one connection */
 	struct dispatch_log dispatches;
 	unsigned int disagreed;
@@ -124,6 +125,11 @@ static bool name_is_known(__u64 key)
 	if (!seed && known_names_fill(table, &seed))
 		abort();
 	return table[known_name_slot(key, seed)] == key;
+}
+
+static void module_has_run(void)
+{
+	host.modules_ran = true;
 }
 
 static bool dispatch_probed(void)

@@ -62,6 +62,7 @@ static const struct client_layout layout = {
 	.valid = LAYOUT_TABLE,
 	.client_size = sizeof(struct made_up_client),
 	.not_plain = { 0x7 },
+	.id = FIELD(made_up_client, id),
 	.conn = FIELD(made_up_client, conn),
 	.querybuf = FIELD(made_up_client, querybuf),
 	.qb_pos = FIELD(made_up_client, qb_pos),
@@ -86,6 +87,7 @@ static struct {
 	struct stream stream;
 	struct identities identities;
 	struct confirm confirm;
+	struct engine_state state;
 	struct connection *conn; /* number 2 of the map */
 	struct made_up_client client;
 	struct made_up_list list, deferred;
@@ -101,7 +103,8 @@ static int setup(void **state)
 	size_t size = ((sizeof(struct connection) + 7) & ~(size_t)7) * CONNECTIONS;
 	struct confirm_setup with = {
 		.stream = &t.stream, .identities = &t.identities, .wait_ns = WAIT,
-		.verify = { .layout = &layout, .server = getpid(), .connections = CONNECTIONS, .dispatches_fd = -1 },
+		.verify = { .layout = &layout, .server = getpid(), .connections = CONNECTIONS, .dispatches_fd = -1,
+			    .state = &t.state },
 	};
 
 	(void)state;
@@ -116,6 +119,7 @@ static int setup(void **state)
 	assert_int_equal(ftruncate(t.map_fd, size), 0);
 	assert_int_equal(confirm_init(&t.confirm, &with), 0);
 	t.conn = (struct connection *)(t.confirm.verifier.connections.entries + 2 * t.confirm.verifier.connections.stride);
+	t.state.ready = 1;
 	t.conn->key = 1;
 	t.conn->mode = MODE_FOLLOWED;
 	t.conn->peer.generation = 7;
@@ -139,9 +143,10 @@ static int teardown(void **state)
 
 static enum verify_verdict verify(void)
 {
+	const struct reply_record rec = { .connection = 2, .generation = 7 };
 	bool executions;
 
-	return verify_connection(&t.confirm.verifier, 2, 7, &executions);
+	return verify_connection(&t.confirm.verifier, &rec, &executions);
 }
 
 struct sent {
@@ -397,11 +402,12 @@ static void test_many_nodes(void **state)
 
 static void test_what_bpf_counts(void **state)
 {
+	const struct reply_record next = { .connection = 2, .generation = 8 }, beyond = { .connection = CONNECTIONS };
 	bool executions;
 
 	(void)state;
-	assert_int_equal(verify_connection(&t.confirm.verifier, 2, 8, &executions), VERIFY_NOT_YET);
-	assert_int_equal(verify_connection(&t.confirm.verifier, CONNECTIONS, 0, &executions), VERIFY_NOT_YET);
+	assert_int_equal(verify_connection(&t.confirm.verifier, &next, &executions), VERIFY_NOT_YET);
+	assert_int_equal(verify_connection(&t.confirm.verifier, &beyond, &executions), VERIFY_NOT_YET);
 	t.conn->doubt = 1;
 	assert_int_equal(verify(), VERIFY_DOUBT);
 	t.conn->doubt = 0;
@@ -416,6 +422,54 @@ static void test_what_bpf_counts(void **state)
 	t.conn->request.state = REQUEST_BOUNDARY;
 	t.conn->mode = MODE_UNJOINED;
 	assert_int_equal(verify(), VERIFY_NOT_YET);
+	t.conn->mode = MODE_FOLLOWED;
+	t.conn->peer.client_id = 4; /* the struct's is another one */
+	assert_int_equal(verify(), VERIFY_NOT_YET);
+	t.client.id = 4;
+	assert_int_equal(verify(), VERIFY_IN_STEP);
+}
+
+/* What BPF has said of what waits may still be in the ring: it comes before anything that is seen now. */
+static void test_not_before_what_bpf_has_said(void **state)
+{
+	(void)state;
+	take_get(CHECK_PENDING, MS);
+	t.conn->checks = 1;
+	assert_int_equal(confirm_look(&t.confirm, 10 * MS), 0);
+	assert_string_equal(written(), "");
+	take_checked(ATTRIBUTION_AMBIGUOUS, 0);
+	assert_string_equal(written(), "A");
+}
+
+static void test_counters_stand_still_when_nothing_is_observed(void **state)
+{
+	(void)state;
+	t.state.ready = 0;
+	assert_int_equal(verify(), VERIFY_NOT_YET);
+	t.state.ready = t.state.executed = 1;
+	assert_int_equal(verify(), VERIFY_NOT_YET);
+	t.state.executed = 0;
+	assert_int_equal(verify(), VERIFY_IN_STEP);
+}
+
+/* However many wait, each has its turn. */
+static void test_turns(void **state)
+{
+	struct sent sent = record(GET_A, '$', CHECK_PENDING);
+
+	(void)state;
+	t.conn->read_seq = 1;
+	for (__u32 i = 0; i < CONNECTIONS; i++) {
+		sent.rec.connection = i;
+		assert_int_equal(take(&sent, MS), 0);
+	}
+	for (__u32 i = 0; i < CONNECTIONS; i++) {
+		assert_int_equal(t.confirm.held.all->number, i);
+		held_to_end(&t.confirm.held, t.confirm.held.all);
+	}
+	assert_int_equal(t.confirm.held.all->number, 0);
+	held_close(&t.confirm.held, t.confirm.held.last);
+	assert_int_equal(t.confirm.held.last->number, CONNECTIONS - 2);
 }
 
 static void test_waits_no_longer_than_it_may(void **state)
@@ -536,6 +590,7 @@ int main(void)
 		T(test_not_proven), T(test_what_counts_as_parsed), T(test_what_bpf_counts),
 		T(test_written_but_not_accounted_for), T(test_only_a_completed_write_counts), T(test_nodes_written),
 		T(test_many_nodes),
+		T(test_not_before_what_bpf_has_said), T(test_counters_stand_still_when_nothing_is_observed), T(test_turns),
 		T(test_waits_no_longer_than_it_may), T(test_out_of_step_is_told_once), T(test_misfit_is_out_of_step),
 		T(test_identity_waits_too), T(test_pushes_stay_exact), T(test_numbers_are_used_again), T(test_the_end),
 		T(test_foreign_bytes),
