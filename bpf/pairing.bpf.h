@@ -19,8 +19,8 @@ static __always_inline void pairing_ends(struct connection *conn, enum reply_att
 }
 
 /*
- * The connection closes, with nothing outstanding that we count. The server lets go only when its answers are written, or
- * when they can't be: either way it has not written more of them than we have seen commands.
+ * The connection closes, and its struct client is no proof any more. With nothing outstanding by our count the server has
+ * written as many replies as it has read commands; what more it might have had to write, it mostly would have.
  */
 static __always_inline void pairing_closes(struct connection *conn)
 {

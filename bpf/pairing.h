@@ -3,7 +3,7 @@
  * Pairing that checks itself. "The n-th reply answers the n-th command" is true of a correct server, and breaks with
  * bugs, modules and parser quirks. So it is believed only as far as it is checked:
  *
- *   - A reply whose command was the only one outstanding, on a connection without doubt, is certain.
+ *   - A reply whose command was the only one outstanding, by our own count, on a connection without doubt, is certain.
  *   - A burst is what is read and answered from one moment with nothing outstanding to the next. Its records wait in user
  *     space for a proof: the server's struct client shows nothing outstanding (proof.h), and we count the same. Then there
  *     were as many replies as commands.

@@ -1,4 +1,5 @@
 """Many connections, many at once, more than there is room for: every record is right, and every loss is counted."""
+import os
 import resource
 import signal
 import socket
@@ -212,7 +213,7 @@ def test_ring_too_small(name, io_threads):
 
 def test_threads_come_and_go():
     """More threads than there are places for, one after another: each has its place while it lives."""
-    rounds, many = 100, 8
+    rounds, many = int(os.environ.get("REPLYLOG_ROUNDS", 100)), 8
     with Server("valkey-9.1", io_threads=many) as server, Replylog(server.pid, 0) as replylog, ExitStack() as stack:
         control = stack.enter_context(server.client())
         talkers = [stack.enter_context(Talker(server.port)) for _ in range(many)]
