@@ -71,7 +71,7 @@ static const struct option_row rows[] = {
 	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(max_overhead), 1, 1000,
 	  "observe in windows where the probes take more of a thread's time" },
 	{ "verify-wait", 0, "MS", "1000", VALUE_NUMBER, FIELD(verify_wait_ms), 0, 3600000,
-	  "how long a record may wait until its pairing is proven" },
+	  "how long a record may wait for the proof that it is exact" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
 	  "session, multi or perf; auto: the first there is" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },

@@ -55,8 +55,18 @@ static int report_loss(struct run *run, enum loss loss, const struct stream_loss
 	run->reported[loss].count += lost->count;
 	run->reported[loss].replies += lost->replies;
 	run->reported[loss].bytes += lost->bytes;
-	run->more_lost_ns = monotonic_ns() + MORE_LOST_NS;
+	run->more_lost_ns = 0;
 	return 0;
+}
+
+/* An earlier loss gets larger: is it to be told of? That it happened comes first. */
+static bool is_time_for_more(struct run *run)
+{
+	__u64 now = monotonic_ns();
+
+	if (!run->more_lost_ns)
+		run->more_lost_ns = now + MORE_LOST_NS;
+	return now >= run->more_lost_ns;
 }
 
 /* all: also what is only more bytes of an earlier loss. */
@@ -67,7 +77,7 @@ static int report_losses(struct run *run, bool all)
 	for (loss = 0; loss < LOSS_KINDS; loss++) {
 		struct stream_loss lost = lost_since(run, loss, all);
 
-		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && monotonic_ns() < run->more_lost_ns)))
+		if (!lost.count && (!(lost.bytes | lost.replies) || (!all && !is_time_for_more(run))))
 			continue;
 		err = report_loss(run, loss, &lost);
 		if (err)

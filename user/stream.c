@@ -523,9 +523,11 @@ int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)
 	if (!is_ours(rec, size))
 		return -EBADMSG;
 	err = rec->kind == KIND_PUSH ? stream_push(s, rec) : stream_command(s, rec);
-	if (!err)
-		s->replies++;
-	return err;
+	if (err)
+		return err;
+	s->replies++;
+	s->ambiguous += rec->attribution == ATTRIBUTION_AMBIGUOUS;
+	return 0;
 }
 
 int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost)
@@ -574,6 +576,7 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	put_word(&j, "reason", stop_names[stop->reason]);
 	json_u64(&j, "hits_main", stop->hits_main);
 	json_u64(&j, "hits_io", stop->hits_io);
+	json_u64(&j, "ambiguous", s->ambiguous);
 	json_u64(&j, "held", stop->held);
 	json_u64(&j, "held_median_us", stop->held_median_us);
 	json_u64(&j, "held_max_us", stop->held_max_us);

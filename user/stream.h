@@ -37,6 +37,7 @@ struct stream {
 	bool modules_ran;    /* modules' commands have run: any may have given any client another name */
 	struct clock_map clock;
 	uint64_t replies; /* written so far; also the last seq */
+	uint64_t ambiguous;  /* of these */
 	uint64_t dropped;
 	uint32_t server_pid; /* on every line */
 	uint64_t window;     /* with --max-overhead: the number of the window that replies are from, from 1 on; else 0 */

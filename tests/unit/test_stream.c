@@ -689,7 +689,7 @@ static void test_stop(void **state)
 		snprintf(
 			expected, sizeof(expected),
 			"{\"event\":\"stop\",\"server_pid\":4242,\"replies\":1,\"dropped\":10,\"reason\":\"%s\","
-			"\"hits_main\":1,\"hits_io\":2,\"held\":0,\"held_median_us\":0,\"held_max_us\":0,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
+			"\"hits_main\":1,\"hits_io\":2,\"ambiguous\":0,\"held\":0,\"held_median_us\":0,\"held_max_us\":0,\"joined\":3,\"unjoined\":0,\"left_out_monitor\":4,\"left_out_replication\":0,"
 			"\"left_out_cluster\":0,\"left_out_outgoing\":0,\"left_out_silenced\":0,\"left_out_other\":0,"
 			"\"unanswered\":6,\"reply_bytes\":17,\"attributed_bytes\":10,\"unattributed_bytes\":5,"
 			"\"left_out_bytes\":2,\"dispatch_unread\":8,\"dispatch_disagrees\":9}\n",
