@@ -280,10 +280,9 @@ class Session:
         if record["attribution"] != "exact" or "argv" not in record or record["state"] != "complete":
             return
         if not burst.odd and "argv_encoding" not in record and "(redacted)" not in record["argv"]:
-            # What waited may be answered when the next burst has begun already.
-            near = place[-2:]
-            assert any(one.odd or one.argvs[tuple(record["argv"])] for one in near), \
-                f"not sent here: {record}; but {[one.argvs for one in near]}"
+            # What waited may be answered when later bursts have begun already.
+            assert any(one.odd or one.argvs[tuple(record["argv"])] for one in place), \
+                f"not sent here: {record}; but {[one.argvs for one in place[-3:]]}"
         got, name = record["reply_bytes"], record["cmd"]
         if got > (ERROR_MAX if name in ("GET", "ECHO", "PING") else OTHERS_MAX) and name not in ("EXEC", "EVAL"):
             said = wrong(record, VALUES)
