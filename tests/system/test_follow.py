@@ -178,7 +178,7 @@ def test_crash_loop():
             restart(server)
             # Not to wait for something: to be killed at another point of the attach each time.
             time.sleep(pause)
-        wait_until(lambda: server.pid in started(replylog) or replylog.process.poll() is not None, "last start record")
+        wait_until(lambda: server.pid in started(replylog) or replylog.process.poll() is not None, "last start record", 60)
         assert replylog.process.poll() is None, replylog.stderr
         observe_word(server, replylog, "last")
         records = replylog.stop()
