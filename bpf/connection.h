@@ -178,6 +178,7 @@ struct conversation {
 	__u64 queued;              /* inside MULTI: commands answered by QUEUED */
 	__u64 first_queued;        /* inside MULTI: number of the command that follows it */
 	__u64 exec_left;           /* inside EXEC's reply: inner replies still to come; 0: not inside */
+	__u64 scripts;             /* inside MULTI: which of the commands queued are scripts, the last bit for all from the 64th on */
 	struct piece exec;         /* EXEC's reply as a whole */
 	struct piece outer;        /* the reply that a push interrupts */
 	__u64 outer_owed;
@@ -191,7 +192,7 @@ struct conversation {
 	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
 	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
 	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for, */
-	__u8 scripted;             /* or a script, whose error may hold anything */
+	__u8 pad;
 };
 
 /* Who is at the other end; does not change while the connection lives. */

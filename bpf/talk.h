@@ -369,7 +369,7 @@ static __always_inline bool talk_fits(const struct connection *conn, __u8 class,
 static __always_inline void talk_weigh(struct connection *conn, const struct turn *turn, const __u8 *bytes)
 {
 	if (conn->talk.multi) {
-		conn->reply.scripted = turn->class == COMMAND_EXEC && conn->talk.scripted;
+		conn->reply.scripted = turn->class == COMMAND_EXEC && conn->talk.scripts;
 		if (turn->class == COMMAND_EXEC && conn->talk.risky)
 			pairing_doubt(conn);
 		return;
@@ -380,6 +380,12 @@ static __always_inline void talk_weigh(struct connection *conn, const struct tur
 		pairing_doubt(conn);
 }
 
+/* The bit of struct conversation's scripts for the n-th command queued, from 0 on. */
+static __always_inline __u64 script_bit(__u64 n)
+{
+	return 1ULL << (n < 63 ? n : 63);
+}
+
 /*
  * An error, as a reply or inside one. Servers keep CR LF out of most; not out of what scripts raise and of what is said of
  * their text, nor out of hosts that they name (-REDIRECT: processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
@@ -387,7 +393,9 @@ static __always_inline void talk_weigh(struct connection *conn, const struct tur
  */
 static __always_inline void talk_error(struct connection *conn)
 {
-	if (conn->talk.exec_left ? conn->talk.scripted : conn->reply.scripted)
+	const struct conversation *talk = &conn->talk;
+
+	if (talk->exec_left ? talk->scripts & script_bit(talk->queued - talk->exec_left) : conn->reply.scripted)
 		pairing_doubt(conn);
 }
 
@@ -459,6 +467,8 @@ static __always_inline bool talk_exec_begins(struct connection *conn, struct wor
 /* The command at hand was queued. What it does when EXEC runs it is not followed: that makes the connection vaguer. */
 static __always_inline long talk_queued(struct connection *conn, struct work *work, __u8 class)
 {
+	if (class == COMMAND_SCRIPTING)
+		conn->talk.scripts |= script_bit(conn->talk.queued);
 	conn->talk.queued++;
 	dispatch_queued(conn);
 	if (class == COMMAND_SELECT || class == COMMAND_FOREIGN)
@@ -471,8 +481,6 @@ static __always_inline long talk_queued(struct connection *conn, struct work *wo
 		conn->from_start = 0;
 	if (class == COMMAND_FOREIGN || (auth_may_be_silent() && (class == COMMAND_AUTH || class == COMMAND_HELLO)))
 		conn->talk.risky = 1;
-	if (class == COMMAND_SCRIPTING)
-		conn->talk.scripted = 1;
 	return command_subscribes(class) ? reply_verdict(work, REPLY_LEAVES) : 0;
 }
 
@@ -502,7 +510,8 @@ static __always_inline void talk_turn(struct connection *conn, struct work *work
 		if (!ok)
 			break;
 		talk->multi = 1;
-		talk->risky = talk->scripted = 0;
+		talk->risky = 0;
+		talk->scripts = 0;
 		talk->queued = 0;
 		talk->first_queued = conn->reply_seq + 1;
 		break;

@@ -189,7 +189,9 @@ static void test_doubts(void **state)
 		{ CMD2("$8\r\nFUNCTION\r\n", "$4\r\nLOAD\r\n"), "-ERR x\r\n", true },
 		{ CMD2("$6\r\nSCRIPT\r\n", "$4\r\nLOAD\r\n"), "-ERR x\r\n", true },
 		{ "script load x\r\n", "-ERR x\r\n", true },
-		{ MULTI EVAL GET("a") EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nx\r\n-ERR x\r\n", true },
+		{ MULTI EVAL GET("a") EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nx\r\n-ERR x\r\n", false },
+		{ MULTI GET("a") EVAL EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nx\r\n-ERR x\r\n", true },
+		{ MULTI GET("a") EVAL EXEC, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n-ERR x\r\n$1\r\nx\r\n", false },
 		/* EXEC is logged as a whole: a nested MULTI was refused. */
 		{ MULTI EVAL MULTI EXEC, "+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n-ERR x\r\n", true },
 		{ MULTI EVAL EXEC, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", false },
