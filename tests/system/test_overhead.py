@@ -135,16 +135,20 @@ def assert_windows(records):
 
 
 def assert_exact(records):
-    """The bytes are those of the command, and within a window a connection's replies are all there, in order. Clients on a
-    Unix socket are told apart by their ids."""
-    last = {}
+    """The bytes are those of the command, and within a window a connection's replies are all there, in order, exact but for
+    the last ones. Clients on a Unix socket are told apart by their ids."""
+    last, unproven = {}, set()
     for record in events(records, "reply"):
         if record["cmd"] != "GETRANGE":
             continue
         n = int(record["argv"][3])
         assert record["reply_bytes"] == reply_size(n + 1), record
-        assert record["attribution"] == "exact", record
         where = record["window"], record["client_id"]
+        # What waits for its proof when the probes go does not get it: that is the end of the window.
+        if record["attribution"] == "ambiguous":
+            unproven.add(where)
+        else:
+            assert where not in unproven, record
         assert where not in last or n == (last[where] + 1) % BIG, f"after {last[where]}: {record}"
         last[where] = n
     return last
