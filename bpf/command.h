@@ -92,8 +92,7 @@ static __always_inline bool command_leaves(__u8 class)
 	return class >= COMMAND_MONITOR;
 }
 
-/* The names below have between these many letters. */
-#define NAME_MIN 4
+/* The names below have at most this many letters. */
 #define NAME_MAX 12
 
 #define WORD4(a, b, c, d) ((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24)

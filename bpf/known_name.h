@@ -14,10 +14,10 @@
 /* Lower-cases letters; what is not a letter can't become one of those compared with. */
 #define LOWER(word) ((word) | BYTES(0x20))
 
-/* So much of a longer name counts, and its length. No two commands of a server's differ only behind that. */
-#define KNOWN_NAME_PEEK 16
-
-/* Of a name of len bytes; two words from name on are readable. Never 0, but by a chance of 1 to 2^64. */
+/*
+ * Of a name of len bytes; two words from name on are readable. Of a longer name its 16 first bytes count, and its
+ * length: no two commands of a server's differ only behind that. Never 0, but by a chance of 1 to 2^64.
+ */
 static __always_inline __u64 known_name_key(const __u8 *name, __u64 len)
 {
 	__u64 head = LOWER(first_bytes(env_load64(name), len < 8 ? len : 8));
