@@ -123,10 +123,13 @@ def test_conversations(name, io_threads, tap):
                 # What it is told of what came before, the server may have to write in several turns.
                 while PAYLOAD not in monitor.frame():
                     pass
+            monitor.sock.close() # it would be told of each INFO
             goes.send(("GET", "huge"))
             goes.sock.recv(1000)
+            # Until the server has written and counted what fits in the socket. What an IO thread has just written to a
+            # client that goes, valkey 9.1 sometimes does not count.
+            ledger.settled()
             goes.sock.close()
-            monitor.sock.close() # it would be told of each INFO
             stop = ledger.finish(headers=len("*2\r\n"))[-1]
     assert stop["left_out_bytes"] > 3 * len(PAYLOAD) and not stop["unattributed_bytes"], stop
     assert [record["state"] for record in ledger.replylog.replies()].count("aborted") == 1
