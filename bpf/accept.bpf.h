@@ -26,8 +26,8 @@ static __always_inline bool accepts_client(__u64 server_conn)
 	struct conn_client client;
 	struct conn_start start;
 
-	return !bpf_probe_read_user(&start, sizeof(start), (void *)server_conn) &&
-	       start.state == CONN_STATE_ACCEPTING && connection_client(server_conn, &client);
+	return !bpf_probe_read_user(&start, sizeof(start), (void *)server_conn) && start.state == CONN_STATE_ACCEPTING &&
+	       connection_client(server_conn, &client);
 }
 
 /* What is not known to be accepted here is taken for older than we are. */

@@ -58,8 +58,7 @@ static __always_inline int head_copy_part(__u8 *to, const __u8 *page, __u64 off,
  * Copies a head of len bytes out of a page, in two parts: 0, or -1 when it does not lie in the page. limit is the end
  * of what can be used in the page, part the room behind it.
  */
-static __always_inline int head_copy(__u8 *to, const __u8 *page, __u32 off, __u32 len, const __u32 limit,
-				     const __u32 part)
+static __always_inline int head_copy(__u8 *to, const __u8 *page, __u32 off, __u32 len, const __u32 limit, const __u32 part)
 {
 	__u32 first = len < part ? len : part;
 
@@ -214,8 +213,7 @@ env_noinline int argv_append(struct connection *conn, const struct work *work, _
 	return err;
 }
 
-static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64 bytes, __u32 off, __u32 len,
-				      bool pipelined)
+static __always_inline void entry_set(struct argv_entry *entry, __u64 now, __u64 bytes, __u32 off, __u32 len, bool pipelined)
 {
 	entry->pipelined = pipelined;
 	entry->request_ns = now;
@@ -277,8 +275,8 @@ static long block_release_step(__u32 i, void *data)
 	block = block_at(index);
 	if (!block)
 		return 1;
-	if (!release->all && (conn->blocks_from + 1 == conn->blocks_to ||
-			      block->page.first_seq + block->page.entries > release->needed_seq))
+	if (!release->all &&
+	    (conn->blocks_from + 1 == conn->blocks_to || block->page.first_seq + block->page.entries > release->needed_seq))
 		return 1;
 	conn->blocks_from++;
 	block_give(index);

@@ -14,7 +14,7 @@ struct call {
 	__u64 conn;   /* its arguments */
 	__u64 addr;
 	__u64 len;
-	__u64 sp;     /* where its return address is; matches the return to the entry */
+	__u64 sp; /* where its return address is; matches the return to the entry */
 };
 
 /* Is this write what comes next in the iovec of a writev? */
@@ -33,8 +33,7 @@ static __always_inline bool call_is_next_buffer(const struct call *outer, __u64 
  * outer one's return never come, the next write is not what its iovec holds, and tells that bytes were missed, as any
  * other call of the thread does. Only a copy is not in the iovec, and it is the first.
  */
-static __always_inline bool call_hands_over(struct call *outer, enum io_op op, __u64 conn, __u64 addr, __u64 len,
-					    __u64 sp)
+static __always_inline bool call_hands_over(struct call *outer, enum io_op op, __u64 conn, __u64 addr, __u64 len, __u64 sp)
 {
 	if (outer->op != IO_WRITEV || op != IO_WRITE || outer->conn != conn || sp > outer->sp)
 		return false;

@@ -64,8 +64,8 @@ static long caller_step(__u32 i, void *data)
 	if (i >= CALLER_WORDS)
 		return 1;
 	candidate = ((__u64 *)search->work->bytes)[i];
-	if (!candidate || candidate & 7 ||
-	    bpf_probe_read_user(&fd, sizeof(fd), (void *)(candidate + fd_offset)) || fd != search->fd)
+	if (!candidate || candidate & 7 || bpf_probe_read_user(&fd, sizeof(fd), (void *)(candidate + fd_offset)) ||
+	    fd != search->fd)
 		return 0;
 	if (!connection_client(candidate, &client))
 		return 0;

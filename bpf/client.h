@@ -45,7 +45,7 @@ struct server_string {
 };
 
 /* The header before an sds' bytes: its type in the low bits of the last byte (src/sds.h, in all versions). */
-#define SDS_TYPE(flags) ((flags) & 7)
+#define SDS_TYPE(flags) ((flags)&7)
 #define SDS_TYPE_5 0
 #define SDS_TYPE_8 1
 #define SDS_TYPE_64 4

@@ -26,7 +26,7 @@ enum command_class {
 	COMMAND_IDENTITY, /* CLIENT SETNAME, CLIENT SETINFO: who the client says it is, */
 	COMMAND_AUTH,     /* and these two */
 	COMMAND_HELLO,
-	COMMAND_FOREIGN,  /* none of the server's own: a module's, which may do anything, or nobody's. See foreign.h */
+	COMMAND_FOREIGN,   /* none of the server's own: a module's, which may do anything, or nobody's. See foreign.h */
 	COMMAND_SCRIPTING, /* EVAL, FCALL, FUNCTION, SCRIPT: their errors may hold anything. See pairing.h */
 	COMMAND_SUBSCRIBE, /* these six are answered by one confirmation per channel; see subscription_kind() */
 	COMMAND_PSUBSCRIBE,
@@ -190,8 +190,7 @@ static __always_inline __u8 command_subscription(__u64 head, __u64 tail, __u64 l
 	case 10:
 		if ((head >> 8 | tail << 56) != subscrib || (tail >> 8 & 0xff) != 'e')
 			return COMMAND_PLAIN;
-		return (head & 0xff) == 'p' ? COMMAND_PSUBSCRIBE :
-		       (head & 0xff) == 's' ? COMMAND_SSUBSCRIBE : COMMAND_PLAIN;
+		return (head & 0xff) == 'p' ? COMMAND_PSUBSCRIBE : (head & 0xff) == 's' ? COMMAND_SSUBSCRIBE : COMMAND_PLAIN;
 	case 11:
 		if ((head >> 16 | tail << 48) != subscrib || (tail >> 16 & 0xff) != 'e')
 			return COMMAND_PLAIN;
@@ -200,8 +199,9 @@ static __always_inline __u8 command_subscription(__u64 head, __u64 tail, __u64 l
 		if ((head >> 24 | tail << 40) != subscrib || (tail >> 24 & 0xff) != 'e' ||
 		    (head >> 8 & 0xffff) != ('u' | 'n' << 8))
 			return COMMAND_PLAIN;
-		return (head & 0xff) == 'p' ? COMMAND_PUNSUBSCRIBE :
-		       (head & 0xff) == 's' ? COMMAND_SUNSUBSCRIBE : COMMAND_PLAIN;
+		return (head & 0xff) == 'p'   ? COMMAND_PUNSUBSCRIBE
+		       : (head & 0xff) == 's' ? COMMAND_SUNSUBSCRIBE
+					      : COMMAND_PLAIN;
 	}
 	return COMMAND_PLAIN;
 }
@@ -235,18 +235,21 @@ static __always_inline __u8 subcommand_class(__u8 container, const __u8 *name, _
 	__u64 head = LOWER(env_load64(name)), tail = LOWER(env_load64(name + 8));
 
 	if (container == COMMAND_SCRIPT)
-		return len == 5 && (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER :
-			COMMAND_SCRIPTING;
+		return len == 5 && (head & 0xffffffffff) == WORD8('d', 'e', 'b', 'u', 'g', 0, 0, 0) ? COMMAND_DEBUGGER
+												    : COMMAND_SCRIPTING;
 	if (len == 9 && container == COMMAND_CLUSTER)
-		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's' ?
-			COMMAND_REPLICATION : COMMAND_PLAIN;
+		return head == WORD8('s', 'y', 'n', 'c', 's', 'l', 'o', 't') && (tail & 0xff) == 's' ? COMMAND_REPLICATION
+												     : COMMAND_PLAIN;
 	if (len == 7 && container == COMMAND_CLIENT) {
 		head &= 0xffffffffffffff;
 		return head == WORD8('s', 'e', 't', 'n', 'a', 'm', 'e', 0) ||
-		       head == WORD8('s', 'e', 't', 'i', 'n', 'f', 'o', 0) ? COMMAND_IDENTITY : COMMAND_PLAIN;
+				       head == WORD8('s', 'e', 't', 'i', 'n', 'f', 'o', 0)
+			       ? COMMAND_IDENTITY
+			       : COMMAND_PLAIN;
 	}
-	return len == 5 && container == COMMAND_CLIENT &&
-	       (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0) ? COMMAND_REPLY_MODE : COMMAND_PLAIN;
+	return len == 5 && container == COMMAND_CLIENT && (head & 0xffffffffff) == WORD8('r', 'e', 'p', 'l', 'y', 0, 0, 0)
+		       ? COMMAND_REPLY_MODE
+		       : COMMAND_PLAIN;
 }
 
 /* The first letter of the subcommand that makes a container leave. */

@@ -75,7 +75,7 @@ _Static_assert(sizeof(((struct argv_block *)0)->bytes) >= BLOCK_LIMIT + BLOCK_RU
 /* Blocks one connection can hold: 2 MiB of heads, or more commands than the largest --max-pipeline. */
 #define CONNECTION_BLOCKS 256
 
-_Static_assert(CONNECTION_BLOCKS * BLOCK_ENTRIES >= PIPELINE_MAX, "--max-pipeline can be kept");
+_Static_assert(PIPELINE_MAX <= CONNECTION_BLOCKS * BLOCK_ENTRIES, "--max-pipeline can be kept");
 
 enum connection_mode {
 	MODE_UNJOINED = 0, /* older than the attach, or lost, and not at a known boundary */
@@ -93,8 +93,8 @@ enum request_state {
 };
 
 struct request_framing {
-	__u64 skip;          /* payload still to pass, CRLF included */
-	__u32 keep;          /* how much of skip the head keeps */
+	__u64 skip; /* payload still to pass, CRLF included */
+	__u32 keep; /* how much of skip the head keeps */
 	__u32 args_left;
 	__u32 arg;           /* index of the argument at hand */
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
@@ -135,23 +135,23 @@ struct reply_framing {
 	__u64 skip;         /* payload still to pass, CRLF included */
 	struct piece reply; /* the reply, confirmations or push at hand */
 	__u8 carried;
-	__u8 line;          /* enum line_state */
-	__u8 frame;         /* enum frame_kind */
-	__u8 type;          /* first byte of the frame at hand; only kept where it will be looked at */
-	__u8 interrupts;    /* the push at hand came between the elements of a reply */
-	__u8 exec_header;   /* the header at hand is that of the array that answers EXEC */
-	__u8 unsubscribes;  /* the push at hand says that the server has ended the subscription to a shard channel */
-	__u8 may_confirm;   /* or it is the first confirmation of the command at hand: see unasked.h */
-	__u8 foreign;       /* a module's command has run, or may have */
-	__u8 scripted;      /* the reply at hand is a script's: an error in it may hold anything */
-	__u8 outer_type;    /* of the reply that a push interrupts */
+	__u8 line;         /* enum line_state */
+	__u8 frame;        /* enum frame_kind */
+	__u8 type;         /* first byte of the frame at hand; only kept where it will be looked at */
+	__u8 interrupts;   /* the push at hand came between the elements of a reply */
+	__u8 exec_header;  /* the header at hand is that of the array that answers EXEC */
+	__u8 unsubscribes; /* the push at hand says that the server has ended the subscription to a shard channel */
+	__u8 may_confirm;  /* or it is the first confirmation of the command at hand: see unasked.h */
+	__u8 foreign;      /* a module's command has run, or may have */
+	__u8 scripted;     /* the reply at hand is a script's: an error in it may hold anything */
+	__u8 outer_type;   /* of the reply that a push interrupts */
 	__u8 pad[5];
-	__u64 head;         /* the first bytes of a reply that is looked at */
+	__u64 head; /* the first bytes of a reply that is looked at */
 };
 
 /* A command whose reply is looked at. */
 struct turn {
-	__u32 seq; /* the low bits of its number */
+	__u32 seq;         /* the low bits of its number */
 	__u32 number : 26; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
 	__u32 class : 6;   /* enum command_class */
 };
@@ -175,32 +175,32 @@ _Static_assert(TURNS_MAX >= PIPELINE_MAX, "each outstanding command may be one")
 
 /* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
 struct conversation {
-	__u64 queued;              /* inside MULTI: commands answered by QUEUED */
-	__u64 first_queued;        /* inside MULTI: number of the command that follows it */
-	__u64 exec_left;           /* inside EXEC's reply: inner replies still to come; 0: not inside */
-	__u64 scripts;             /* inside MULTI: which of the commands queued are scripts, the last bit for all from the 64th on */
-	struct piece exec;         /* EXEC's reply as a whole */
-	struct piece outer;        /* the reply that a push interrupts */
+	__u64 queued;       /* inside MULTI: commands answered by QUEUED */
+	__u64 first_queued; /* inside MULTI: number of the command that follows it */
+	__u64 exec_left;    /* inside EXEC's reply: inner replies still to come; 0: not inside */
+	__u64 scripts; /* inside MULTI: which of the commands queued are scripts, the last bit for all from the 64th on */
+	struct piece exec;  /* EXEC's reply as a whole */
+	struct piece outer; /* the reply that a push interrupts */
 	__u64 outer_owed;
 	__u32 subscribed[SUBSCRIBED_KINDS];
-	__u32 unconfirmed;         /* confirmations that the subscribing command at hand still gets */
-	__s32 db;                  /* -1 unknown */
-	__u8 multi;                /* inside a transaction */
-	__u8 exec_logged;          /* an inner reply was large */
-	__u8 confirming;           /* at least one confirmation of the command at hand has come */
-	__u8 push_len;             /* bytes of push_head */
-	__u8 resp;                 /* 2: messages are arrays; 3: they are pushes; 0 unknown */
-	__u8 doubtful;             /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
-	__u8 risky;                /* inside MULTI: something is queued that EXEC's reply may lack an element for, */
+	__u32 unconfirmed; /* confirmations that the subscribing command at hand still gets */
+	__s32 db;          /* -1 unknown */
+	__u8 multi;        /* inside a transaction */
+	__u8 exec_logged;  /* an inner reply was large */
+	__u8 confirming;   /* at least one confirmation of the command at hand has come */
+	__u8 push_len;     /* bytes of push_head */
+	__u8 resp;         /* 2: messages are arrays; 3: they are pushes; 0 unknown */
+	__u8 doubtful;     /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
+	__u8 risky;        /* inside MULTI: something is queued that EXEC's reply may lack an element for, */
 	__u8 pad;
 };
 
 /* Who is at the other end; does not change while the connection lives. */
 struct peer {
-	__u64 client_id;  /* the server's own; 0 unknown */
-	__u8 addr[16];    /* network byte order; IPv4 uses the first 4 */
-	__u16 port;       /* host byte order */
-	__u8 family;      /* enum client_family */
+	__u64 client_id; /* the server's own; 0 unknown */
+	__u8 addr[16];   /* network byte order; IPv4 uses the first 4 */
+	__u16 port;      /* host byte order */
+	__u8 family;     /* enum client_family */
 	__u8 pad;
 	__u32 number;     /* of the connection, among those that are followed */
 	__u32 generation; /* tells apart those that had the same number one after the other; from 1 on */
@@ -233,11 +233,11 @@ struct connection {
 	__u8 refuted;      /* user space: they are not in step; nobody else sets it */
 	__u8 held;         /* records wait in user space */
 	__u8 pad[3];
-	__u64 burst_from;  /* number of the first command since nothing was outstanding */
+	__u64 burst_from; /* number of the first command since nothing was outstanding */
 	__u64 read_bytes;
 	__u64 written_bytes;
-	__u64 sk;          /* address of the kernel's socket */
-	__u32 read_base;   /* what its counters were at our first byte, modulo 2^32 */
+	__u64 sk;        /* address of the kernel's socket */
+	__u32 read_base; /* what its counters were at our first byte, modulo 2^32 */
 	__u32 write_base;
 	__u32 blocks_from; /* blocks in use: [from, to), held in block[n % CONNECTION_BLOCKS] */
 	__u32 blocks_to;
@@ -253,20 +253,20 @@ struct connection {
 	struct huge_request huge;
 	struct peer peer;
 	struct conversation talk;
-	struct turn next_turn;  /* the oldest one outstanding */
+	struct turn next_turn; /* the oldest one outstanding */
 	struct turn turn[INLINE_TURNS];
-	__u32 turns_from;  /* turns outstanding: [from, to), held in turn[n % INLINE_TURNS] */
+	__u32 turns_from; /* turns outstanding: [from, to), held in turn[n % INLINE_TURNS] */
 	__u32 turns_to;
 	__u32 turns_paged; /* while there are blocks for them: those from this one on are held there */
 	__u16 turn_blocks; /* for which there are, a bit each */
 	__u16 turn_block[TURN_BLOCKS];
-	__u8 left_as;      /* enum command_class: why it is leaving or left out */
-	__u8 lost_as;      /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
+	__u8 left_as; /* enum command_class: why it is leaving or left out */
+	__u8 lost_as; /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
 	__u8 dispatch_known; /* enum dispatch_known */
 	__u8 pad2[3];
-	__u32 dispatch_base; /* command number n was execution number n + base, modulo 2^32 */
-	__u32 dispatch_errors; /* since that was found out */
-	__u32 checks;      /* how often user space was told what becomes of the records that wait */
+	__u32 dispatch_base;       /* command number n was execution number n + base, modulo 2^32 */
+	__u32 dispatch_errors;     /* since that was found out */
+	__u32 checks;              /* how often user space was told what becomes of the records that wait */
 	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
 	__u16 block[CONNECTION_BLOCKS];
 };

@@ -159,22 +159,22 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 }
 
 /* One program per function and way of attaching; only those that this kernel can attach are loaded (user/probes.c). */
-#define CONNECTION_TAP(name, op)										\
-	SEC("?uprobe") int name##_session(struct pt_regs *ctx)							\
-	{													\
-		keep_own_stack(ctx, &io_own_stack);								\
-		return tap_session(ctx, op);									\
-	}													\
-	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)							\
-	{													\
-		keep_own_stack(ctx, &io_own_stack);								\
-		tap_enter(ctx, op);										\
-		return 0;											\
-	}													\
-	SEC("?uprobe") int name##_return(struct pt_regs *ctx)							\
-	{													\
-		keep_own_stack(ctx, &io_own_stack);								\
-		return tap_return(ctx, op);									\
+#define CONNECTION_TAP(name, op)                               \
+	SEC("?uprobe") int name##_session(struct pt_regs *ctx) \
+	{                                                      \
+		keep_own_stack(ctx, &io_own_stack);            \
+		return tap_session(ctx, op);                   \
+	}                                                      \
+	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)   \
+	{                                                      \
+		keep_own_stack(ctx, &io_own_stack);            \
+		tap_enter(ctx, op);                            \
+		return 0;                                      \
+	}                                                      \
+	SEC("?uprobe") int name##_return(struct pt_regs *ctx)  \
+	{                                                      \
+		keep_own_stack(ctx, &io_own_stack);            \
+		return tap_return(ctx, op);                    \
 	}
 
 CONNECTION_TAP(conn_read, IO_READ)

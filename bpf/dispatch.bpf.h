@@ -18,12 +18,12 @@ enum dispatch_role {
 
 /* A call() under way. */
 struct dispatch_frame {
-	__u64 sp;     /* where its return address is; matches the return to the entry */
+	__u64 sp; /* where its return address is; matches the return to the entry */
 	__u64 client;
 	__u32 connection; /* number of the connection; not of what is nested */
-	__u32 number; /* of the execution; of what EXEC executes: its place there */
-	__u8 role;    /* enum dispatch_role */
-	__u8 again;   /* a command that was blocked is executed once more */
+	__u32 number;     /* of the execution; of what EXEC executes: its place there */
+	__u8 role;        /* enum dispatch_role */
+	__u8 again;       /* a command that was blocked is executed once more */
 	__u8 pad[6];
 	struct dispatch dispatch;
 };

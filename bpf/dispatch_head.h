@@ -15,9 +15,9 @@
 
 /* What is kept begins with this; then the head's argv_len bytes, then the words. Shared by nobody: see struct heads. */
 struct dispatch_head {
-	__s32 db;        /* that the client has selected; -1 unknown */
+	__s32 db; /* that the client has selected; -1 unknown */
 	__u16 argv_len;
-	__u8 resp;       /* version of the protocol; 0 unknown */
+	__u8 resp; /* version of the protocol; 0 unknown */
 	__u8 pad;
 	__u8 word[CLIENT_WORDS]; /* how long each is; 0: none, or not known */
 	__u32 pad2;
@@ -34,7 +34,9 @@ _Static_assert(sizeof(struct dispatch_head) == 16, "no implicit padding");
 #define HEAD_WORDS_MAX (CLIENT_WORDS * ARGV_MAX_ARG_BYTES)
 
 _Static_assert(sizeof(struct dispatch_head) + HEAD_NUMBER + ARGV_MAX_ARGS * (HEAD_NUMBER + ARGV_MAX_ARG_BYTES + 2) +
-	       HEAD_WORDS_MAX <= HEAD_MAX, "every head has room");
+			       HEAD_WORDS_MAX <=
+		       HEAD_MAX,
+	       "every head has room");
 
 /* Where a thread puts one together. What is added last may reach past HEAD_MAX before that is known. */
 struct head_work {
@@ -177,8 +179,7 @@ static __always_inline int head_add_argv(struct head_work *work, __u64 client)
 }
 
 /* One that would have to be cut is not known, as in user/identity.c. */
-static __always_inline int head_add_word(struct head_work *work, enum client_word word,
-					 const struct server_string *string)
+static __always_inline int head_add_word(struct head_work *work, enum client_word word, const struct server_string *string)
 {
 	if (string->len > ARGV_MAX_ARG_BYTES)
 		return 0;
@@ -207,8 +208,9 @@ static __always_inline int head_add_user(struct head_work *work, __u64 client)
 
 	if (!user)
 		return 0;
-	return sds_string(client_field(user, &client_layout.user_name, 0), &string) ? -1 :
-		head_add_word(work, WORD_USER, &string);
+	return sds_string(client_field(user, &client_layout.user_name, 0), &string)
+		       ? -1
+		       : head_add_word(work, WORD_USER, &string);
 }
 
 /* Reads what can fail where the struct is not what it should be: then nothing else is believed either. */
@@ -221,10 +223,11 @@ static __always_inline int head_add_client(struct head_work *work, __u64 client)
 		return -1;
 	work->head.db = id;
 	work->head.resp = resp;
-	return head_add_user(work, client) ||
-	       head_add_object(work, WORD_NAME, client, &client_layout.name) ||
-	       head_add_object(work, WORD_LIB_NAME, client, &client_layout.lib_name) ||
-	       head_add_object(work, WORD_LIB_VER, client, &client_layout.lib_ver) ? -1 : 0;
+	return head_add_user(work, client) || head_add_object(work, WORD_NAME, client, &client_layout.name) ||
+			       head_add_object(work, WORD_LIB_NAME, client, &client_layout.lib_name) ||
+			       head_add_object(work, WORD_LIB_VER, client, &client_layout.lib_ver)
+		       ? -1
+		       : 0;
 }
 
 /*

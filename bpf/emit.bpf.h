@@ -125,10 +125,12 @@ static __always_inline int emit_append(struct scratch *scratch, const struct hea
 {
 	__u64 at = scratch->out.reply.argv_len, argv = heads_argv(place), words = head_words_len(head);
 
-	if (heads_copy(heads, argv + head->argv_len, words, scratch->out.head, at, sizeof(scratch->out.head), HEAD_WORDS_MAX))
+	if (heads_copy(heads, argv + head->argv_len, words, scratch->out.head, at, sizeof(scratch->out.head),
+		       HEAD_WORDS_MAX))
 		return -1;
 	return argv_len ? heads_copy(heads, argv, argv_len, scratch->out.head, at + words, sizeof(scratch->out.head),
-				     HEAD_MAX - HEAD_WORDS_MAX) : 0;
+				     HEAD_MAX - HEAD_WORDS_MAX)
+			: 0;
 }
 
 /* Adds to what the request says what the server's structs said, all of it still being there. */
@@ -141,8 +143,7 @@ static __always_inline void emit_dispatched(struct scratch *scratch, struct head
 	if (!heads_read(heads, place, &head))
 		return;
 	argv_len = emit_has_multibulk(scratch) ? 0 : head.argv_len;
-	if (emit_append(scratch, heads, place, &head, argv_len) ||
-	    !heads_hold(heads, place, sizeof(head) + head_len(&head)))
+	if (emit_append(scratch, heads, place, &head, argv_len) || !heads_hold(heads, place, sizeof(head) + head_len(&head)))
 		return;
 	rec->argv_from = ARGV_FROM_DISPATCH;
 	rec->exec_argv_len = argv_len;

@@ -103,8 +103,8 @@ static __always_inline bool begins_command(__u64 addr, __u64 len)
 {
 	__u8 start[2];
 
-	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] == '*' &&
-	       start[1] >= '1' && start[1] <= '9';
+	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] == '*' && start[1] >= '1' &&
+	       start[1] <= '9';
 }
 
 /* What an older connection is for that is not a client's, TALLIES when that can't be told. */
@@ -322,8 +322,8 @@ static __always_inline bool is_tls_record(__u64 addr, __u64 len)
 {
 	__u8 start[2];
 
-	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] >= 20 &&
-	       start[0] <= 24 && start[1] == 3;
+	return len >= sizeof(start) && !env_read_server(start, sizeof(start), addr) && start[0] >= 20 && start[0] <= 24 &&
+	       start[1] == 3;
 }
 
 /*
@@ -337,8 +337,7 @@ static __always_inline bool connection_is_tls(const struct worker *worker, const
 }
 
 /* Who is at the ends of a connection that we don't know yet. False: it is passed over. */
-static __always_inline bool connection_encounter(struct worker *worker, __u64 key, __u64 addr, __u64 len,
-						 struct ends *ends)
+static __always_inline bool connection_encounter(struct worker *worker, __u64 key, __u64 addr, __u64 len, struct ends *ends)
 {
 	connection_ends(worker, key, ends);
 	if (!connection_is_tls(worker, ends, addr, len))
@@ -528,8 +527,7 @@ static __always_inline bool connection_has_all_read(struct connection *conn, __u
 /* Is what the kernel has taken from the server, these len bytes included, all that we have seen? */
 static __always_inline bool connection_has_all_written(const struct connection *conn, __u64 len)
 {
-	return !conn->counted ||
-	       tcp_taken((struct sock *)conn->sk) == conn->write_base + (__u32)(conn->written_bytes + len);
+	return !conn->counted || tcp_taken((struct sock *)conn->sk) == conn->write_base + (__u32)(conn->written_bytes + len);
 }
 
 /* The server has answered and written everything, and we have not seen all of it. */

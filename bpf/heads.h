@@ -81,8 +81,8 @@ static __always_inline __u32 heads_argv(__u32 place)
  * Copies len bytes at from to offset at of to, where size bytes are; most is a constant that len is not over. 0, or -1.
  * The caller then asks whether the head is still there.
  */
-static __always_inline int heads_copy(const struct heads *heads, __u64 from, __u64 len, __u8 *to, __u64 at,
-				      const __u64 size, const __u64 most)
+static __always_inline int heads_copy(const struct heads *heads, __u64 from, __u64 len, __u8 *to, __u64 at, const __u64 size,
+				      const __u64 most)
 {
 	env_opaque(from);
 	env_opaque(len);
@@ -104,7 +104,7 @@ struct heads_compare {
 	__u32 same;             /* so many of the next bytes must be equal; 0: a header follows */
 	__u32 asked_skip;       /* then so many are passed over: what the other hasn't kept, and CRLF */
 	__u32 kept_skip;
-	__u32 equal;            /* both have come to their ends */
+	__u32 equal; /* both have come to their ends */
 };
 
 /* A header and an argument's bytes, a word at a time. */

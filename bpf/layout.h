@@ -104,28 +104,28 @@ struct layout_bit {
 /* valkey 9.1 src/server.h struct ClientFlags (the server's names), redis 7.0 src/server.h CLIENT_* (same meaning). */
 enum client_flag {
 	/* One of these set: no plain client, or one whose next reply does not answer its next command. */
-	FLAG_PRIMARY,             /* the link to our primary (redis: CLIENT_MASTER) */
-	FLAG_REPLICA,             /* a replica's link, a MONITOR (redis: CLIENT_SLAVE) */
+	FLAG_PRIMARY, /* the link to our primary (redis: CLIENT_MASTER) */
+	FLAG_REPLICA, /* a replica's link, a MONITOR (redis: CLIENT_SLAVE) */
 	FLAG_MONITOR,
-	FLAG_BLOCKED,             /* a command waits: BLPOP, WAIT, a module, CLIENT PAUSE */
-	FLAG_UNBLOCKED,           /* was blocked; what it sent since waits to be parsed */
-	FLAG_PENDING_COMMAND,     /* a parsed command waits to be executed */
-	FLAG_PUBSUB,              /* gets messages, which are no replies; in RESP2 they look like replies */
-	FLAG_REPLY_OFF,           /* CLIENT REPLY OFF and SKIP: commands that get no reply */
+	FLAG_BLOCKED,         /* a command waits: BLPOP, WAIT, a module, CLIENT PAUSE */
+	FLAG_UNBLOCKED,       /* was blocked; what it sent since waits to be parsed */
+	FLAG_PENDING_COMMAND, /* a parsed command waits to be executed */
+	FLAG_PUBSUB,          /* gets messages, which are no replies; in RESP2 they look like replies */
+	FLAG_REPLY_OFF,       /* CLIENT REPLY OFF and SKIP: commands that get no reply */
 	FLAG_REPLY_SKIP_NEXT,
 	FLAG_REPLY_SKIP,
-	FLAG_LUA_DEBUG,           /* EVAL becomes a conversation of another kind */
-	FLAG_CLOSE_ASAP,          /* what it sends is no longer parsed */
+	FLAG_LUA_DEBUG,  /* EVAL becomes a conversation of another kind */
+	FLAG_CLOSE_ASAP, /* what it sends is no longer parsed */
 	FLAG_CLOSE_AFTER_REPLY,
 	FLAG_CLOSE_AFTER_COMMAND,
-	FLAG_REPL_RDB_CHANNEL,    /* a replica's second link (redis 8.0 on, valkey) */
-	FLAG_ASM_MIGRATING,       /* slot migration (redis 8.4 on; valkey: slot_migration_job) */
+	FLAG_REPL_RDB_CHANNEL, /* a replica's second link (redis 8.0 on, valkey) */
+	FLAG_ASM_MIGRATING,    /* slot migration (redis 8.4 on; valkey: slot_migration_job) */
 	FLAG_ASM_IMPORTING,
 	FLAGS_NOT_PLAIN,
 	/* These don't bear on the boundary. */
 	FLAG_MULTI = FLAGS_NOT_PLAIN, /* between MULTI and EXEC: each command gets its reply, "QUEUED" */
-	FLAG_TRACKING,            /* client-side caching: RESP3 pushes between replies */
-	FLAG_EXECUTING,           /* call() has begun its command, which is not over (redis 7.2 on, valkey): see dispatch.h */
+	FLAG_TRACKING,                /* client-side caching: RESP3 pushes between replies */
+	FLAG_EXECUTING, /* call() has begun its command, which is not over (redis 7.2 on, valkey): see dispatch.h */
 	CLIENT_FLAGS,
 };
 
@@ -144,10 +144,10 @@ struct client_layout {
 	/* struct client: who it is */
 	struct layout_field id;
 	struct layout_field conn;
-	struct layout_field resp;         /* 2 or 3 */
-	struct layout_field db;           /* pointer to a serverDb (redisDb) */
-	struct layout_field user;         /* pointer to a struct user, or NULL: may do anything */
-	struct layout_field name;         /* robj, or NULL; as are lib_name and lib_ver (redis 7.2 on, valkey) */
+	struct layout_field resp; /* 2 or 3 */
+	struct layout_field db;   /* pointer to a serverDb (redisDb) */
+	struct layout_field user; /* pointer to a struct user, or NULL: may do anything */
+	struct layout_field name; /* robj, or NULL; as are lib_name and lib_ver (redis 7.2 on, valkey) */
 	struct layout_field lib_name;
 	struct layout_field lib_ver;
 
@@ -157,9 +157,9 @@ struct client_layout {
 	struct layout_field reqtype;      /* 0 between commands */
 	struct layout_field multibulklen; /* arguments of a command begun that are still to come */
 	struct layout_field bulklen;
-	struct layout_field argc;         /* of the command begun, waiting or being executed */
-	struct layout_field argv;         /* robj ** */
-	struct layout_field queued;       /* commands parsed ahead: cmd_queue.len, redis pending_cmds.len */
+	struct layout_field argc;   /* of the command begun, waiting or being executed */
+	struct layout_field argv;   /* robj ** */
+	struct layout_field queued; /* commands parsed ahead: cmd_queue.len, redis pending_cmds.len */
 
 	/* struct client: what it gets */
 	struct layout_field bufpos;         /* bytes in its buffer, written in part or not at all */
@@ -168,19 +168,19 @@ struct client_layout {
 	struct layout_field deferred_reply; /* list or NULL, joined to reply when the command ends (valkey 8.1 on) */
 
 	/* struct client: who works on it */
-	struct layout_field io_read_state;  /* valkey 8.0 on: 0 idle, 1 with an IO thread, 2 done there */
+	struct layout_field io_read_state; /* valkey 8.0 on: 0 idle, 1 with an IO thread, 2 done there */
 	struct layout_field io_write_state;
-	struct layout_field nwritten;       /* valkey 8 only: bytes that the last write has taken; below 0, an error */
-	struct layout_field running_tid;    /* redis 8.0 on: 0 main thread, else the IO thread that has it */
+	struct layout_field nwritten;    /* valkey 8 only: bytes that the last write has taken; below 0, an error */
+	struct layout_field running_tid; /* redis 8.0 on: 0 main thread, else the IO thread that has it */
 	struct layout_field io_flags;
 	struct layout_field slot_migration_job; /* valkey 9.0 on: not NULL, no plain client */
-	struct layout_field flags;          /* the flag words, 8 or 16 bytes */
+	struct layout_field flags;              /* the flag words, 8 or 16 bytes */
 
 	/* structs behind these pointers */
-	struct layout_field list_len;     /* of reply, deferred_reply */
+	struct layout_field list_len; /* of reply, deferred_reply */
 	struct layout_field db_id;
-	struct layout_field user_name;    /* sds */
-	struct layout_field robj_ptr;     /* sds */
+	struct layout_field user_name; /* sds */
+	struct layout_field robj_ptr;  /* sds */
 
 	/*
 	 * Of a robj (valkey 9.0 on, src/object.c objectGetVal()). Embedded: there is no robj_ptr, the sds itself is in

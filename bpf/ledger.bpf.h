@@ -21,8 +21,7 @@ static __always_inline void ledger_blame(struct connection *conn, enum loss loss
 /* Is what is written to it no reply, for it is no client's (any more)? It may turn out to be one all the same. */
 static __always_inline bool ledger_leaves_out(const struct connection *conn)
 {
-	return conn->mode != MODE_FOLLOWED &&
-	       (conn->left_as == COMMAND_MONITOR || conn->left_as == COMMAND_REPLICATION);
+	return conn->mode != MODE_FOLLOWED && (conn->left_as == COMMAND_MONITOR || conn->left_as == COMMAND_REPLICATION);
 }
 
 /* Bytes of no reply and no push that was framed. */

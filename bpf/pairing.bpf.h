@@ -70,7 +70,7 @@ static __always_inline bool pairing_starts_anew(struct connection *conn, __u64 c
 
 enum pairing {
 	PAIRING_GOES_ON = 0,
-	PAIRING_UNKNOWN,     /* what the connection is has to be found out anew */
+	PAIRING_UNKNOWN, /* what the connection is has to be found out anew */
 	PAIRING_OUT_OF_STEP,
 };
 

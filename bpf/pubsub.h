@@ -16,7 +16,7 @@
 enum pubsub_kind {
 	PUBSUB_OTHER = 0,
 	PUBSUB_MESSAGE,
-	PUBSUB_SHORT, /* too few bytes to tell */
+	PUBSUB_SHORT,         /* too few bytes to tell */
 	PUBSUB_CONFIRMATIONS, /* plus enum command_class: of that command */
 };
 

@@ -274,8 +274,7 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 }
 
 /* What begins at pos answers a command. STEP_AGAIN: more of it is there now. */
-static __always_inline int reply_answer_begins(struct connection *conn, struct work *work, const __u8 *bytes,
-					       __u32 avail)
+static __always_inline int reply_answer_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
 	const struct turn *turn;
 

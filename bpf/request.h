@@ -13,10 +13,10 @@
 
 enum request_verdict {
 	REQUEST_OK = 0,
-	REQUEST_LEAVES,     /* the command at hand ends the conversation: see its class */
+	REQUEST_LEAVES,         /* the command at hand ends the conversation: see its class */
 	REQUEST_TOO_MANY_TURNS, /* there is no room for one more of them */
-	REQUEST_MALFORMED,  /* not RESP, or a form that is refused; the server will say so and close */
-	REQUEST_UNREADABLE, /* the server's memory could not be read */
+	REQUEST_MALFORMED,      /* not RESP, or a form that is refused; the server will say so and close */
+	REQUEST_UNREADABLE,     /* the server's memory could not be read */
 };
 
 static __always_inline int request_verdict(struct work *work, __u32 verdict)
@@ -125,8 +125,7 @@ static __always_inline int request_complete(struct connection *conn, struct work
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
-	if (command_turns(conn->request.class) &&
-	    turn_add(conn, conn->request.class, request_number(&conn->request)))
+	if (command_turns(conn->request.class) && turn_add(conn, conn->request.class, request_number(&conn->request)))
 		return request_verdict(work, REQUEST_TOO_MANY_TURNS);
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
@@ -194,8 +193,7 @@ static __always_inline int request_negative(struct connection *conn, struct work
 }
 
 /* The start of a multibulk: "*<argc>". An argc of 0 is no command and gets no reply. */
-static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header,
-					     __u32 avail)
+static __always_inline int request_multibulk(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
 {
 	struct request_framing *q = &conn->request;
 	__u64 argc = 0;
@@ -220,8 +218,7 @@ static __always_inline int request_multibulk(struct connection *conn, struct wor
 }
 
 /* How much of an argument's payload (and CRLF) the head keeps; marks the header when that is not all. */
-static __always_inline __u32 request_keep(struct connection *conn, struct work *work, __u8 *header, __u32 size,
-					  __u64 len)
+static __always_inline __u32 request_keep(struct connection *conn, struct work *work, __u8 *header, __u32 size, __u64 len)
 {
 	const struct cursor *cur = &work->cur;
 
@@ -332,8 +329,7 @@ static __always_inline int request_reply_mode(struct connection *conn, struct wo
 }
 
 /* Looks at a name that may change what replies come. STEP_STOP with a verdict if it does, -1 to come again. */
-static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail,
-					__u64 len)
+static __always_inline int request_name(struct connection *conn, struct work *work, const __u8 *name, __u32 avail, __u64 len)
 {
 	struct request_framing *q = &conn->request;
 
@@ -485,8 +481,8 @@ static __always_inline bool inline_is_reply_on(const struct connection *conn, co
 	__u64 head = env_load64(line), tail = env_load64(line + 8);
 
 	return LOWER(head) == WORD8('c', 'l', 'i', 'e', 'n', 't', ' ', 'r') &&
-	       (LOWER(tail) & 0xffffffffff) == WORD8('e', 'p', 'l', 'y', ' ', 0, 0, 0) && line[6] == ' ' && line[12] == ' ' &&
-	       (line[15] == '\r' || line[15] == '\n') && reply_mode_is_on(conn, line + 13);
+	       (LOWER(tail) & 0xffffffffff) == WORD8('e', 'p', 'l', 'y', ' ', 0, 0, 0) && line[6] == ' ' &&
+	       line[12] == ' ' && (line[15] == '\r' || line[15] == '\n') && reply_mode_is_on(conn, line + 13);
 }
 
 /*
@@ -525,8 +521,7 @@ static __always_inline __u8 inline_class(const struct connection *conn, const __
 }
 
 /* Up to a line's first word, and what that is. */
-static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line,
-						__u32 avail)
+static __always_inline int request_inline_start(struct connection *conn, struct work *work, const __u8 *line, __u32 avail)
 {
 	__u8 class;
 
@@ -671,8 +666,8 @@ static long request_step(__u32 i, void *data)
  * Frames the len bytes the server has just read into addr. now: when, CLOCK_MONOTONIC ns. What the verdict leaves of
  * them is not framed.
  */
-static __always_inline enum request_verdict request_frame(struct connection *conn, struct work *work, __u64 addr,
-							  __u64 len, __u64 now)
+static __always_inline enum request_verdict request_frame(struct connection *conn, struct work *work, __u64 addr, __u64 len,
+							  __u64 now)
 {
 	struct request_framing *q = &conn->request;
 	struct frame frame = { .conn = conn, .work = work };

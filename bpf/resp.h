@@ -7,7 +7,7 @@
 
 #include "env.h"
 
-#define BYTES(b) ((__u64)(b) * 0x0101010101010101ULL)
+#define BYTES(b) ((__u64)(b)*0x0101010101010101ULL)
 #define HIGH_BITS BYTES(0x80)
 
 /* The longest header that is accepted: type, 16 digits, CRLF. What is longer is refused (RESP_BAD). */
@@ -15,9 +15,9 @@
 
 /* Results of resp_number() besides the header's size. */
 enum {
-	RESP_SHORT = 0, /* the bytes end before the header does */
-	RESP_BAD = -1,  /* not a number in at most 16 digits */
-	RESP_NULL = -2, /* "-1": RESP2's null bulk or null array */
+	RESP_SHORT = 0,     /* the bytes end before the header does */
+	RESP_BAD = -1,      /* not a number in at most 16 digits */
+	RESP_NULL = -2,     /* "-1": RESP2's null bulk or null array */
 	RESP_STREAMED = -3, /* "?": a length that is only known at the end; no server sends it */
 };
 

@@ -25,7 +25,7 @@ enum io_op {
 
 /* How a program is reached. */
 enum hit {
-	HIT_PROBE,      /* by a breakpoint, and most of them once more at the function's return */
+	HIT_PROBE, /* by a breakpoint, and most of them once more at the function's return */
 	HIT_TRACEPOINT,
 	HITS,
 };
@@ -47,7 +47,7 @@ enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
 
 /* What a look at connections is told, once no probe is hit any more. A tracepoint's arguments: eight bytes each. */
 struct sweep {
-	__u64 from;          /* which: these numbers */
+	__u64 from; /* which: these numbers */
 	__u64 count;
 	__u64 server_exited; /* it took its connections with it; 0: they go on without us */
 	__u64 forget;        /* we come back: what is known of connections will not be true any more */

@@ -238,8 +238,8 @@ static __always_inline bool talk_may_be_unasked(const struct connection *conn, c
 }
 
 /* Which of both it is will be decided when its channel is there. */
-static __always_inline int talk_either_begins(struct connection *conn, struct work *work, const __u8 *bytes,
-					      __u32 avail, __u32 kind)
+static __always_inline int talk_either_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
+					      __u32 kind)
 {
 	talk_push_begins(conn, work, bytes, avail, kind);
 	conn->reply.may_confirm = 1;
@@ -259,8 +259,7 @@ static __always_inline bool talk_is_unknown_reply(const struct connection *conn,
 }
 
 /* A frame that begins like a push or a message. kind: see pubsub_peek(). */
-env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail,
-				    __u32 kind)
+env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail, __u32 kind)
 {
 	struct turn *turn = turn_at_hand(conn);
 
@@ -274,12 +273,13 @@ env_noinline int talk_pubsub_begins(struct connection *conn, struct work *work, 
 	if (conn->talk.confirming)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (*bytes == '>')
-		return talk_is_unknown_reply(conn, kind) ? reply_verdict(work, REPLY_UNASKED) :
-			talk_push_begins(conn, work, bytes, avail, kind);
+		return talk_is_unknown_reply(conn, kind) ? reply_verdict(work, REPLY_UNASKED)
+							 : talk_push_begins(conn, work, bytes, avail, kind);
 	/* A subscriber of RESP3 may read lists that look like messages; those are pushes. */
 	if (!talk_is_subscribed(conn) || conn->talk.resp == 3)
-		return conn->talk.doubtful && kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE ?
-			reply_verdict(work, REPLY_DOUBTFUL) : STEP_AGAIN;
+		return conn->talk.doubtful && kind == (__u32)PUBSUB_CONFIRMATIONS + COMMAND_SUNSUBSCRIBE
+			       ? reply_verdict(work, REPLY_DOUBTFUL)
+			       : STEP_AGAIN;
 	if (conn->talk.resp != 2)
 		return reply_verdict(work, REPLY_MALFORMED);
 	if (talk_is_unknown_reply(conn, kind))
@@ -685,8 +685,9 @@ static __always_inline int talk_subscribed_now(struct connection *conn, __u64 n)
 		kind = subscription_kind(turn->class);
 	else
 		return -1;
-	others = kind == SUBSCRIBED_SHARDS ? 0 :
-		 subscribed[kind == SUBSCRIBED_CHANNELS ? SUBSCRIBED_PATTERNS : SUBSCRIBED_CHANNELS];
+	others = kind == SUBSCRIBED_SHARDS
+			 ? 0
+			 : subscribed[kind == SUBSCRIBED_CHANNELS ? SUBSCRIBED_PATTERNS : SUBSCRIBED_CHANNELS];
 	if (n < others)
 		return -1;
 	subscribed[kind] = n - others;
@@ -709,8 +710,8 @@ static __always_inline void talk_pauses(struct connection *conn, struct work *wo
 }
 
 /* Logs a piece that is cut off at the output's position, if it is large or was going to be. */
-static __always_inline bool talk_cut(struct connection *conn, struct work *work, const struct piece *piece,
-				     __u64 position, __u64 seq, __u8 kind)
+static __always_inline bool talk_cut(struct connection *conn, struct work *work, const struct piece *piece, __u64 position,
+				     __u64 seq, __u8 kind)
 {
 	struct reply_end end = { .seq = seq, .kind = kind, .state = STATE_ABORTED };
 

@@ -37,14 +37,14 @@ struct carry {
 
 /* Where we are in one read or write. */
 struct cursor {
-	__u64 addr;      /* server address of the current piece's next byte that is neither in the window nor skipped */
-	__u64 left;      /* bytes of the current piece from addr on */
-	__u64 rest;      /* bytes of this read or write after the current piece */
-	__u64 iov_addr;  /* server address of the next iovec that is not in work->iov; 0 when there is no iovec */
-	__u32 iov_left;  /* iovecs from iov_addr on */
-	__u32 iov_next;  /* next one in work->iov */
-	__u32 iov_have;  /* how many are in work->iov */
-	__u32 pos;       /* next byte to parse, and the end of what the window holds */
+	__u64 addr;     /* server address of the current piece's next byte that is neither in the window nor skipped */
+	__u64 left;     /* bytes of the current piece from addr on */
+	__u64 rest;     /* bytes of this read or write after the current piece */
+	__u64 iov_addr; /* server address of the next iovec that is not in work->iov; 0 when there is no iovec */
+	__u32 iov_left; /* iovecs from iov_addr on */
+	__u32 iov_next; /* next one in work->iov */
+	__u32 iov_have; /* how many are in work->iov */
+	__u32 pos;      /* next byte to parse, and the end of what the window holds */
 	__u32 end;
 	__u32 pad;
 };

@@ -155,8 +155,7 @@ static char read_quoted(struct reader *r, char quote)
 			r->p += 2;
 			return '\'';
 		}
-		if (quote == '"' && p[1] == 'x' && left(r) > 4 && hex_digit(p[2]) >= 0 &&
-		    hex_digit(p[3]) >= 0) {
+		if (quote == '"' && p[1] == 'x' && left(r) > 4 && hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0) {
 			r->p += 4;
 			return (char)(hex_digit(p[2]) * 16 + hex_digit(p[3]));
 		}

@@ -17,10 +17,10 @@ struct argv_arg {
 };
 
 struct argv {
-	uint64_t argc;  /* arguments the command had */
+	uint64_t argc;   /* arguments the command had */
 	bool argc_known; /* false: of an inline line that was cut, argc counts those seen */
-	unsigned int n; /* arguments kept, at least 1 and at most ARGV_MAX_ARGS */
-	bool truncated; /* an argument is shorter than it was, or arguments are missing */
+	unsigned int n;  /* arguments kept, at least 1 and at most ARGV_MAX_ARGS */
+	bool truncated;  /* an argument is shorter than it was, or arguments are missing */
 	struct argv_arg arg[ARGV_MAX_ARGS];
 	/* An inline command's arguments, their quotes and escapes undone. */
 	char text[ARGV_MAX_ARGS * ARGV_MAX_ARG_BYTES];

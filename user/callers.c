@@ -12,12 +12,12 @@ static const char *const name[CALLEES] = {
 /* A function (one .eh_frame entry) and what it calls. */
 struct caller {
 	uint64_t start;
-	unsigned int calls;	/* CALLEE_BIT */
+	unsigned int calls; /* CALLEE_BIT */
 };
 
 struct callers {
 	struct elf_import import[CALLEES];
-	struct caller *caller;	/* ordered by start, each start once */
+	struct caller *caller; /* ordered by start, each start once */
 	size_t count;
 };
 
@@ -41,8 +41,7 @@ enum callee callers_target(const struct callers *callers, uint64_t target, bool 
 	for (callee = 0; callee < CALLEES; callee++) {
 		const struct elf_import *import = &callers->import[callee];
 
-		if (indirect ? contains(import->slot, import->slots, target) :
-			       contains(import->stub, import->stubs, target))
+		if (indirect ? contains(import->slot, import->slots, target) : contains(import->stub, import->stubs, target))
 			break;
 	}
 	return (enum callee)callee;

@@ -9,16 +9,7 @@
 struct elf_image;
 
 /* Library functions that tell a stripped server's connection functions apart. */
-enum callee {
-	CALLS_READ,
-	CALLS_WRITE,
-	CALLS_WRITEV,
-	CALLS_CLOSE,
-	CALLS_SSL_READ,
-	CALLS_SSL_WRITE,
-	CALLS_SSL_FREE,
-	CALLEES
-};
+enum callee { CALLS_READ, CALLS_WRITE, CALLS_WRITEV, CALLS_CLOSE, CALLS_SSL_READ, CALLS_SSL_WRITE, CALLS_SSL_FREE, CALLEES };
 
 #define CALLEE_BIT(callee) (1u << (callee))
 

@@ -30,8 +30,9 @@
 #define PROGRAM_NS 600
 #define DISPATCH_NS 400
 #define DISPATCH_ARGV_NS 400
-#define COST_SOURCE "measured in a 2-core x86-64 VM on Linux 6.18, see docs/COST.md; single-stepping costs about a " \
-		    "fifth of it on metal"
+#define COST_SOURCE                                                                                      \
+	"measured in a 2-core x86-64 VM on Linux 6.18, see docs/COST.md; single-stepping costs about a " \
+	"fifth of it on metal"
 
 #define LISTENS_MAX 16
 #define ITEMS_MAX 32
@@ -52,10 +53,10 @@ struct report {
 	struct items listens, transports, sites, present, missing, may, may_not;
 	unsigned int io_threads;
 	bool tls_code;
-	unsigned int cost_ns; /* 0: unknown */
+	unsigned int cost_ns;          /* 0: unknown */
 	unsigned int dispatch_cost_ns; /* 0: nothing is attached there */
 	bool would_attach;
-	char reason[1024];    /* why not */
+	char reason[1024]; /* why not */
 };
 
 static __attribute__((format(printf, 2, 3))) void add(struct items *items, const char *format, ...)
@@ -209,7 +210,9 @@ static bool try_without_attaching(struct report *r, const struct options *option
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = (struct way){ .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch,
+	r->way = (struct way){ .attach = options->attach,
+			       .tap = options->tap,
+			       .dispatch = options->dispatch,
 			       .argv = options->argv_from == FROM_DISPATCH };
 	if (observe_prepare(&r->target, pid, &r->way))
 		return false;
@@ -297,8 +300,7 @@ static int write_json(const struct report *r, struct sink *sink)
 	put(&j, "reason", r->reason);
 	put_server(&j, r);
 	put_kernel(&j, r);
-	if (r->would_attach)
-		{
+	if (r->would_attach) {
 		put(&j, "tap", tap_name(r->way.tap));
 		put(&j, "attach", attach_name(r->way.attach));
 	}
@@ -365,8 +367,8 @@ static void say_kernel(const struct report *r)
 	for (i = 0; i < KERNEL_FEATURES; i++) {
 		const struct kernel_feature *f = &r->features[i];
 
-		snprintf(text, sizeof(text), "%-24s %-8s (%s, %s)", f->name, f->present ? "present" : "MISSING",
-			 f->since, f->needed ? "needed" : "used when there");
+		snprintf(text, sizeof(text), "%-24s %-8s (%s, %s)", f->name, f->present ? "present" : "MISSING", f->since,
+			 f->needed ? "needed" : "used when there");
 		say(i ? "" : "features", text);
 	}
 	for (i = 0; i < KERNEL_CAPABILITIES; i++) {
@@ -386,8 +388,8 @@ static void say_cost(const struct report *r)
 	snprintf(text, sizeof(text), "about %u.%u us for each read or write of a connection", r->cost_ns / 1000,
 		 r->cost_ns / 100 % 10);
 	say("cost", text);
-	say("", r->io_threads ? "on the IO threads; on the main thread for what it reads and writes itself" :
-	    "on the main thread: there are no IO threads");
+	say("", r->io_threads ? "on the IO threads; on the main thread for what it reads and writes itself"
+			      : "on the main thread: there are no IO threads");
 	if (r->dispatch_cost_ns) {
 		snprintf(text, sizeof(text), "about %u.%u us for each command, on the main thread (%s)",
 			 r->dispatch_cost_ns / 1000, r->dispatch_cost_ns / 100 % 10,

@@ -5,21 +5,21 @@
 
 /* First bytes of replies. */
 enum {
-	STATUS = 1 << 0,     /* + */
-	INTEGER = 1 << 1,    /* : */
-	BULK = 1 << 2,       /* $, a null string of RESP2 included */
-	ARRAY = 1 << 3,      /* *, a null array of RESP2 included */
-	MAP = 1 << 4,        /* % */
-	SET = 1 << 5,        /* ~ */
-	DOUBLE = 1 << 6,     /* , */
-	BOOLEAN = 1 << 7,    /* # */
-	BIG_NUMBER = 1 << 8, /* ( */
-	VERBATIM = 1 << 9,   /* = */
-	NUL = 1 << 10,       /* _ */
-	PUSH = 1 << 11,      /* > */
+	STATUS = 1 << 0,      /* + */
+	INTEGER = 1 << 1,     /* : */
+	BULK = 1 << 2,        /* $, a null string of RESP2 included */
+	ARRAY = 1 << 3,       /* *, a null array of RESP2 included */
+	MAP = 1 << 4,         /* % */
+	SET = 1 << 5,         /* ~ */
+	DOUBLE = 1 << 6,      /* , */
+	BOOLEAN = 1 << 7,     /* # */
+	BIG_NUMBER = 1 << 8,  /* ( */
+	VERBATIM = 1 << 9,    /* = */
+	NUL = 1 << 10,        /* _ */
+	PUSH = 1 << 11,       /* > */
 	BLOB_ERROR = 1 << 12, /* ! */
-	ATTRIBUTE = 1 << 13, /* | */
-	ERROR = 1 << 14,     /* - */
+	ATTRIBUTE = 1 << 13,  /* | */
+	ERROR = 1 << 14,      /* - */
 	ANY = (1 << 15) - 1,
 };
 

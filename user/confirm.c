@@ -177,8 +177,9 @@ static int hold(struct confirm *p, struct held_connection *conn, const struct re
 static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_t now_ns)
 {
 	struct held_connection *conn = held_find(&p->held, rec);
-	enum proof proof = rec->attribution == ATTRIBUTION_AMBIGUOUS || (conn && conn->refuted) ? PROOF_NONE :
-			   rec->executions ? PROOF_ALL : PROOF_PAIRING;
+	enum proof proof = rec->attribution == ATTRIBUTION_AMBIGUOUS || (conn && conn->refuted) ? PROOF_NONE
+			   : rec->executions                                                    ? PROOF_ALL
+												: PROOF_PAIRING;
 	int err = 0;
 
 	if (rec->out_of_step) {

@@ -24,8 +24,8 @@ struct confirm {
 	struct verifier verifier;
 	struct stream *stream;
 	struct identities *identities;
-	uint64_t wait_ns;       /* --verify-wait */
-	uint64_t told_by_bpf;   /* of LOSS_OUT_OF_STEP, as many as EVENT_CHECKED has told of */
+	uint64_t wait_ns;     /* --verify-wait */
+	uint64_t told_by_bpf; /* of LOSS_OUT_OF_STEP, as many as EVENT_CHECKED has told of */
 	struct waits waits;
 };
 

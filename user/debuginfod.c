@@ -36,8 +36,9 @@ static int library_load(struct library *lib)
 /* What the user has set stays. */
 static int bound_time(void)
 {
-	return setenv("DEBUGINFOD_MAXTIME", DEBUGINFOD_MAXTIME_S, 0) || setenv("DEBUGINFOD_TIMEOUT", DEBUGINFOD_TIMEOUT_S, 0) ?
-		-errno : 0;
+	return setenv("DEBUGINFOD_MAXTIME", DEBUGINFOD_MAXTIME_S, 0) || setenv("DEBUGINFOD_TIMEOUT", DEBUGINFOD_TIMEOUT_S, 0)
+		       ? -errno
+		       : 0;
 }
 
 static int find(const struct library *lib, const char *build_id)

@@ -6,7 +6,7 @@
 #include "sites.h"
 
 enum dispatch_site {
-	DISPATCH_CALL,    /* void call(client *c, int flags): executes a command */
+	DISPATCH_CALL, /* void call(client *c, int flags): executes a command */
 	DISPATCH_SITES
 };
 

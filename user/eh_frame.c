@@ -25,22 +25,26 @@ static uint64_t load64(const uint8_t *p)
 #define EH_PCREL 0x10
 
 struct eh_reader {
-	const uint8_t *data;	/* the section */
+	const uint8_t *data; /* the section */
 	uint64_t size;
 	uint64_t vaddr;
-	uint64_t cie;		/* offset of the CIE read last; UINT64_MAX: none */
-	uint8_t encoding;	/* of its FDEs' addresses */
+	uint64_t cie;     /* offset of the CIE read last; UINT64_MAX: none */
+	uint8_t encoding; /* of its FDEs' addresses */
 	bool usable;
 };
 
 static unsigned int encoded_size(uint8_t encoding)
 {
 	switch (encoding & 0x0f) {
-	case EH_UDATA2: case EH_SDATA2:
+	case EH_UDATA2:
+	case EH_SDATA2:
 		return 2;
-	case EH_UDATA4: case EH_SDATA4:
+	case EH_UDATA4:
+	case EH_SDATA4:
 		return 4;
-	case EH_ABSPTR: case EH_UDATA8: case EH_SDATA8:
+	case EH_ABSPTR:
+	case EH_UDATA8:
+	case EH_SDATA8:
 		return 8;
 	default:
 		return 0;
@@ -92,7 +96,8 @@ static bool find_fde_encoding(struct eh_reader *eh, const char *augmentation, ui
 				return false;
 			at += 1 + size;
 			break;
-		case 'S': case 'B':
+		case 'S':
+		case 'B':
 			break;
 		default:
 			return false;
@@ -150,8 +155,7 @@ static bool use_cie(struct eh_reader *eh, uint64_t at)
 	if (at == eh->cie)
 		return eh->usable;
 	eh->cie = at;
-	eh->usable = record_end(eh, at, &end) && !load32(eh->data + at + 4) &&
-		     parse_cie(eh, at + 8, end);
+	eh->usable = record_end(eh, at, &end) && !load32(eh->data + at + 4) && parse_cie(eh, at + 8, end);
 	return eh->usable;
 }
 

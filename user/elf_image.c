@@ -4,7 +4,7 @@
  * bounds-checked, because the file belongs to whoever runs the observed process.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE	/* memmem */
+#define _GNU_SOURCE /* memmem */
 #endif
 #include <elf.h>
 #include <errno.h>
@@ -38,16 +38,22 @@
 /* Relocation types by machine, from the x86-64 and AArch64 psABI. */
 struct reloc_types {
 	uint32_t relative;
-	uint32_t absolute;	/* symbol + addend, 64 bits */
+	uint32_t absolute; /* symbol + addend, 64 bits */
 	uint32_t glob_dat;
 	uint32_t jump_slot;
 };
 
 static const struct reloc_types x86_64_relocs = {
-	R_X86_64_RELATIVE, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT,
+	R_X86_64_RELATIVE,
+	R_X86_64_64,
+	R_X86_64_GLOB_DAT,
+	R_X86_64_JUMP_SLOT,
 };
 static const struct reloc_types aarch64_relocs = {
-	R_AARCH64_RELATIVE, R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT,
+	R_AARCH64_RELATIVE,
+	R_AARCH64_ABS64,
+	R_AARCH64_GLOB_DAT,
+	R_AARCH64_JUMP_SLOT,
 };
 
 struct section {
@@ -56,7 +62,7 @@ struct section {
 	uint32_t link;
 	uint64_t flags;
 	uint64_t vaddr;
-	uint64_t offset;	/* and size: 0 for a section without bytes in the file */
+	uint64_t offset; /* and size: 0 for a section without bytes in the file */
 	uint64_t size;
 	uint32_t name_index;
 };
@@ -81,8 +87,7 @@ struct elf_image {
 	size_t plts;
 };
 
-static int fail(int err, char *why, size_t size, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+static int fail(int err, char *why, size_t size, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 static int fail(int err, char *why, size_t size, const char *format, ...)
 {
@@ -288,8 +293,9 @@ static int load_section(struct elf_image *img, Elf *elf, size_t index, uint64_t 
 
 	if (!gelf_getshdr(elf_getscn(elf, index), &sh))
 		return -ENOEXEC;
-	*s = (struct section){ .type = sh.sh_type, .link = sh.sh_link, .flags = sh.sh_flags,
-			       .vaddr = sh.sh_addr, .name_index = sh.sh_name };
+	*s = (struct section){
+		.type = sh.sh_type, .link = sh.sh_link, .flags = sh.sh_flags, .vaddr = sh.sh_addr, .name_index = sh.sh_name
+	};
 	if (sh.sh_type == SHT_NOBITS || sh.sh_type == SHT_NULL)
 		return 0;
 	if (!elf_image_bytes(img, sh.sh_offset, sh.sh_size))
@@ -321,8 +327,7 @@ static int load_sections(struct elf_image *img, Elf *elf)
 			return ret;
 	}
 	for (size_t i = 0; i < count; i++)
-		img->section[i].name = table_string(img, (uint32_t)names,
-						    img->section[i].name_index);
+		img->section[i].name = table_string(img, (uint32_t)names, img->section[i].name_index);
 	return 0;
 }
 
@@ -366,7 +371,8 @@ static int each_symbol_of(const struct elf_image *img, const struct section *tab
 		if (sym.st_shndx == SHN_UNDEF || sym.st_shndx == SHN_ABS || !sym.st_value)
 			continue;
 		out = (struct elf_symbol){ .name = table_string(img, table->link, sym.st_name),
-					   .vaddr = sym.st_value, .size = sym.st_size,
+					   .vaddr = sym.st_value,
+					   .size = sym.st_size,
 					   .type = ELF64_ST_TYPE(sym.st_info) };
 		ret = fn(&out, ctx);
 		if (ret)
@@ -375,8 +381,7 @@ static int each_symbol_of(const struct elf_image *img, const struct section *tab
 	return 0;
 }
 
-int elf_image_each_symbol(const struct elf_image *img,
-			  int (*fn)(const struct elf_symbol *sym, void *ctx), void *ctx)
+int elf_image_each_symbol(const struct elf_image *img, int (*fn)(const struct elf_symbol *sym, void *ctx), void *ctx)
 {
 	static const uint32_t order[] = { SHT_SYMTAB, SHT_DYNSYM };
 
@@ -410,8 +415,7 @@ static int match_symbol(const struct elf_symbol *sym, void *ctx)
 	return 1;
 }
 
-int elf_image_symbol(const struct elf_image *img, const char *name, unsigned char type,
-		     struct elf_symbol *out)
+int elf_image_symbol(const struct elf_image *img, const char *name, unsigned char type, struct elf_symbol *out)
 {
 	struct symbol_query query = { .name = name, .type = type, .out = out };
 
@@ -429,8 +433,8 @@ bool elf_image_is_dynamic(const struct elf_image *img)
 /* ---- relocations ---- */
 
 /* The symbol a relocation of section rela refers to. */
-static bool reloc_symbol(const struct elf_image *img, const struct section *rela, uint64_t info,
-			 Elf64_Sym *sym, const char **name)
+static bool reloc_symbol(const struct elf_image *img, const struct section *rela, uint64_t info, Elf64_Sym *sym,
+			 const char **name)
 {
 	uint64_t index = ELF64_R_SYM(info);
 	const struct section *table;
@@ -482,10 +486,8 @@ static int load_rela(struct elf_image *img, const struct section *s)
 		type = (uint32_t)ELF64_R_TYPE(rela.r_info);
 		if (type == img->relocs->relative)
 			ret = add_pointer(img, rela.r_offset, (uint64_t)rela.r_addend);
-		else if (type == img->relocs->absolute &&
-			 reloc_symbol(img, s, rela.r_info, &sym, &name) && sym.st_value)
-			ret = add_pointer(img, rela.r_offset,
-					  sym.st_value + (uint64_t)rela.r_addend);
+		else if (type == img->relocs->absolute && reloc_symbol(img, s, rela.r_info, &sym, &name) && sym.st_value)
+			ret = add_pointer(img, rela.r_offset, sym.st_value + (uint64_t)rela.r_addend);
 		if (ret)
 			return ret;
 	}
@@ -595,8 +597,7 @@ static void add_once(uint64_t *list, size_t *count, uint64_t value)
 		list[(*count)++] = value;
 }
 
-static void find_slots(const struct elf_image *img, const struct section *s, const char *name,
-		       struct elf_import *out)
+static void find_slots(const struct elf_image *img, const struct section *s, const char *name, struct elf_import *out)
 {
 	for (uint64_t at = 0; s->size - at >= sizeof(Elf64_Rela); at += sizeof(Elf64_Rela)) {
 		const char *symbol;
@@ -613,8 +614,7 @@ static void find_slots(const struct elf_image *img, const struct section *s, con
 	}
 }
 
-static void find_stubs(const struct elf_image *img, const struct elf_range *plt,
-		       struct elf_import *out)
+static void find_stubs(const struct elf_image *img, const struct elf_range *plt, struct elf_import *out)
 {
 	const struct isa *isa = elf_image_isa(img);
 
@@ -718,8 +718,7 @@ static bool note_build_id(const uint8_t *data, uint64_t size, const uint8_t **id
 
 		if (end > size)
 			return false;
-		if (load32(data + 8) == NT_GNU_BUILD_ID && name == 4 &&
-		    !memcmp(data + sizeof(Elf64_Nhdr), "GNU", 4)) {
+		if (load32(data + 8) == NT_GNU_BUILD_ID && name == 4 && !memcmp(data + sizeof(Elf64_Nhdr), "GNU", 4)) {
 			*id = data + name_end;
 			*id_size = (uint32_t)desc;
 			return true;
@@ -738,8 +737,7 @@ int elf_image_build_id(const struct elf_image *img, char hex[ELF_BUILD_ID_HEX])
 		uint32_t size;
 		const uint8_t *id;
 
-		if (s->type != SHT_NOTE ||
-		    !note_build_id(img->data + s->offset, s->size, &id, &size))
+		if (s->type != SHT_NOTE || !note_build_id(img->data + s->offset, s->size, &id, &size))
 			continue;
 		if (!size || size > (ELF_BUILD_ID_HEX - 1) / 2)
 			return -ENOENT;
@@ -798,8 +796,9 @@ int elf_image_open(const char *path, struct elf_image **out, char *why, size_t w
 		goto cleanup;
 	ret = load_image(img);
 	if (ret) {
-		fail(ret, why, why_size, "%s: %s", path, ret == -ENOMEM ? "out of memory" :
-		     "not a well-formed 64-bit little-endian ELF executable with section headers");
+		fail(ret, why, why_size, "%s: %s", path,
+		     ret == -ENOMEM ? "out of memory"
+				    : "not a well-formed 64-bit little-endian ELF executable with section headers");
 		goto cleanup;
 	}
 	*out = img;

@@ -20,8 +20,8 @@ struct isa;
 struct elf_symbol {
 	const char *name;
 	uint64_t vaddr;
-	uint64_t size;		/* bytes; 0 when not stated */
-	unsigned char type;	/* STT_FUNC, STT_OBJECT, ... */
+	uint64_t size;      /* bytes; 0 when not stated */
+	unsigned char type; /* STT_FUNC, STT_OBJECT, ... */
 };
 
 /* A range of bytes of the file that is mapped at vaddr. */
@@ -33,17 +33,17 @@ struct elf_range {
 
 /* A word of data that holds an address of executable code once the program is loaded. */
 struct elf_pointer {
-	uint64_t slot;		/* vaddr of the word */
-	uint64_t value;		/* vaddr it points at */
+	uint64_t slot;  /* vaddr of the word */
+	uint64_t value; /* vaddr it points at */
 };
 
 #define ELF_IMPORT_MAX 8
 
 /* The ways this image reaches a function of another object. */
 struct elf_import {
-	uint64_t stub[ELF_IMPORT_MAX];	/* vaddr of PLT stubs, or of the function itself when linked in */
+	uint64_t stub[ELF_IMPORT_MAX]; /* vaddr of PLT stubs, or of the function itself when linked in */
 	size_t stubs;
-	uint64_t slot[ELF_IMPORT_MAX];	/* vaddr of the GOT words, for calls through them */
+	uint64_t slot[ELF_IMPORT_MAX]; /* vaddr of the GOT words, for calls through them */
 	size_t slots;
 };
 
@@ -93,12 +93,10 @@ int elf_image_build_id(const struct elf_image *img, char hex[ELF_BUILD_ID_HEX]);
  * Calls fn for every defined symbol of .symtab, then of .dynsym, until fn returns
  * non-zero; returns that value, or 0. The same symbol may be seen twice.
  */
-int elf_image_each_symbol(const struct elf_image *img,
-			  int (*fn)(const struct elf_symbol *sym, void *ctx), void *ctx);
+int elf_image_each_symbol(const struct elf_image *img, int (*fn)(const struct elf_symbol *sym, void *ctx), void *ctx);
 
 /* The defined symbol of that exact name and type (STT_*). Returns 0 or -ENOENT. */
-int elf_image_symbol(const struct elf_image *img, const char *name, unsigned char type,
-		     struct elf_symbol *out);
+int elf_image_symbol(const struct elf_image *img, const char *name, unsigned char type, struct elf_symbol *out);
 
 /* True when the image has a dynamic symbol table, that is, is not statically linked. */
 bool elf_image_is_dynamic(const struct elf_image *img);

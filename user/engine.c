@@ -83,8 +83,7 @@ int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only)
 	struct bpf_program *program;
 	struct bpf_map *map;
 
-	bpf_object__for_each_program(program, skel->obj)
-		bpf_program__set_autoload(program, program == only);
+	bpf_object__for_each_program(program, skel->obj) bpf_program__set_autoload(program, program == only);
 	bpf_object__for_each_map(map, skel->obj)
 		bpf_map__set_autocreate(map, bpf_map__is_internal(map) || map == skel->maps.io_own_stack);
 	return replylog_bpf__load(skel);
@@ -101,8 +100,7 @@ static int fill(const struct bpf_map *free_numbers)
 	return 0;
 }
 
-int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		struct way way)
+int engine_load(struct engine *engine, const struct options *options, const struct target *target, struct way way)
 {
 	struct probe_list list;
 	int err;

@@ -21,7 +21,7 @@ struct replylog_bpf;
 struct engine {
 	struct replylog_bpf *skel;
 	struct way way;
-	struct hit_cost cost; /* measured with --max-overhead only */
+	struct hit_cost cost;           /* measured with --max-overhead only */
 	struct bpf_link *watch, *exits; /* see engine_watch_server() */
 };
 
@@ -41,8 +41,7 @@ void engine_catch_warnings(void);
  * Loads the programs that this way attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
  * Either way engine_unload() gives back what it holds.
  */
-int engine_load(struct engine *engine, const struct options *options, const struct target *target,
-		struct way way);
+int engine_load(struct engine *engine, const struct options *options, const struct target *target, struct way way);
 void engine_unload(struct engine *engine);
 
 /*

@@ -27,8 +27,8 @@ struct executable {
 
 static bool same_file(const struct executable *known, const struct stat *st)
 {
-	return known->device == st->st_dev && known->inode == st->st_ino &&
-	       known->changed.tv_sec == st->st_ctim.tv_sec && known->changed.tv_nsec == st->st_ctim.tv_nsec;
+	return known->device == st->st_dev && known->inode == st->st_ino && known->changed.tv_sec == st->st_ctim.tv_sec &&
+	       known->changed.tv_nsec == st->st_ctim.tv_nsec;
 }
 
 static bool look_into(const char *path)
@@ -186,7 +186,8 @@ static int none(const struct selector *selector)
 	if (selector->kind == SELECT_ALL)
 		return complain("--all: no Valkey or Redis server listens anywhere%s", as_root());
 	return complain("%s: no Valkey or Redis server listens there, in any network namespace%s: "
-			"ss -lxtp shows who does", find_describe(selector, what), as_root());
+			"ss -lxtp shows who does",
+			find_describe(selector, what), as_root());
 }
 
 static void add(struct servers *servers, pid_t pid, const struct selector *by)
@@ -221,8 +222,8 @@ static int find_all(const struct selector *selector, bool follow, struct servers
 
 	n = find_listening(find_is_selected, selector, pids, SERVERS_MAX);
 	if (n > SERVERS_MAX)
-		return complain("--all: %zu servers are more than the %d that are observed at once: name them with -p",
-				n, SERVERS_MAX);
+		return complain("--all: %zu servers are more than the %d that are observed at once: name them with -p", n,
+				SERVERS_MAX);
 	if (!n && !follow)
 		return none(selector);
 	for (i = 0; i < n; i++)

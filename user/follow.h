@@ -22,8 +22,8 @@ struct place {
 	size_t n;
 	bool host_network;
 	char cgroup[FOLLOW_CGROUP];
-	uint64_t ended;             /* clock ticks after boot, about */
-	pid_t restarted;            /* the process that executed itself anew: its successor may be itself. 0: it has ended */
+	uint64_t ended;  /* clock ticks after boot, about */
+	pid_t restarted; /* the process that executed itself anew: its successor may be itself. 0: it has ended */
 };
 
 /* Before the first server of a selector that is no pid was there. */

@@ -71,8 +71,7 @@ void held_to_end(struct held *held, struct held_connection *conn)
 	append(held, conn);
 }
 
-int held_add(struct held *held, struct held_connection *conn, const struct reply_record *rec, size_t size,
-	     uint64_t now_ns)
+int held_add(struct held *held, struct held_connection *conn, const struct reply_record *rec, size_t size, uint64_t now_ns)
 {
 	struct held_item *item = held->bytes < HELD_BYTES_MAX ? malloc(sizeof(*item) - sizeof(item->rec) + size) : NULL;
 

@@ -24,10 +24,10 @@ struct held_item {
 struct held_connection {
 	struct held_connection *before, *after; /* in the list of all */
 	uint32_t number, generation;
-	bool refuted;          /* what comes of it is ambiguous, until BPF has joined it again */
+	bool refuted; /* what comes of it is ambiguous, until BPF has joined it again */
 	struct held_item *first, *last;
-	uint64_t look_ns;      /* when to look at it next */
-	uint64_t pause_ns;     /* and how long to wait after that */
+	uint64_t look_ns;  /* when to look at it next */
+	uint64_t pause_ns; /* and how long to wait after that */
 };
 
 struct held {
@@ -48,8 +48,7 @@ struct held_connection *held_find(const struct held *held, const struct reply_re
 struct held_connection *held_open(struct held *held, const struct reply_record *rec);
 
 /* Copies rec, of size bytes with what follows it, to the end. 0 or -ENOMEM: also when HELD_BYTES_MAX are reached. */
-int held_add(struct held *held, struct held_connection *conn, const struct reply_record *rec, size_t size,
-	     uint64_t now_ns);
+int held_add(struct held *held, struct held_connection *conn, const struct reply_record *rec, size_t size, uint64_t now_ns);
 
 /* Takes the first item, which becomes the caller's to free(). NULL: there is none. */
 struct held_item *held_take(struct held *held, struct held_connection *conn);

@@ -32,11 +32,10 @@ int hit_stepped(const void *connection, const void *buffer, unsigned long length
 #error "which instructions does the kernel emulate here?"
 #endif
 
-#define FUNCTION(name, code)					\
-	asm(".pushsection .text\n\t.balign 16\n\t"		\
-	    ".hidden " #name "\n\t.globl " #name "\n\t"		\
-	    ".type " #name ", %function\n" #name ":\n\t" code	\
-	    "\n\t.size " #name ", . - " #name "\n\t.popsection")
+#define FUNCTION(name, code)                            \
+	asm(".pushsection .text\n\t.balign 16\n\t"      \
+	    ".hidden " #name "\n\t.globl " #name "\n\t" \
+	    ".type " #name ", %function\n" #name ":\n\t" code "\n\t.size " #name ", . - " #name "\n\t.popsection")
 
 FUNCTION(hit_emulated, EMULATED);
 FUNCTION(hit_stepped, STEPPED);
@@ -109,8 +108,7 @@ static struct replylog_bpf *load(struct way way, const struct probe_list *list)
 	return skel;
 }
 
-static int measure_probe(struct replylog_bpf *skel, struct way way, const struct probe_list *list, bool stepped,
-			 __u32 *cost)
+static int measure_probe(struct replylog_bpf *skel, struct way way, const struct probe_list *list, bool stepped, __u32 *cost)
 {
 	struct work_load load = { .once = call_function, .function = stepped ? hit_stepped : hit_emulated };
 	struct probe_process self = { .pid = getpid(), .thread = getpid() };
@@ -183,6 +181,7 @@ int hit_cost_measure(struct hit_cost *cost, const struct target *target, struct 
 		err = measure_tracepoint(skel, &cost->ns[HIT_TRACEPOINT]);
 	replylog_bpf__destroy(skel);
 	if (err)
-		return complain("--max-overhead: attaching a probe to ourselves to measure what it costs: %s", strerror(-err));
+		return complain("--max-overhead: attaching a probe to ourselves to measure what it costs: %s",
+				strerror(-err));
 	return 0;
 }

@@ -20,8 +20,7 @@ static uint32_t returned_constant(const struct elf_image *img, uint64_t vaddr)
 	const uint8_t *code;
 	size_t len;
 
-	if (!isa || elf_image_function(img, vaddr, &start, &end) || start != vaddr ||
-	    end - start > RETURN_CONSTANT_MAX)
+	if (!isa || elf_image_function(img, vaddr, &start, &end) || start != vaddr || end - start > RETURN_CONSTANT_MAX)
 		return 0;
 	len = end - start;
 	code = elf_image_at(img, start, len);
@@ -64,8 +63,7 @@ static uint32_t version_number(const struct elf_image *img)
  */
 static bool has_info_template(const struct elf_image *img)
 {
-	return elf_image_has_string(img, "redis_version:%s") &&
-	       elf_image_has_string(img, "used_memory_peak_human:%s");
+	return elf_image_has_string(img, "redis_version:%s") && elf_image_has_string(img, "used_memory_peak_human:%s");
 }
 
 int identify_server(struct elf_image *img, char *name_version, size_t size)
@@ -84,8 +82,7 @@ int identify_server(struct elf_image *img, char *name_version, size_t size)
 		return -ENOENT;
 	name = elf_image_has_string(img, "valkey_version:%s") ? "valkey" : "redis";
 	version = version_number(img);
-	snprintf(literal, sizeof(literal), "%u.%u.%u", version >> 16 & 0xff, version >> 8 & 0xff,
-		 version & 0xff);
+	snprintf(literal, sizeof(literal), "%u.%u.%u", version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
 	/* The same number must be there in words, as INFO and --version print it. */
 	if (version && !(version >> 24) && elf_image_has_string(img, literal))
 		snprintf(name_version, size, "%s %s", name, literal);

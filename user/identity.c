@@ -189,8 +189,7 @@ static bool survives(const struct identities *all, struct identity *id, const st
 
 static bool is_of_identity(const struct reply_record *rec)
 {
-	return rec->event == EVENT_IDENTITY || rec->event == EVENT_IDENTITY_FAILED ||
-	       rec->event == EVENT_IDENTITY_LOST;
+	return rec->event == EVENT_IDENTITY || rec->event == EVENT_IDENTITY_FAILED || rec->event == EVENT_IDENTITY_LOST;
 }
 
 int identities_learn(struct identities *all, const struct reply_record *rec, size_t size)

@@ -11,32 +11,32 @@
 #include <stdint.h>
 
 enum insn_flow {
-	INSN_NEXT,	/* falls through to the next instruction */
-	INSN_CALL,	/* direct, or through a register or memory */
-	INSN_JMP,	/* unconditional; never falls through */
-	INSN_JCC,	/* conditional jump */
-	INSN_STOP,	/* a return or a trap */
+	INSN_NEXT, /* falls through to the next instruction */
+	INSN_CALL, /* direct, or through a register or memory */
+	INSN_JMP,  /* unconditional; never falls through */
+	INSN_JCC,  /* conditional jump */
+	INSN_STOP, /* a return or a trap */
 };
 
 /* What else an instruction does, when it is one of these. Registers by the numbers that instructions name them by. */
 enum insn_effect {
 	INSN_OTHER,
-	INSN_MOVES,			/* to = from, 64 bits */
-	INSN_SETS,			/* to = (to & ~mask) | value */
-	INSN_LOADS32,			/* to = 32 bits at [from + disp] */
-	INSN_COMPARES32,		/* from with value, 32 bits */
-	INSN_COMPARES32_MEMORY,		/* 32 bits at [from + disp] with value */
+	INSN_MOVES,             /* to = from, 64 bits */
+	INSN_SETS,              /* to = (to & ~mask) | value */
+	INSN_LOADS32,           /* to = 32 bits at [from + disp] */
+	INSN_COMPARES32,        /* from with value, 32 bits */
+	INSN_COMPARES32_MEMORY, /* 32 bits at [from + disp] with value */
 };
 
 /* One decoded instruction. */
 struct insn {
-	uint8_t len;		/* bytes */
+	uint8_t len; /* bytes */
 	enum insn_flow flow;
-	bool returns;		/* of INSN_STOP: it is a return */
-	bool has_target;	/* a direct branch: target is meaningful */
-	bool writes_memory;	/* the stack written by pushes and calls counts */
-	int64_t target;		/* relative to the instruction's first byte */
-	uint32_t writes;	/* bit n: general-purpose register n may change */
+	bool returns;       /* of INSN_STOP: it is a return */
+	bool has_target;    /* a direct branch: target is meaningful */
+	bool writes_memory; /* the stack written by pushes and calls counts */
+	int64_t target;     /* relative to the instruction's first byte */
+	uint32_t writes;    /* bit n: general-purpose register n may change */
 	enum insn_effect effect;
 	uint8_t to, from;
 	int32_t disp;
@@ -45,12 +45,12 @@ struct insn {
 
 /* One architecture's code. The bytes given to its functions may be anything; none reads past len. */
 struct isa {
-	uint16_t machine;	/* e_machine of the ELF header */
-	uint8_t align;		/* instructions begin at multiples of it */
-	uint8_t stub_align;	/* and PLT stubs */
-	uint8_t argument;	/* the register of a function's first argument, */
-	uint8_t result;		/* and of what it returns */
-	uint32_t entry_state;	/* bit n: what a probe looks for at a function's entry is in register n */
+	uint16_t machine;     /* e_machine of the ELF header */
+	uint8_t align;        /* instructions begin at multiples of it */
+	uint8_t stub_align;   /* and PLT stubs */
+	uint8_t argument;     /* the register of a function's first argument, */
+	uint8_t result;       /* and of what it returns */
+	uint32_t entry_state; /* bit n: what a probe looks for at a function's entry is in register n */
 
 	/*
 	 * Decodes the instruction at code[0..len). Returns 0, or -EILSEQ for an instruction that is not known or does
@@ -79,8 +79,8 @@ const struct isa *isa_of(uint16_t machine);
 
 /* Where to put the breakpoint of a function. */
 struct insn_probe {
-	uint32_t offset;	/* bytes from the function's first byte */
-	bool emulated;		/* the kernel emulates it; otherwise it single-steps */
+	uint32_t offset; /* bytes from the function's first byte */
+	bool emulated;   /* the kernel emulates it; otherwise it single-steps */
 };
 
 /*

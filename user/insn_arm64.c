@@ -91,8 +91,10 @@ static bool decode_move_wide(uint32_t word, struct insn *out)
 static bool decode_immediate(uint32_t word, struct insn *out)
 {
 	switch (field(word, 23, 3)) {
-	case 0: case 1: /* adr, adrp */
-	case 6: case 7: /* bit fields, extr */
+	case 0:
+	case 1: /* adr, adrp */
+	case 6:
+	case 7: /* bit fields, extr */
 		out->writes = write_or_zero(rd(word));
 		return true;
 	case 2:
@@ -113,9 +115,16 @@ static bool decode_immediate(uint32_t word, struct insn *out)
 static bool decode_hint(uint32_t word, struct insn *out)
 {
 	switch (field(word, 5, 7)) {
-	case 0: case 1: case 20: case 32: case 34: case 36: case 38: /* nop, yield, csdb, bti */
+	case 0:
+	case 1:
+	case 20:
+	case 32:
+	case 34:
+	case 36:
+	case 38: /* nop, yield, csdb, bti */
 		return true;
-	case 7: case 24 ... 31: /* xpaclri; paciasp, autiasp and their like: they sign or restore the return address */
+	case 7:
+	case 24 ... 31: /* xpaclri; paciasp, autiasp and their like: they sign or restore the return address */
 		out->writes = BIT(LINK);
 		return true;
 	default:
@@ -281,8 +290,7 @@ static bool decode_data(uint32_t word, struct insn *out)
 	/* ccmp and ccmn write flags only: their low bits are these. */
 	if (op == 0x1a && field(word, 21, 3) == 2)
 		out->writes = 0;
-	return op == 0x0a || op == 0x0b || op == 0x1b ||
-	       (op == 0x1a && (field(word, 21, 3) % 2 == 0));
+	return op == 0x0a || op == 0x0b || op == 0x1b || (op == 0x1a && (field(word, 21, 3) % 2 == 0));
 }
 
 /* Some move to a general register; which ones is not looked at. */
@@ -303,19 +311,26 @@ static int decode(const uint8_t *code, size_t len, struct insn *out)
 	word = load32(code);
 	out->len = 4;
 	switch (field(word, 25, 4)) {
-	case 8: case 9:
+	case 8:
+	case 9:
 		known = decode_immediate(word, out);
 		break;
-	case 10: case 11:
+	case 10:
+	case 11:
 		known = decode_branch(word, out);
 		break;
-	case 4: case 6: case 12: case 14:
+	case 4:
+	case 6:
+	case 12:
+	case 14:
 		known = decode_memory(word, out);
 		break;
-	case 5: case 13:
+	case 5:
+	case 13:
 		known = decode_data(word, out);
 		break;
-	case 7: case 15:
+	case 7:
+	case 15:
 		known = decode_vector(word, out);
 		break;
 	default:

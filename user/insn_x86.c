@@ -21,16 +21,16 @@
 /* What System V passes in registers to (connection *, buf, len), and the return address. */
 #define ENTRY_STATE (BIT(X86_RDI) | BIT(X86_RSI) | BIT(X86_RDX) | BIT(X86_RSP))
 /* What a call may change, the psABI's caller-saved registers. */
-#define CALL_CLOBBERS (BIT(X86_RAX) | BIT(X86_RCX) | BIT(X86_RDX) | BIT(X86_RSI) | \
-		       BIT(X86_RDI) | BIT(8) | BIT(9) | BIT(10) | BIT(11))
+#define CALL_CLOBBERS \
+	(BIT(X86_RAX) | BIT(X86_RCX) | BIT(X86_RDX) | BIT(X86_RSI) | BIT(X86_RDI) | BIT(8) | BIT(9) | BIT(10) | BIT(11))
 
 struct cursor {
 	const uint8_t *code;
 	size_t len;
 	size_t pos;
-	bool opsize;	/* 66 */
-	bool rep;	/* F3 */
-	bool segment;	/* fs or gs: the address has another base */
+	bool opsize;  /* 66 */
+	bool rep;     /* F3 */
+	bool segment; /* fs or gs: the address has another base */
 };
 
 static bool take(struct cursor *c, uint8_t *byte)
@@ -171,19 +171,22 @@ static bool decode_alu(struct cursor *c, struct x86_insn *in)
 	bool byte_operand = !(form & 1);
 
 	switch (form) {
-	case 0: case 1:
+	case 0:
+	case 1:
 		if (!take_modrm(c, in))
 			return false;
 		if (!compares)
 			write_rm(in, byte_operand);
 		return true;
-	case 2: case 3:
+	case 2:
+	case 3:
 		if (!take_modrm(c, in))
 			return false;
 		if (!compares)
 			write_reg(in, byte_operand);
 		return true;
-	case 4: case 5:
+	case 4:
+	case 5:
 		if (!compares)
 			in->writes |= BIT(X86_RAX);
 		return skip(c, form == 4 ? 1 : imm_z(c));
@@ -202,10 +205,14 @@ static bool decode_group3(struct cursor *c, struct x86_insn *in)
 	switch (in->reg & 7) {
 	case 0:
 		return skip(c, byte_operand ? 1 : imm_z(c));
-	case 2: case 3:
+	case 2:
+	case 3:
 		write_rm(in, byte_operand);
 		return true;
-	case 4: case 5: case 6: case 7:
+	case 4:
+	case 5:
+	case 6:
+	case 7:
 		in->writes |= BIT(X86_RAX) | BIT(X86_RDX);
 		return true;
 	default:
@@ -219,7 +226,8 @@ static bool decode_group5(struct cursor *c, struct x86_insn *in)
 	if (!take_modrm(c, in))
 		return false;
 	switch (in->reg & 7) {
-	case 0: case 1:
+	case 0:
+	case 1:
 		write_rm(in, in->opcode == 0xfe);
 		return true;
 	case 2:
@@ -289,22 +297,29 @@ static bool decode_one_byte(struct cursor *c, struct x86_insn *in)
 		return skip(c, 1);
 	case 0x70 ... 0x7f:
 		return take_branch(c, in, 1, INSN_JCC);
-	case 0x80: case 0x81: case 0x83:
+	case 0x80:
+	case 0x81:
+	case 0x83:
 		return decode_group1(c, in);
-	case 0x84: case 0x85:
+	case 0x84:
+	case 0x85:
 		return take_modrm(c, in);
-	case 0x86: case 0x87:
+	case 0x86:
+	case 0x87:
 		if (!take_modrm(c, in))
 			return false;
 		write_rm(in, op == 0x86);
 		write_reg(in, op == 0x86);
 		return true;
-	case 0x88: case 0x89:
+	case 0x88:
+	case 0x89:
 		if (!take_modrm(c, in))
 			return false;
 		write_rm(in, op == 0x88);
 		return true;
-	case 0x63: case 0x8a: case 0x8b:
+	case 0x63:
+	case 0x8a:
+	case 0x8b:
 		if (!take_modrm(c, in))
 			return false;
 		write_reg(in, op == 0x8a);
@@ -314,7 +329,8 @@ static bool decode_one_byte(struct cursor *c, struct x86_insn *in)
 			return false;
 		write_reg(in, false);
 		return true;
-	case 0x69: case 0x6b:
+	case 0x69:
+	case 0x6b:
 		if (!take_modrm(c, in))
 			return false;
 		write_reg(in, false);
@@ -334,12 +350,17 @@ static bool decode_one_byte(struct cursor *c, struct x86_insn *in)
 		return skip(c, imm_z(c));
 	case 0xb0 ... 0xbf:
 		return decode_mov_imm(c, in);
-	case 0xc0: case 0xc1: case 0xd0 ... 0xd3:
+	case 0xc0:
+	case 0xc1:
+	case 0xd0 ... 0xd3:
 		return decode_shift(c, in);
-	case 0xc3: case 0xcc: case 0xf4:
+	case 0xc3:
+	case 0xcc:
+	case 0xf4:
 		in->flow = INSN_STOP;
 		return true;
-	case 0xc6: case 0xc7:
+	case 0xc6:
+	case 0xc7:
 		if (!take_modrm(c, in) || (in->reg & 7))
 			return false;
 		write_rm(in, op == 0xc6);
@@ -353,9 +374,11 @@ static bool decode_one_byte(struct cursor *c, struct x86_insn *in)
 		return take_branch(c, in, 4, INSN_JMP);
 	case 0xeb:
 		return take_branch(c, in, 1, INSN_JMP);
-	case 0xf6: case 0xf7:
+	case 0xf6:
+	case 0xf7:
 		return decode_group3(c, in);
-	case 0xfe: case 0xff:
+	case 0xfe:
+	case 0xff:
 		return decode_group5(c, in);
 	default:
 		return false;
@@ -368,7 +391,10 @@ static bool decode_sse(struct cursor *c, struct x86_insn *in)
 	if (!take_modrm(c, in))
 		return false;
 	switch (in->opcode) {
-	case 0x2c: case 0x2d: case 0x50: case 0xd7:
+	case 0x2c:
+	case 0x2d:
+	case 0x50:
+	case 0xd7:
 		write_reg(in, false);
 		return true;
 	case 0x7e:
@@ -376,7 +402,13 @@ static bool decode_sse(struct cursor *c, struct x86_insn *in)
 		if (!c->rep)
 			write_rm(in, false);
 		return true;
-	case 0x11: case 0x13: case 0x17: case 0x29: case 0x7f: case 0xd6: case 0xe7:
+	case 0x11:
+	case 0x13:
+	case 0x17:
+	case 0x29:
+	case 0x7f:
+	case 0xd6:
+	case 0xe7:
 		if (in->mod != 3)
 			in->writes_mem = true;
 		return true;
@@ -393,10 +425,16 @@ static bool decode_two_byte(struct cursor *c, struct x86_insn *in)
 	case 0x0b:
 		in->flow = INSN_STOP;
 		return true;
-	case 0x18: case 0x1e: case 0x1f:
+	case 0x18:
+	case 0x1e:
+	case 0x1f:
 		/* Prefetch, endbr64 and the long nops. F3 0F 1E /1 is rdssp, which writes. */
 		return take_modrm(c, in) && !(op == 0x1e && c->rep && in->reg != 7);
-	case 0x40 ... 0x4f: case 0xaf: case 0xb6: case 0xb7: case 0xbc ... 0xbf:
+	case 0x40 ... 0x4f:
+	case 0xaf:
+	case 0xb6:
+	case 0xb7:
+	case 0xbc ... 0xbf:
 		if (!take_modrm(c, in))
 			return false;
 		write_reg(in, false);
@@ -410,12 +448,17 @@ static bool decode_two_byte(struct cursor *c, struct x86_insn *in)
 		return true;
 	case 0xa3:
 		return take_modrm(c, in);
-	case 0xab: case 0xb3: case 0xbb:
+	case 0xab:
+	case 0xb3:
+	case 0xbb:
 		if (!take_modrm(c, in))
 			return false;
 		write_rm(in, false);
 		return true;
-	case 0xb0: case 0xb1: case 0xc0: case 0xc1:
+	case 0xb0:
+	case 0xb1:
+	case 0xc0:
+	case 0xc1:
 		if (!take_modrm(c, in))
 			return false;
 		write_rm(in, !(op & 1));
@@ -431,11 +474,27 @@ static bool decode_two_byte(struct cursor *c, struct x86_insn *in)
 	case 0xc8 ... 0xcf:
 		in->writes |= BIT((op & 7) | (in->rex & REX_B ? 8 : 0));
 		return true;
-	case 0x70: case 0xc6:
+	case 0x70:
+	case 0xc6:
 		return take_modrm(c, in) && skip(c, 1);
-	case 0x10 ... 0x17: case 0x28 ... 0x2f: case 0x50 ... 0x6f: case 0x74 ... 0x76:
-	case 0x7e: case 0x7f: case 0xd4: case 0xd6: case 0xd7: case 0xda: case 0xdb:
-	case 0xde: case 0xdf: case 0xe6: case 0xe7: case 0xeb: case 0xef: case 0xfa ... 0xfe:
+	case 0x10 ... 0x17:
+	case 0x28 ... 0x2f:
+	case 0x50 ... 0x6f:
+	case 0x74 ... 0x76:
+	case 0x7e:
+	case 0x7f:
+	case 0xd4:
+	case 0xd6:
+	case 0xd7:
+	case 0xda:
+	case 0xdb:
+	case 0xde:
+	case 0xdf:
+	case 0xe6:
+	case 0xe7:
+	case 0xeb:
+	case 0xef:
+	case 0xfa ... 0xfe:
 		return decode_sse(c, in);
 	default:
 		return false;
@@ -455,10 +514,14 @@ static bool take_prefixes(struct cursor *c, struct x86_insn *in, uint8_t *opcode
 		case 0xf3:
 			c->rep = true;
 			continue;
-		case 0x64: case 0x65:
+		case 0x64:
+		case 0x65:
 			c->segment = true;
 			continue;
-		case 0x2e: case 0x3e: case 0xf0: case 0xf2:
+		case 0x2e:
+		case 0x3e:
+		case 0xf0:
+		case 0xf2:
 			/* cs in long nops, ds as notrack, lock, bnd: without effect on what we tell. */
 			continue;
 		}
@@ -537,7 +600,12 @@ bool x86_emulated(const uint8_t *code, size_t len)
 	if (in.len == 2 && code[0] == 0x41)
 		return code[1] >= 0x50 && code[1] <= 0x57;
 	switch (code[0]) {
-	case 0x50 ... 0x57: case 0x70 ... 0x7f: case 0x90: case 0xe8: case 0xe9: case 0xeb:
+	case 0x50 ... 0x57:
+	case 0x70 ... 0x7f:
+	case 0x90:
+	case 0xe8:
+	case 0xe9:
+	case 0xeb:
 		return true;
 	case 0x0f:
 		return in.flow == INSN_JCC;
@@ -568,8 +636,7 @@ static void describe(const struct x86_insn *in, const uint8_t *code, struct insn
 	} else if (plain && !in->rex && in->opcode >= 0xb8 && in->opcode <= 0xbf && in->len == 5) {
 		out->effect = INSN_SETS;
 		out->to = in->opcode - 0xb8;
-		out->value = (uint32_t)code[1] | (uint32_t)code[2] << 8 | (uint32_t)code[3] << 16 |
-			     (uint32_t)code[4] << 24;
+		out->value = (uint32_t)code[1] | (uint32_t)code[2] << 8 | (uint32_t)code[3] << 16 | (uint32_t)code[4] << 24;
 		out->mask = UINT64_MAX;
 	}
 }
@@ -581,8 +648,12 @@ static int decode(const uint8_t *code, size_t len, struct insn *out)
 	memset(out, 0, sizeof(*out));
 	if (x86_decode(code, len, &in))
 		return -EILSEQ;
-	*out = (struct insn){ .len = in.len, .flow = in.flow, .has_target = in.has_target, .target = in.target,
-			      .returns = !in.map && in.opcode == 0xc3, .writes = in.writes,
+	*out = (struct insn){ .len = in.len,
+			      .flow = in.flow,
+			      .has_target = in.has_target,
+			      .target = in.target,
+			      .returns = !in.map && in.opcode == 0xc3,
+			      .writes = in.writes,
 			      .writes_memory = in.writes_mem };
 	describe(&in, code, out);
 	return 0;

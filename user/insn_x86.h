@@ -7,29 +7,35 @@
 
 /* General-purpose registers by their x86-64 encoding number. */
 enum x86_reg {
-	X86_RAX, X86_RCX, X86_RDX, X86_RBX,
-	X86_RSP, X86_RBP, X86_RSI, X86_RDI,
+	X86_RAX,
+	X86_RCX,
+	X86_RDX,
+	X86_RBX,
+	X86_RSP,
+	X86_RBP,
+	X86_RSI,
+	X86_RDI,
 };
 
 /* One decoded x86-64 instruction. */
 struct x86_insn {
-	uint8_t len;		/* bytes, prefixes included */
-	uint8_t map;		/* 0: one-byte opcode; 1: 0F xx */
+	uint8_t len; /* bytes, prefixes included */
+	uint8_t map; /* 0: one-byte opcode; 1: 0F xx */
 	uint8_t opcode;
-	uint8_t rex;		/* 0 when there is none */
+	uint8_t rex; /* 0 when there is none */
 	bool has_modrm;
 	uint8_t mod;
-	uint8_t reg;		/* ModRM.reg with REX.R */
-	uint8_t rm;		/* ModRM.rm with REX.B; the SIB base when simple_base */
-	bool simple_base;	/* memory operand is [rm + disp]: no index, rip or segment */
+	uint8_t reg;      /* ModRM.reg with REX.R */
+	uint8_t rm;       /* ModRM.rm with REX.B; the SIB base when simple_base */
+	bool simple_base; /* memory operand is [rm + disp]: no index, rip or segment */
 	bool rip_relative;
-	bool opsize;		/* prefix 66 */
+	bool opsize; /* prefix 66 */
 	int32_t disp;
 	enum insn_flow flow;
-	bool has_target;	/* a direct branch: target is meaningful */
-	int64_t target;		/* relative to the instruction's first byte */
-	uint16_t writes;	/* bit n: general-purpose register n may change */
-	bool writes_mem;	/* the stack written by push and call counts */
+	bool has_target; /* a direct branch: target is meaningful */
+	int64_t target;  /* relative to the instruction's first byte */
+	uint16_t writes; /* bit n: general-purpose register n may change */
+	bool writes_mem; /* the stack written by push and call counts */
 };
 
 /*

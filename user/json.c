@@ -99,8 +99,7 @@ static size_t plain_run(const char *s, size_t len)
 	for (; len - i >= sizeof(word); i += sizeof(word)) {
 		memcpy(&word, s + i, sizeof(word));
 		special = (word & BYTES(0x80)) | ((word - BYTES(0x20)) & ~word & BYTES(0x80)) |
-			  zero_byte(word ^ BYTES('"')) | zero_byte(word ^ BYTES('\\')) |
-			  zero_byte(word ^ BYTES(0x7f));
+			  zero_byte(word ^ BYTES('"')) | zero_byte(word ^ BYTES('\\')) | zero_byte(word ^ BYTES(0x7f));
 		if (special)
 			break;
 	}

@@ -152,7 +152,8 @@ static int choose_tap(enum tap_choice *tap)
 		return 0;
 	}
 	if (*tap == TAP_CHOICE_SOCKET)
-		return complain("--tap: this kernel has no sock_send_length tracepoint (Linux 6.3 or later has it): use auto");
+		return complain(
+			"--tap: this kernel has no sock_send_length tracepoint (Linux 6.3 or later has it): use auto");
 	*tap = TAP_CHOICE_CONNECTION;
 	return 0;
 }

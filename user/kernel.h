@@ -28,7 +28,7 @@ struct kernel_feature {
 	const char *name;
 	const char *since; /* Linux release that brought it, for people */
 	bool present;
-	bool needed;       /* without it nothing goes; the others are chosen from */
+	bool needed; /* without it nothing goes; the others are chosen from */
 };
 
 #define KERNEL_FEATURES 7

@@ -40,7 +40,10 @@ struct wanted_field {
 	bool required;
 };
 
-#define FIELD(name, needed, ...) { offsetof(struct client_layout, name), { __VA_ARGS__ }, needed }
+#define FIELD(name, needed, ...)                                              \
+	{                                                                     \
+		offsetof(struct client_layout, name), { __VA_ARGS__ }, needed \
+	}
 
 /* valkey 9.1 src/server.h (first name), redis 8.6 src/server.h. */
 static const struct wanted_field wanted_fields[] = {
@@ -217,8 +220,8 @@ static bool bit_field_place(Dwarf_Die *die, struct member *out)
 		return true;
 	}
 	if (!number(die, DW_AT_bit_offset, &from_end) || from_end > 64 ||
-	    (!number(die, DW_AT_byte_size, &storage) && !number(&out->type, DW_AT_byte_size, &storage)) ||
-	    storage > 8 || from_end + out->bits > storage * 8)
+	    (!number(die, DW_AT_byte_size, &storage) && !number(&out->type, DW_AT_byte_size, &storage)) || storage > 8 ||
+	    from_end + out->bits > storage * 8)
 		return false;
 	out->bit_offset += storage * 8 - from_end - out->bits;
 	return true;
@@ -256,8 +259,7 @@ static bool find_member(struct search *search, Dwarf_Die *die, const char *name,
 		child_name = dwarf_diename(&child);
 		if (child_name && !strcmp(child_name, name))
 			return true;
-		if (child_name || !is_aggregate(&out->type) ||
-		    !find_member(search, &out->type, name, depth + 1, &inner))
+		if (child_name || !is_aggregate(&out->type) || !find_member(search, &out->type, name, depth + 1, &inner))
 			continue;
 		inner.bit_offset += out->bit_offset;
 		*out = inner;
@@ -442,8 +444,7 @@ static bool fill(struct search *search, const char *name_version, struct client_
 
 /* ---- the file ---- */
 
-static bool unit_has_layout(struct search *search, Dwarf_Die *unit, const char *name_version,
-			    struct client_layout *layout)
+static bool unit_has_layout(struct search *search, Dwarf_Die *unit, const char *name_version, struct client_layout *layout)
 {
 	Dwarf_Die die;
 

@@ -39,8 +39,8 @@ int layout_from_table(const char *name_version, struct client_layout *out)
 __u32 layout_span(const struct client_layout *layout)
 {
 	const struct layout_field *const fields[] = {
-		&layout->resp, &layout->db, &layout->user, &layout->name, &layout->lib_name, &layout->lib_ver, &layout->argc,
-		&layout->argv,
+		&layout->resp,     &layout->db,      &layout->user, &layout->name,
+		&layout->lib_name, &layout->lib_ver, &layout->argc, &layout->argv,
 	};
 	__u32 span = 0;
 
@@ -79,8 +79,7 @@ static int open_in_root(const char *root, const char *path)
 }
 
 /* Where distributions' debug packages put a file, by build id: the first two digits are a folder. */
-static int from_separate_file(const char *root, const char *build_id, const char *name_version,
-			      struct client_layout *out)
+static int from_separate_file(const char *root, const char *build_id, const char *name_version, struct client_layout *out)
 {
 	char path[sizeof("/usr/lib/debug/.build-id//.debug") + ELF_BUILD_ID_HEX];
 	int fd, ret;
@@ -131,8 +130,8 @@ static int from_debuginfod(const struct elf_image *img, const char *name_version
 	return ret;
 }
 
-int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
-		struct client_layout *out, char *why, size_t why_size)
+int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version, struct client_layout *out,
+		char *why, size_t why_size)
 {
 	const char *asked = "";
 	int err;

@@ -18,8 +18,8 @@ struct elf_image;
  * debuginfod.h for how long that may take. pid is the server's; 0: only our root.
  * Returns 0, or -ENOENT with all of *out 0 and one line in why.
  */
-int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version,
-		struct client_layout *out, char *why, size_t why_size);
+int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *name_version, struct client_layout *out,
+		char *why, size_t why_size);
 
 /* The table's entry alone. 0 or -ENOENT. */
 int layout_from_table(const char *name_version, struct client_layout *out);

@@ -52,8 +52,9 @@ static bool tcp_row(const char *line, struct listener *listener)
 	unsigned int port, state;
 
 	memset(listener, 0, sizeof(*listener));
-	if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%*x %*x:%*x %*x %*u %*d %" SCNu64, &port,
-		   &state, &listener->inode) != 3 || state != STATE_LISTEN || port > UINT16_MAX)
+	if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%*x %*x:%*x %*x %*u %*d %" SCNu64, &port, &state,
+		   &listener->inode) != 3 ||
+	    state != STATE_LISTEN || port > UINT16_MAX)
 		return false;
 	listener->at.port = (uint16_t)port;
 	return true;

@@ -33,7 +33,8 @@ static bool parse_mapping(char *line, struct mapping *out)
 	int name = 0;
 
 	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %lu %n", &out->start, &out->end, perms, &out->offset,
-		   &major, &minor, &inode, &name) < 7 || !name)
+		   &major, &minor, &inode, &name) < 7 ||
+	    !name)
 		return false;
 	line[strcspn(line, "\n")] = '\0';
 	out->executable = perms[2] == 'x';

@@ -35,10 +35,12 @@ static int check_return_probes(const struct target *target, struct way way)
 	if (outcome == CHILD_DIED)
 		return complain("-p %d runs under a seccomp filter, and on this kernel a return probe kills such a "
 				"process, as it did a child of replylog's (fixed in Linux 6.12.14 and 6.13.3): upgrade "
-				"the kernel, or run the server without the filter", target->pid);
+				"the kernel, or run the server without the filter",
+				target->pid);
 	return complain("-p %d runs under a seccomp filter, and whether it would survive a return probe could not be "
 			"tried on a child of replylog's: %s: run replylog as root on the host, or the server without "
-			"the filter", target->pid, strerror(err));
+			"the filter",
+			target->pid, strerror(err));
 }
 
 /*
@@ -89,7 +91,9 @@ int observe_prepare(struct target *target, pid_t pid, struct way *way)
 	enum tap_choice asked = way->tap;
 
 	return target_open(target, pid) || kernel_check(way) || check_tap(target, way, asked) ||
-	       check_dispatch(target, *way) || check_return_probes(target, *way) ? -1 : 0;
+			       check_dispatch(target, *way) || check_return_probes(target, *way)
+		       ? -1
+		       : 0;
 }
 
 static int announce(struct stream *stream, const struct options *options, const struct target *target,
@@ -130,7 +134,7 @@ struct succession {
 	struct place place;
 	char run_id[33];         /* of the last run that got as far as its start record, "" before */
 	enum stop_reason reason; /* of the last run; STOP_REASONS: it had none */
-	bool server_left; /* ended, or executed itself anew */
+	bool server_left;        /* ended, or executed itself anew */
 };
 
 /* Attached from first to last line of this function. */
@@ -169,7 +173,9 @@ cleanup:
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct options *options, const struct server *server, struct succession *succession)
 {
-	struct way way = { .attach = options->attach, .tap = options->tap, .dispatch = options->dispatch,
+	struct way way = { .attach = options->attach,
+			   .tap = options->tap,
+			   .dispatch = options->dispatch,
 			   .argv = options->argv_from == FROM_DISPATCH };
 	struct sink sink;
 	struct engine engine = {};

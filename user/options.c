@@ -15,6 +15,7 @@
 
 #define KB (UINT64_C(1) << 10)
 #define GB (UINT64_C(1) << 30)
+#define ARGV_MEMORY_MAX (UINT64_C(1) * ARGV_BLOCKS_MAX * ARGV_BLOCK_BYTES)
 
 /* What follows an option, or what one without a value does. */
 enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_PERCENT, VALUE_WORD, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
@@ -43,22 +44,19 @@ static const struct option_row rows[] = {
 	  "the server that listens on this TCP port; may be repeated" },
 	{ "unixsocket", 0, "PATH", NULL, VALUE_SELECTOR, SELECT_UNIXSOCKET, 0, 0, 0,
 	  "the server that listens on this Unix socket; may be repeated" },
-	{ "all", 0, NULL, NULL, VALUE_SELECTOR, SELECT_ALL, 0, 0, 0,
-	  "every server that listens, in containers, too" },
+	{ "all", 0, NULL, NULL, VALUE_SELECTOR, SELECT_ALL, 0, 0, 0, "every server that listens, in containers, too" },
 	{ "follow", 'f', NULL, NULL, VALUE_FLAG, FIELD(follow), 0, 0,
 	  "when a server has ended, wait for the one that takes its place" },
 	{ "check", 0, NULL, NULL, VALUE_FLAG, FIELD(check), 0, 0,
 	  "attach nothing, tell what would be done; exit 0 if it would work" },
-	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0,
-	  "with --check: one JSON object for each server" },
+	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0, "with --check: one JSON object for each server" },
 	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(threshold), 0, UINT64_MAX,
 	  "log replies of at least this size; 0 logs every reply" },
 	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
 	  "connections followed at the same time" },
 	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, PIPELINE_MAX,
 	  "outstanding commands per client whose argv is kept" },
-	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES,
-	  (uint64_t)ARGV_BLOCKS_MAX * ARGV_BLOCK_BYTES,
+	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES, ARGV_MEMORY_MAX,
 	  "memory for the argv of outstanding commands, all clients" },
 	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
 	  "buffer for records that wait to be written" },
@@ -154,10 +152,9 @@ static enum options_result out_of_range(const struct option_row *row, const char
 	if (row->value == VALUE_PERCENT)
 		return bad_percent(row, word);
 	if (row->max == UINT64_MAX)
-		return bad("--%s: '%s' does not fit in 64 bits: use a smaller size", row->name,
-			   shown(word, buf));
-	return bad("--%s: '%s' is out of range: use %" PRIu64 " to %" PRIu64 "%s", row->name,
-		   shown(word, buf), row->min, row->max, row->value == VALUE_SIZE ? " bytes" : "");
+		return bad("--%s: '%s' does not fit in 64 bits: use a smaller size", row->name, shown(word, buf));
+	return bad("--%s: '%s' is out of range: use %" PRIu64 " to %" PRIu64 "%s", row->name, shown(word, buf), row->min,
+		   row->max, row->value == VALUE_SIZE ? " bytes" : "");
 }
 
 /* The words of an option, in the order of their values, which begin at its minimum. */
@@ -201,7 +198,7 @@ static enum options_result bad_word(const struct option_row *row, const char *wo
 
 	for (uint64_t i = row->min; i <= row->max; i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
-					i == row->min ? "" : i == row->max ? " or " : ", ", words_of(row)[i]);
+					i == row->min ? "" : (i == row->max ? " or " : ", "), words_of(row)[i]);
 	return bad("--%s: '%s' is none of its values: use %s", row->name, shown(word, buf), list);
 }
 
@@ -215,13 +212,12 @@ static enum options_result read_value(const struct option_row *row, const char *
 	if (err == -EINVAL && row->value == VALUE_WORD)
 		return bad_word(row, word);
 	if (err == -EINVAL && row->value == VALUE_SIZE)
-		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name,
-			   shown(word, buf));
+		return bad("--%s: '%s' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb", row->name, shown(word, buf));
 	if (err == -EINVAL && row->value == VALUE_PERCENT)
 		return bad_percent(row, word);
 	if (err == -EINVAL)
-		return bad("--%s: '%s' is not a number: use %" PRIu64 " to %" PRIu64, row->name,
-			   shown(word, buf), row->min, row->max);
+		return bad("--%s: '%s' is not a number: use %" PRIu64 " to %" PRIu64, row->name, shown(word, buf), row->min,
+			   row->max);
 	if (err || *value < row->min || *value > row->max)
 		return out_of_range(row, word);
 	return OPTIONS_RUN;
@@ -373,8 +369,7 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 	uint64_t size;
 
 	if (optind < argc)
-		return bad("'%s': replylog takes options only: see replylog --help",
-			   shown(argv[optind], buf));
+		return bad("'%s': replylog takes options only: see replylog --help", shown(argv[optind], buf));
 	if (!o->n_selectors)
 		return bad("--pid: not given: name the server, as in replylog -p $(pidof valkey-server), "
 			   "with --port or --unixsocket, or use --all");

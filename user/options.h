@@ -41,12 +41,12 @@ struct selector {
 
 struct options {
 	struct selector selectors[SELECTORS_MAX];
-	uint32_t n_selectors;  /* at least 1 */
+	uint32_t n_selectors; /* at least 1 */
 	bool follow, check, json;
-	bool dispatch;         /* also probe the execution of commands */
+	bool dispatch;           /* also probe the execution of commands */
 	uint32_t verify_wait_ms; /* how long a record waits for its check, at most */
-	uint32_t max_overhead; /* tenths of a percent of each thread's time; 0: no limit */
-	uint64_t threshold;    /* bytes; 0 logs every reply */
+	uint32_t max_overhead;   /* tenths of a percent of each thread's time; 0: no limit */
+	uint64_t threshold;      /* bytes; 0 logs every reply */
 	uint32_t max_clients;
 	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */
 	uint64_t argv_memory;  /* bytes, rounded up to whole ARGV_BLOCK_BYTES */

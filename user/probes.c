@@ -131,8 +131,8 @@ static int attach_multi(struct probe_links *links, enum attach_choice how, const
 	return 0;
 }
 
-static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program,
-		       const char *path, const struct uprobe_places *places, pid_t thread)
+static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program, const char *path,
+		       const struct uprobe_places *places, pid_t thread)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = probe->at_return);
 	struct bpf_link *link;
@@ -236,8 +236,7 @@ static void describe_site(struct way way, const struct probe *probe, const struc
 		 attach_name(way.attach), site->emulated ? "emulated" : "single-stepped");
 }
 
-static size_t describe(struct way way, const struct target *target, const struct probe *probe,
-		       char (*text)[PROBE_TEXT])
+static size_t describe(struct way way, const struct target *target, const struct probe *probe, char (*text)[PROBE_TEXT])
 {
 	size_t n = 0;
 

@@ -23,7 +23,7 @@ struct bpf_program;
 /* One program, on a site of the server's or on a tracepoint of the kernel's. */
 struct probe {
 	const char *program;
-	int site;               /* enum site_kind; FOR_DISPATCH: enum dispatch_site */
+	int site; /* enum site_kind; FOR_DISPATCH: enum dispatch_site */
 	bool at_return;
 	int attach_type;        /* of uprobe_multi links */
 	unsigned int types;     /* FOR_SOCKET | FOR_TLS, or FOR_DISPATCH */
@@ -46,7 +46,7 @@ void probes_list(struct way way, struct probe_list *list);
 
 /* Links of one attach. All or none. */
 struct probe_links {
-	int fd[PLACES_MAX];                    /* uprobe_multi links */
+	int fd[PLACES_MAX]; /* uprobe_multi links */
 	struct bpf_link *perf[PLACES_MAX];
 	size_t fds, perfs;
 };

@@ -48,9 +48,9 @@ int proc_stat(pid_t pid, struct proc_stat *stat)
 	line[len] = '\0';
 	/* The name is in parentheses and may hold any of them, too. */
 	after = strrchr(line, ')');
-	if (!after || sscanf(after + 1,
-			     " %*c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
-			     &stat->parent, &flags, &stat->threads, &stat->started) != 4)
+	if (!after ||
+	    sscanf(after + 1, " %*c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
+		   &stat->parent, &flags, &stat->threads, &stat->started) != 4)
 		return -ENODATA;
 	stat->forked = flags & PF_FORKNOEXEC;
 	return 0;

@@ -12,7 +12,7 @@ int proc_status_number(pid_t pid, const char *key, long *number);
 /* What /proc/<pid>/stat tells, of a process as it stands now. */
 struct proc_stat {
 	pid_t parent;
-	bool forked;      /* since its birth by fork it has not called execve */
+	bool forked; /* since its birth by fork it has not called execve */
 	long threads;
 	uint64_t started; /* clock ticks after boot */
 };

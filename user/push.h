@@ -13,7 +13,7 @@ struct push {
 	struct argv_arg kind;    /* "message", "invalidate", ...; whole */
 	struct argv_arg pattern; /* that a client subscribed to */
 	struct argv_arg channel;
-	bool truncated;          /* pattern or channel are shorter than they were, or missing, because bytes are */
+	bool truncated; /* pattern or channel are shorter than they were, or missing, because bytes are */
 };
 
 /* Decode the first len bytes of a frame; there may be other bytes behind its end. */

@@ -121,7 +121,7 @@ static bool subcommand_in(const struct argv *a, const char *const *names)
  */
 static void redact_acl(struct argv *a)
 {
-	static const char *const harmless[] = { "cat",  "genpass", "help",  "list",   "load",
+	static const char *const harmless[] = { "cat", "genpass", "help",  "list",   "load",
 						"log", "save",    "users", "whoami", NULL };
 
 	if (!subcommand_in(a, harmless))
@@ -223,9 +223,12 @@ static const struct {
 	const char *command;
 	void (*redact)(struct argv *a);
 } rules[] = {
-	{ "auth", redact_all },         { "hello", redact_hello },
-	{ "acl", redact_acl },          { "config", redact_config },
-	{ "migrate", redact_migrate },  { "sentinel", redact_after_secret },
+	{ "auth", redact_all },
+	{ "hello", redact_hello },
+	{ "acl", redact_acl },
+	{ "config", redact_config },
+	{ "migrate", redact_migrate },
+	{ "sentinel", redact_after_secret },
 	{ "module", redact_after_secret },
 };
 

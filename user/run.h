@@ -19,14 +19,14 @@ struct run {
 	struct ring_buffer *ring;
 	struct identities identities;
 	struct confirm confirm;
-	__u64 drained;               /* records taken from the ring */
-	int error;                   /* negative errno of the stream, once it has failed */
+	__u64 drained;                           /* records taken from the ring */
+	int error;                               /* negative errno of the stream, once it has failed */
 	struct stream_loss reported[LOSS_KINDS]; /* losses that are on the stream */
-	__u64 more_lost_ns;          /* from when on it is told again that they got larger */
-	struct governor governor;    /* --max-overhead */
-	struct probe_links *links;   /* what it takes off */
-	__u64 pause_ns;              /* how long it wants them off, 0: they are on */
-	__u64 paused_at_ns;          /* since when they are off */
+	__u64 more_lost_ns;                      /* from when on it is told again that they got larger */
+	struct governor governor;                /* --max-overhead */
+	struct probe_links *links;               /* what it takes off */
+	__u64 pause_ns;                          /* how long it wants them off, 0: they are on */
+	__u64 paused_at_ns;                      /* since when they are off */
 };
 
 /*

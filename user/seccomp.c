@@ -23,7 +23,7 @@ _Static_assert(FILTERED_CHILD_RESULT == FILTERED_CHILD_ARGUMENT + 1, "one_more()
 struct asker {
 	struct replylog_bpf *skel;
 	enum attach_choice how;
-	int link;              /* -1: none */
+	int link; /* -1: none */
 	struct bpf_link *perf;
 };
 

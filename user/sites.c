@@ -22,9 +22,9 @@
 
 /* What is known of a connection type's functions; a kind without a name is not probed. */
 struct conn_functions {
-	const char *table;		/* the symbol of its table of functions in Redis before 7.2 */
-	const char *name[SITE_KINDS];	/* the same since Redis 6.0 */
-	enum callee calls[SITE_KINDS];	/* the one library function it calls; CALLEES: none that tells */
+	const char *table;             /* the symbol of its table of functions in Redis before 7.2 */
+	const char *name[SITE_KINDS];  /* the same since Redis 6.0 */
+	enum callee calls[SITE_KINDS]; /* the one library function it calls; CALLEES: none that tells */
 };
 
 /* valkey 9.1.2 src/socket.c and src/tls.c, redis 7.0.15 src/connection.c and src/tls.c. */
@@ -70,8 +70,7 @@ struct answer {
 	uint64_t func[SITE_KINDS];
 };
 
-static int fail(const struct search *search, int err, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+static int fail(const struct search *search, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static int fail(const struct search *search, int err, const char *format, ...)
 {
@@ -100,9 +99,9 @@ bool sites_has_tls(const struct elf_image *img)
 /* What a straight-line walk through a function knows. */
 struct walk {
 	const struct isa *isa;
-	uint32_t holds_conn;	/* bit n: register n still holds the first argument */
-	uint32_t holds_state;	/* and this one its connection's state */
-	int fd_offset;		/* the first argument's register was loaded from [conn + fd_offset]; -1: it was not */
+	uint32_t holds_conn;  /* bit n: register n still holds the first argument */
+	uint32_t holds_state; /* and this one its connection's state */
+	int fd_offset;        /* the first argument's register was loaded from [conn + fd_offset]; -1: it was not */
 };
 
 static struct walk begin_walk(const struct isa *isa)
@@ -262,8 +261,7 @@ static int find_by_symbol(const struct search *search, struct answer *out)
  * Fills in close and accept, before write or after read depending on the version. Returns
  * false when neither slot, or both (which is which then?), hold a function that closes.
  */
-static bool find_close(const struct search *search, uint64_t write_slot, uint64_t read_slot,
-		       struct answer *out)
+static bool find_close(const struct search *search, uint64_t write_slot, uint64_t read_slot, struct answer *out)
 {
 	uint64_t before = elf_image_pointer_at(search->img, write_slot + CLOSE_BEFORE_WRITE);
 	uint64_t after = elf_image_pointer_at(search->img, read_slot + CLOSE_AFTER_READ);
@@ -274,16 +272,15 @@ static bool find_close(const struct search *search, uint64_t write_slot, uint64_
 	if (before_closes == after_closes)
 		return false;
 	out->func[SITE_CLOSE] = before_closes ? before : after;
-	accept = elf_image_pointer_at(search->img, before_closes ? write_slot + ACCEPT_BEFORE_WRITE :
-								   read_slot + ACCEPT_AFTER_READ);
+	accept = elf_image_pointer_at(search->img,
+				      before_closes ? write_slot + ACCEPT_BEFORE_WRITE : read_slot + ACCEPT_AFTER_READ);
 	if (is_function(search, accept, SITE_ACCEPT))
 		out->func[SITE_ACCEPT] = accept;
 	return true;
 }
 
 /* Is there a table whose write slot is at this address? */
-static bool table_at(const struct search *search, uint64_t write_slot, bool has_writev,
-		     struct answer *out)
+static bool table_at(const struct search *search, uint64_t write_slot, bool has_writev, struct answer *out)
 {
 	uint64_t slot = write_slot;
 
@@ -331,8 +328,7 @@ static int find_tables(const struct search *search, bool has_writev, struct answ
 		    !inside_exported_table(search, pointers[i].slot))
 			continue;
 		if (first_slot && memcmp(&found, out, sizeof(found)))
-			return fail(search, -ENOTUNIQ,
-				    "two different tables of %s (write slots at 0x%llx and 0x%llx)",
+			return fail(search, -ENOTUNIQ, "two different tables of %s (write slots at 0x%llx and 0x%llx)",
 				    search->functions->name[SITE_WRITE], (unsigned long long)first_slot,
 				    (unsigned long long)pointers[i].slot);
 		if (!first_slot)
@@ -366,8 +362,7 @@ static int find_by_table(const struct search *search, struct answer *out)
 			    "no usable symbols, and none of %zu code pointers begins a table of functions that "
 			    "call %s, [%s,] %s with one that calls %s beside them (%zu functions call any of these)",
 			    count, callee_of(search, SITE_WRITE), callee_of(search, SITE_WRITEV),
-			    callee_of(search, SITE_READ), callee_of(search, SITE_CLOSE),
-			    callers_count(search->callers));
+			    callee_of(search, SITE_READ), callee_of(search, SITE_CLOSE), callers_count(search->callers));
 	return ret;
 }
 
@@ -439,8 +434,8 @@ static bool branched_into(const struct search *search, uint64_t func, uint64_t p
 			uint64_t target;
 			bool indirect;
 
-			if (search->isa->branch(code + at, text[i].size - at, text[i].vaddr + at, &target,
-						&indirect) && !indirect && target > func && target <= probe)
+			if (search->isa->branch(code + at, text[i].size - at, text[i].vaddr + at, &target, &indirect) &&
+			    !indirect && target > func && target <= probe)
 				return true;
 		}
 	}
@@ -454,10 +449,9 @@ static int place_site(const struct search *search, uint64_t func, enum site_kind
 	const uint8_t *code;
 	int ret;
 
-	if (!elf_image_in_text(search->img, func) ||
-	    elf_image_function(search->img, func, &start, &end) || start != func)
-		return fail(search, -ENOENT, "no function begins at 0x%llx, taken for %s",
-			    (unsigned long long)func, search->functions->name[kind]);
+	if (!elf_image_in_text(search->img, func) || elf_image_function(search->img, func, &start, &end) || start != func)
+		return fail(search, -ENOENT, "no function begins at 0x%llx, taken for %s", (unsigned long long)func,
+			    search->functions->name[kind]);
 	code = elf_image_at(search->img, start, end - start);
 	if (!code || elf_image_offset(search->img, func, &site->func_offset))
 		return fail(search, -ENOENT, "the function at 0x%llx, taken for %s, is not in the file",
@@ -507,8 +501,9 @@ static int find_functions(const struct search *search, struct answer *answer, co
 
 int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *out, char *why, size_t why_size)
 {
-	struct search search = { .img = img, .isa = elf_image_isa(img), .functions = &functions[type], .why = why,
-				 .why_size = why_size };
+	struct search search = {
+		.img = img, .isa = elf_image_isa(img), .functions = &functions[type], .why = why, .why_size = why_size
+	};
 	struct answer answer = { 0 };
 	int ret;
 
@@ -538,8 +533,9 @@ cleanup:
 int sites_place(struct elf_image *img, uint64_t func, const char *name, struct site *site, char *why, size_t why_size)
 {
 	const struct conn_functions named = { .name = { [0] = name } };
-	const struct search search = { .img = img, .isa = elf_image_isa(img), .functions = &named, .why = why,
-				       .why_size = why_size };
+	const struct search search = {
+		.img = img, .isa = elf_image_isa(img), .functions = &named, .why = why, .why_size = why_size
+	};
 
 	if (!search.isa)
 		return fail(&search, -ENOTSUP, NO_ISA, elf_image_machine(img));

@@ -11,33 +11,29 @@ struct elf_image;
 enum site_kind {
 	SITE_READ,
 	SITE_WRITE,
-	SITE_WRITEV,	/* absent before Redis 7.0 */
-	SITE_CLOSE,	/* of sockets only: the others' ends in it (connTLSClose, connUnixClose in all versions) */
-	SITE_ACCEPT,	/* absent where the table's slot holds something else */
+	SITE_WRITEV, /* absent before Redis 7.0 */
+	SITE_CLOSE,  /* of sockets only: the others' ends in it (connTLSClose, connUnixClose in all versions) */
+	SITE_ACCEPT, /* absent where the table's slot holds something else */
 	SITE_KINDS
 };
 
 /* The connection types whose functions do I/O; a Unix socket's functions call the socket's. */
-enum conn_type {
-	CONN_SOCKET,
-	CONN_TLS,
-	CONN_TYPES
-};
+enum conn_type { CONN_SOCKET, CONN_TLS, CONN_TYPES };
 
 /* A function to probe. */
 struct site {
-	uint64_t func_vaddr;	/* of its first byte, as the ELF file states it */
-	uint64_t func_offset;	/* file offset of its first byte */
-	uint64_t probe_offset;	/* file offset to put the uprobe or uretprobe at */
-	bool emulated;		/* the kernel emulates the probed instruction */
+	uint64_t func_vaddr;   /* of its first byte, as the ELF file states it */
+	uint64_t func_offset;  /* file offset of its first byte */
+	uint64_t probe_offset; /* file offset to put the uprobe or uretprobe at */
+	bool emulated;         /* the kernel emulates the probed instruction */
 	bool present;
 };
 
 /* The connection layer's functions of one connection type. */
 struct conn_sites {
 	struct site site[SITE_KINDS];
-	int fd_offset;		/* bytes from struct connection to its fd; -1: unknown */
-	const char *found_by;	/* "symbol" or "table"; static */
+	int fd_offset;        /* bytes from struct connection to its fd; -1: unknown */
+	const char *found_by; /* "symbol" or "table"; static */
 };
 
 /* "connSocketRead", the name the server's source gives a function; NULL when it is not probed. */

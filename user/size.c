@@ -13,8 +13,8 @@ static const struct {
 	const char *name;
 	uint64_t bytes;
 } units[] = {
-	{ "", 1 },       { "b", 1 },
-	{ "k", 1000 },   { "kb", 1024 },
+	{ "", 1 },           { "b", 1 },
+	{ "k", 1000 },       { "kb", 1024 },
 	{ "m", 1000000 },    { "mb", 1024 * 1024 },
 	{ "g", 1000000000 }, { "gb", 1024 * 1024 * 1024 },
 };
@@ -34,8 +34,7 @@ int size_parse(const char *s, uint64_t *bytes)
 	int err = 0;
 
 	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+		if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
 			err = -ERANGE;
 	unit = unit_parse(p);
 	if (p == s || !unit)

@@ -34,20 +34,22 @@
 #define ARG_CUT_MIN 48
 #define OTHER_KEYS_MAX 2048
 
-_Static_assert(JSON_EXPANSION_MAX * (ARGV_MAX_ARGS * ARG_CUT_MIN + ARGV_MAX_ARG_BYTES +
-	       IDENTITY_WORDS * IDENTITY_WORD_MAX) + 3 * ARGV_MAX_ARGS + OTHER_KEYS_MAX <= STREAM_LINE_MAX, "a reply fits in a line once its arguments are cut");
+_Static_assert((ARGV_MAX_ARG_BYTES + ARGV_MAX_ARGS * ARG_CUT_MIN + IDENTITY_WORDS * IDENTITY_WORD_MAX) * JSON_EXPANSION_MAX +
+			       3 * ARGV_MAX_ARGS + OTHER_KEYS_MAX <=
+		       STREAM_LINE_MAX,
+	       "a reply fits in a line once its arguments are cut");
 
 static const char *const kind_names[] = { "simple", "pipelined", "push", "multi" };
 static const char *const attribution_names[] = { "exact", "ambiguous" };
 static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
-	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished",
-	"out_of_step",
+	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished", "out_of_step",
 };
 static const char *const tally_names[] = {
-	"joined", "unjoined", "left_out_monitor", "left_out_replication", "left_out_cluster", "left_out_outgoing",
-	"left_out_silenced", "left_out_other", "unanswered",
-	"reply_bytes", "attributed_bytes", "unattributed_bytes", "left_out_bytes", "dispatch_unread", "dispatch_disagrees",
+	"joined",           "unjoined",          "left_out_monitor",   "left_out_replication",
+	"left_out_cluster", "left_out_outgoing", "left_out_silenced",  "left_out_other",
+	"unanswered",       "reply_bytes",       "attributed_bytes",   "unattributed_bytes",
+	"left_out_bytes",   "dispatch_unread",   "dispatch_disagrees",
 };
 static const char *const source_names[] = { NULL, "request", "dispatch" };
 static const char *const stop_names[] = { "signal", "server_exited", "server_restarted", "error" };
@@ -421,8 +423,7 @@ static void put_reply(const struct stream *s, struct json *j, const struct reply
 		json_u64(j, "window", s->window);
 }
 
-static int write_reply(struct stream *s, const struct reply_record *rec, const struct argv *a,
-		       const struct shape *shape)
+static int write_reply(struct stream *s, const struct reply_record *rec, const struct argv *a, const struct shape *shape)
 {
 	const char *lost = argv_lost(rec, a);
 	struct json j;
@@ -510,10 +511,10 @@ static bool is_ours(const struct reply_record *rec, size_t size)
 	return size >= sizeof(*rec) && rec->argv_len <= size - sizeof(*rec) &&
 	       words_len(rec) <= size - sizeof(*rec) - rec->argv_len &&
 	       rec->exec_argv_len <= size - sizeof(*rec) - rec->argv_len - words_len(rec) && rec->event == EVENT_REPLY &&
-	       rec->argv_from < NAMES(source_names) &&
-	       rec->kind < NAMES(kind_names) && rec->attribution < NAMES(attribution_names) &&
-	       rec->state < NAMES(state_names) && rec->argv_status < ARGV_STATUSES &&
-	       rec->client_family <= FAMILY_UNIX && (rec->kind == KIND_PUSH) == (rec->argv_status == ARGV_PUSH);
+	       rec->argv_from < NAMES(source_names) && rec->kind < NAMES(kind_names) &&
+	       rec->attribution < NAMES(attribution_names) && rec->state < NAMES(state_names) &&
+	       rec->argv_status < ARGV_STATUSES && rec->client_family <= FAMILY_UNIX &&
+	       (rec->kind == KIND_PUSH) == (rec->argv_status == ARGV_PUSH);
 }
 
 int stream_reply(struct stream *s, const struct reply_record *rec, size_t size)

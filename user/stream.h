@@ -34,10 +34,10 @@ int clock_map_refresh(struct clock_map *m);
 struct stream {
 	struct sink *sink;
 	const struct identities *identities; /* the caller's; NULL: who clients say they are is not known */
-	bool modules_ran;    /* modules' commands have run: any may have given any client another name */
+	bool modules_ran;                    /* modules' commands have run: any may have given any client another name */
 	struct clock_map clock;
-	uint64_t replies; /* written so far; also the last seq */
-	uint64_t ambiguous;  /* of these */
+	uint64_t replies;   /* written so far; also the last seq */
+	uint64_t ambiguous; /* of these */
 	uint64_t dropped;
 	uint32_t server_pid; /* on every line */
 	uint64_t window;     /* with --max-overhead: the number of the window that replies are from, from 1 on; else 0 */
@@ -54,20 +54,20 @@ struct stream_start {
 	const char *server_exe;
 	const char *server_build_id;
 	const char *server_version;
-	uint64_t threshold; /* bytes */
-	const char *tap;    /* "socket" or "connection" */
+	uint64_t threshold;    /* bytes */
+	const char *tap;       /* "socket" or "connection" */
 	uint32_t max_overhead; /* tenths of a percent; 0: no limit, and the next two are not written */
-	uint32_t probe_ns;  /* what hits cost on this machine beside what the programs do */
+	uint32_t probe_ns;     /* what hits cost on this machine beside what the programs do */
 	uint32_t tracepoint_ns;
 	const char *const *probes;
 	size_t n_probes;
 };
 
 enum stop_reason {
-	STOP_SIGNAL,        /* "signal": SIGINT or SIGTERM */
-	STOP_SERVER_EXITED, /* "server_exited" */
+	STOP_SIGNAL,           /* "signal": SIGINT or SIGTERM */
+	STOP_SERVER_EXITED,    /* "server_exited" */
 	STOP_SERVER_RESTARTED, /* "server_restarted": the same process executed itself anew, or another program */
-	STOP_ERROR,         /* "error": replylog cannot go on, stderr says why */
+	STOP_ERROR,            /* "error": replylog cannot go on, stderr says why */
 	STOP_REASONS,
 };
 
@@ -87,9 +87,9 @@ struct stream_pause {
 
 struct stream_stop {
 	enum stop_reason reason;
-	uint64_t hits_main; /* probe hits on the server's main thread */
-	uint64_t hits_io;   /* and on its other threads */
-	uint64_t held;      /* replies that had to wait for a check */
+	uint64_t hits_main;                   /* probe hits on the server's main thread */
+	uint64_t hits_io;                     /* and on its other threads */
+	uint64_t held;                        /* replies that had to wait for a check */
 	uint64_t held_median_us, held_max_us; /* and how long; 0 when none had to */
 	uint64_t tally[TALLIES];
 };

@@ -34,10 +34,10 @@
  * even when the worker is killed.
  */
 struct worker {
-	pid_t pid;             /* 0: ended */
-	int lines;             /* our end of its stdout, -1 when closed */
+	pid_t pid; /* 0: ended */
+	int lines; /* our end of its stdout, -1 when closed */
 	struct server server;
-	int server_fd;         /* a pidfd: the server is not observed a second time as long as it lives; or -1 */
+	int server_fd; /* a pidfd: the server is not observed a second time as long as it lives; or -1 */
 };
 
 struct supervisor {

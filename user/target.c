@@ -85,8 +85,9 @@ static int open_executable(struct target *target)
 	fd = len < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return complain("%s: %s%s", link, strerror(errno),
-				errno == EACCES || errno == EPERM ?
-				": CAP_SYS_PTRACE is needed for a process of another user: run as root" : "");
+				errno == EACCES || errno == EPERM
+					? ": CAP_SYS_PTRACE is needed for a process of another user: run as root"
+					: "");
 	name[len] = '\0';
 	hold_file(&target->file[FILE_EXECUTABLE], fd, name);
 	return 0;
@@ -211,8 +212,10 @@ static void say_what_is_missing(const struct target *target)
 		complain("-p %d: new connections are taken for older ones: no %s that looks like it", target->pid,
 			 site_name(CONN_SOCKET, SITE_ACCEPT));
 	if (sites->fd_offset < 0)
-		complain("-p %d: clients' addresses are not known, and the socket tap can't be used: where the server keeps a "
-			 "connection's fd does not show in its code", target->pid);
+		complain(
+			"-p %d: clients' addresses are not known, and the socket tap can't be used: where the server keeps a "
+			"connection's fd does not show in its code",
+			target->pid);
 }
 
 /* Reads files only: what the server is, and where its connection layer does I/O. */

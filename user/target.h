@@ -18,9 +18,9 @@
  * also in another mount namespace, after an upgrade replaced it on disk, or when the pid is used again.
  */
 struct target_file {
-	int fd;                 /* -1: not there */
-	char path[32];          /* "/proc/self/fd/<fd>": what probes are attached to */
-	char name[PATH_MAX];  /* for people: where the file is, as the server's own mount namespace names it */
+	int fd;              /* -1: not there */
+	char path[32];       /* "/proc/self/fd/<fd>": what probes are attached to */
+	char name[PATH_MAX]; /* for people: where the file is, as the server's own mount namespace names it */
 };
 
 enum target_file_kind {
@@ -42,21 +42,21 @@ struct target_layer {
 /* The server process. */
 struct target {
 	pid_t pid;
-	Elf64_auxv_t auxv[TARGET_AUXV];  /* what execve gave it, its random addresses among that */
-	size_t n_auxv;                   /* 0: not read */
-	int pidfd;                       /* becomes readable when the server is gone */
+	Elf64_auxv_t auxv[TARGET_AUXV]; /* what execve gave it, its random addresses among that */
+	size_t n_auxv;                  /* 0: not read */
+	int pidfd;                      /* becomes readable when the server is gone */
 	struct target_file file[TARGET_FILES];
-	char version[32];                /* "valkey 9.1.2" */
-	char build_id[ELF_BUILD_ID_HEX]; /* "" when there is none */
-	enum cluster cluster;            /* whether it runs in cluster mode */
-	uint64_t cluster_read;           /* where its clusterReadHandler() is in the process; 0 unknown */
-	bool seccomp_filter;             /* it runs under a seccomp filter (container, systemd) */
+	char version[32];                      /* "valkey 9.1.2" */
+	char build_id[ELF_BUILD_ID_HEX];       /* "" when there is none */
+	enum cluster cluster;                  /* whether it runs in cluster mode */
+	uint64_t cluster_read;                 /* where its clusterReadHandler() is in the process; 0 unknown */
+	bool seccomp_filter;                   /* it runs under a seccomp filter (container, systemd) */
 	struct target_layer layer[CONN_TYPES]; /* CONN_TLS has no sites where the server has no TLS */
-	struct dispatch_sites dispatch;  /* where commands are executed */
+	struct dispatch_sites dispatch;        /* where commands are executed */
 	uint64_t dispatch_address[DISPATCH_SITES];
-	char no_dispatch[256];           /* why not known, for what is not present */
-	struct client_layout layout;     /* valid is LAYOUT_NONE when this server's is not known, and then */
-	char no_layout[256];             /* why not */
+	char no_dispatch[256];       /* why not known, for what is not present */
+	struct client_layout layout; /* valid is LAYOUT_NONE when this server's is not known, and then */
+	char no_layout[256];         /* why not */
 };
 
 /*

@@ -28,8 +28,8 @@ struct uprobe_multi_attr {
 
 _Static_assert(sizeof(struct uprobe_multi_attr) == 64, "layout of union bpf_attr, link_create.uprobe_multi");
 
-int uprobe_link_places(int program_fd, int attach_type, const char *path, const struct uprobe_places *places,
-		       bool at_return, pid_t pid)
+int uprobe_link_places(int program_fd, int attach_type, const char *path, const struct uprobe_places *places, bool at_return,
+		       pid_t pid)
 {
 	struct uprobe_multi_attr attr;
 	long fd;

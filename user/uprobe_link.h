@@ -22,8 +22,8 @@ struct uprobe_places {
  * attach_type: the program's own (ATTACH_TYPE_MULTI or _SESSION). at_return: return probes. pid: whose address space, 0
  * for all. Returns the link's fd, owned by the caller, or -errno.
  */
-int uprobe_link_places(int program_fd, int attach_type, const char *path, const struct uprobe_places *places,
-		       bool at_return, pid_t pid);
+int uprobe_link_places(int program_fd, int attach_type, const char *path, const struct uprobe_places *places, bool at_return,
+		       pid_t pid);
 
 /* The same for one place without a cookie. */
 int uprobe_link_create(int program_fd, int attach_type, const char *path, uint64_t offset, bool at_return, pid_t pid);

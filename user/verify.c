@@ -21,8 +21,9 @@ static struct mapped dispatches;
 
 static struct dispatch_log *dispatch_log_at(__u32 number)
 {
-	return dispatches.entries && number < dispatches.count ?
-		(struct dispatch_log *)(dispatches.entries + number * dispatches.stride) : NULL;
+	return dispatches.entries && number < dispatches.count
+		       ? (struct dispatch_log *)(dispatches.entries + number * dispatches.stride)
+		       : NULL;
 }
 
 /* These only BPF asks. */

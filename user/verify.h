@@ -29,10 +29,10 @@ struct verifier {
 
 struct verifier_setup {
 	pid_t server;
-	const struct client_layout *layout; /* copied */
-	int connections_fd; /* the BPF map of connections, */
-	__u32 connections;  /* which has so many */
-	int dispatches_fd;  /* and that of their executions; -1: they are not observed */
+	const struct client_layout *layout;        /* copied */
+	int connections_fd;                        /* the BPF map of connections, */
+	__u32 connections;                         /* which has so many */
+	int dispatches_fd;                         /* and that of their executions; -1: they are not observed */
 	const volatile struct engine_state *state; /* the caller's: nothing is proven while the probes don't act */
 };
 

@@ -34,7 +34,9 @@ static void show(void)
 /* How many of the left bytes the next read or write takes. */
 static size_t cut(struct input *in, size_t left)
 {
-	static const size_t sizes[] = { 1, 2, 3, 5, 17, 33, 100, 700, 2047, 2048, 2049, 2080, 4096, 16384, 1 << 20, 1 << 20 };
+	static const size_t sizes[] = {
+		1, 2, 3, 5, 17, 33, 100, 700, 2047, 2048, 2049, 2080, 4096, 16384, 1 << 20, 1 << 20
+	};
 	unsigned int b = take_back(in);
 	size_t n = b < 192 ? sizes[b % 16] : b - 191;
 
@@ -52,7 +54,8 @@ static uint8_t *copy_of(const uint8_t *bytes, size_t len)
 }
 
 /* Some of the bytes in pieces, of which the kernel takes only the first: up to total bytes. */
-static enum reply_verdict write_pieces(struct host_conn *c, struct input *in, const uint8_t *bytes, size_t left, size_t *total)
+static enum reply_verdict write_pieces(struct host_conn *c, struct input *in, const uint8_t *bytes, size_t left,
+				       size_t *total)
 {
 	struct server_iovec iov[PIECES_MAX];
 	enum reply_verdict verdict;

@@ -23,12 +23,12 @@
 
 #include "../../user/stream.h"
 
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
+#define CHECK(condition)                                                                        \
+	do {                                                                                    \
+		if (!(condition)) {                                                             \
 			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
+			abort();                                                                \
+		}                                                                               \
 	} while (0)
 
 #define CONTROL_BYTES 10
@@ -91,8 +91,7 @@ static void check_string(bool escaped)
 			p += p[2] == 'x' ? 3 : 4;
 			if (p[-1] == 'x')
 				for (int i = 0; i < 2; i++, p++)
-					CHECK(p < end &&
-					      ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'f')));
+					CHECK(p < end && ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'f')));
 		} else if (*p == '\\') {
 			CHECK(!escaped || p[1] == '"');
 			check_escape();
@@ -304,8 +303,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	if (recipe)
 		cook(&h, data + CONTROL_BYTES + 1, size - CONTROL_BYTES - 1);
 	else
-		put(&h, data + CONTROL_BYTES,
-		    size - CONTROL_BYTES < ARGV_HEAD_MAX ? size - CONTROL_BYTES : ARGV_HEAD_MAX);
+		put(&h, data + CONTROL_BYTES, size - CONTROL_BYTES < ARGV_HEAD_MAX ? size - CONTROL_BYTES : ARGV_HEAD_MAX);
 	rec->argv_len = (uint32_t)h.len;
 	rec = realloc(rec, sizeof(*rec) + h.len);
 	before = stream.replies;

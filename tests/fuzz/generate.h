@@ -20,9 +20,9 @@
 struct stream {
 	uint8_t wire[STREAM_MAX], plain[STREAM_MAX];
 	size_t len;
-	size_t ends[MARKS_MAX];        /* where its replies end */
+	size_t ends[MARKS_MAX]; /* where its replies end */
 	size_t ends_count;
-	size_t attributes[MARKS_MAX];  /* where the plain reader sees a reply end that is none: behind an attribute */
+	size_t attributes[MARKS_MAX]; /* where the plain reader sees a reply end that is none: behind an attribute */
 	size_t attributes_count;
 	bool has_attributes;
 	bool well_formed;
@@ -80,10 +80,30 @@ static void put_raw(struct stream *s, struct input *in, bool lines_too)
 static void generate_line(struct stream *s, struct input *in)
 {
 	static const char *const lines[] = {
-		"_\r\n", "#t\r\n", "#f\r\n", ":0\r\n", ":-1\r\n", ":1234567\r\n", ":9223372036854775807\r\n", ",3.25\r\n",
-		",inf\r\n", ",-inf\r\n", ",nan\r\n", ",-1.5e-300\r\n", "(-3492890328409238509324850943850943825024385\r\n",
-		"(0\r\n", "+\r\n", "+OK\r\n", "+QUEUED\r\n", "-ERR something that takes several words of eight\r\n",
-		"$-1\r\n", "*-1\r\n", "*0\r\n", "~0\r\n", "%0\r\n", "$0\r\n\r\n",
+		"_\r\n",
+		"#t\r\n",
+		"#f\r\n",
+		":0\r\n",
+		":-1\r\n",
+		":1234567\r\n",
+		":9223372036854775807\r\n",
+		",3.25\r\n",
+		",inf\r\n",
+		",-inf\r\n",
+		",nan\r\n",
+		",-1.5e-300\r\n",
+		"(-3492890328409238509324850943850943825024385\r\n",
+		"(0\r\n",
+		"+\r\n",
+		"+OK\r\n",
+		"+QUEUED\r\n",
+		"-ERR something that takes several words of eight\r\n",
+		"$-1\r\n",
+		"*-1\r\n",
+		"*0\r\n",
+		"~0\r\n",
+		"%0\r\n",
+		"$0\r\n\r\n",
 	};
 	unsigned int i = take(in);
 
@@ -186,7 +206,8 @@ static void generate_replies(struct stream *s, struct input *in)
 
 static void generate_multibulk(struct stream *s, struct input *in)
 {
-	static const char *const names[] = { "GET", "set", "ECHO", "mget", "x", "", "LRANGE", "CLUSTEF", "subscribf", "FCALL_RO" };
+	static const char *const names[] = { "GET", "set",    "ECHO",    "mget",      "x",
+					     "",    "LRANGE", "CLUSTEF", "subscribf", "FCALL_RO" };
 	static const unsigned int many[] = { 29, 31, 32, 33, 34, 100 };
 	unsigned int argc = take(in), i;
 	const char *name = names[take(in) % (sizeof(names) / sizeof(names[0]))];
@@ -208,8 +229,25 @@ static void generate_multibulk(struct stream *s, struct input *in)
 static void generate_inline(struct stream *s, struct input *in)
 {
 	static const char *const parts[] = {
-		" ", "\t ", "key", "\"a b\"", "'it\\'s'", "\"\\x41\\xZZ\\n\\\"\"", "\"\"", "''", "\\", "x\"y z\"", "\v", "\f ",
-		"a-long-word-that-fills-more-than-one-load ", "\xff\xfe", "*1", "$3", "\r", "\"open", "\"shut\"x",
+		" ",
+		"\t ",
+		"key",
+		"\"a b\"",
+		"'it\\'s'",
+		"\"\\x41\\xZZ\\n\\\"\"",
+		"\"\"",
+		"''",
+		"\\",
+		"x\"y z\"",
+		"\v",
+		"\f ",
+		"a-long-word-that-fills-more-than-one-load ",
+		"\xff\xfe",
+		"*1",
+		"$3",
+		"\r",
+		"\"open",
+		"\"shut\"x",
 	};
 	static const char *const names[] = { "GET", "get", "'ECHO'", "\"MGET\"", "x", "  \tset", "LRANGE", "" };
 	unsigned int n = take(in) % 12;
@@ -225,8 +263,21 @@ static void generate_requests(struct stream *s, struct input *in)
 {
 	/* No commands, and some that are refused. */
 	static const char *const empty[] = {
-		"*0\r\n", "*0\r\n", "*0\r\n", "\r\n", "\r\n", " \r\n", "*-1\r\n", "*-1\r\n", "*-5\r\n", "*-2147483649\r\n",
-		"*-1234567890123456789\r\n", "*-9223372036854775808\r\n", "*-9223372036854775809\r\n", "*-05\r\n", "*-\r\n",
+		"*0\r\n",
+		"*0\r\n",
+		"*0\r\n",
+		"\r\n",
+		"\r\n",
+		" \r\n",
+		"*-1\r\n",
+		"*-1\r\n",
+		"*-5\r\n",
+		"*-2147483649\r\n",
+		"*-1234567890123456789\r\n",
+		"*-9223372036854775808\r\n",
+		"*-9223372036854775809\r\n",
+		"*-05\r\n",
+		"*-\r\n",
 	};
 
 	s->len = 0;

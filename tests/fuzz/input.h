@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
+#define CHECK(condition)                                                                        \
+	do {                                                                                    \
+		if (!(condition)) {                                                             \
 			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-			show(); \
-			abort(); \
-		} \
+			show();                                                                 \
+			abort();                                                                \
+		}                                                                               \
 	} while (0)
 
 /* What the input stands for, on stderr. */

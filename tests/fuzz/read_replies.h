@@ -72,7 +72,7 @@ static void *made_nil(const redisReadTask *task)
 	bool blob_error = task->type == REDIS_REPLY_STRING && r->wire[at - 1] == '!';
 
 	if (!r->odd_null && (blob_error || (task->type != REDIS_REPLY_STRING && task->type != REDIS_REPLY_ARRAY &&
-					     task->type != REDIS_REPLY_NIL))) {
+					    task->type != REDIS_REPLY_NIL))) {
 		r->odd_null = true;
 		r->odd_null_at = r->n;
 	}

@@ -18,7 +18,7 @@
 
 #define COMMANDS_MAX 16384
 #define KEPT_ARGS 32
-#define NUMBER_MAX 16 /* digits that any length or count has */
+#define NUMBER_MAX 16   /* digits that any length or count has */
 #define NEGATIVE_MAX 20 /* and the least count there is: its sign and its digits */
 
 struct command {
@@ -163,7 +163,8 @@ static const uint8_t *read_quoted(struct requests_read *r, struct command *comma
 	for (; p < end && *p != quote; p++) {
 		uint8_t c = *p;
 
-		if (c == '\\' && quote == '"' && end - p > 3 && p[1] == 'x' && hex_value(p[2]) >= 0 && hex_value(p[3]) >= 0) {
+		if (c == '\\' && quote == '"' && end - p > 3 && p[1] == 'x' && hex_value(p[2]) >= 0 &&
+		    hex_value(p[3]) >= 0) {
 			c = (uint8_t)(16 * hex_value(p[2]) + hex_value(p[3]));
 			p += 3;
 		} else if (c == '\\' && quote == '"' && end - p > 1) {
@@ -250,8 +251,9 @@ static bool is_name(const struct command *c, const char *name)
 static bool ends_plain_talk(const struct requests_read *r, const struct command *c)
 {
 	static const char *const names[] = {
-		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC",
-		"REPLCONF", "CLIENT", "CLUSTER", "SCRIPT", "MULTI", "EXEC", "DISCARD", "HELLO", "RESET", "QUIT", "AUTH", "SELECT",
+		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR",
+		"SYNC",      "PSYNC",      "REPLCONF",   "CLIENT",      "CLUSTER",      "SCRIPT",       "MULTI",
+		"EXEC",      "DISCARD",    "HELLO",      "RESET",       "QUIT",         "AUTH",         "SELECT",
 	};
 	size_t i;
 

@@ -256,8 +256,8 @@ static enum reply_verdict host_write(struct host_conn *c, const void *bytes, siz
 }
 
 /* The first len bytes of n pieces. Not every test writes so. */
-__attribute__((unused))
-static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n, size_t len)
+__attribute__((unused)) static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n,
+							      size_t len)
 {
 	enum reply_verdict verdict = reply_frame_iovec(&c->conn, &c->work, (unsigned long)iov, n, len);
 

@@ -126,23 +126,29 @@ static struct layout_bit the_bit(const void *bytes, size_t size, size_t offset)
 	return bit;
 }
 
-#define FIELD(field, type, member) \
-	layout.field = (struct layout_field){ offsetof(type, member), sizeof(((type *)0)->member) }
-#define BIT(field, type, member, object, at)			\
-	do {							\
-		type object;					\
-		memset(&object, 0, sizeof(object));		\
-		member = 1;					\
+#define FIELD(field, type, member)                                  \
+	layout.field = (struct layout_field)                        \
+	{                                                           \
+		offsetof(type, member), sizeof(((type *)0)->member) \
+	}
+#define BIT(field, type, member, object, at)                         \
+	do {                                                         \
+		type object;                                         \
+		memset(&object, 0, sizeof(object));                  \
+		member = 1;                                          \
 		layout.field = the_bit(&object, sizeof(object), at); \
 	} while (0)
 
 #ifdef REDIS
-#define FLAG(name, bit) layout.flag[name] = (struct layout_bit){ offsetof(client, flags) + bit / 8, 1 << bit % 8, 0 }
+#define FLAG(name, bit)                                            \
+	layout.flag[name] = (struct layout_bit)                    \
+	{                                                          \
+		offsetof(client, flags) + bit / 8, 1 << bit % 8, 0 \
+	}
 #define VALKEY_FLAG(name, member)
 #else
 #define FLAG(name, bit)
-#define VALKEY_FLAG(name, member) \
-	BIT(flag[name], struct ClientFlags, flags.member, flags, offsetof(client, flag))
+#define VALKEY_FLAG(name, member) BIT(flag[name], struct ClientFlags, flags.member, flags, offsetof(client, flag))
 #endif
 
 int main(void)

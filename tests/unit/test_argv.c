@@ -293,12 +293,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_multibulk),  cmocka_unit_test(test_shortened),
-		cmocka_unit_test(test_many),       cmocka_unit_test(test_malformed),
-		cmocka_unit_test(test_inline),     cmocka_unit_test(test_quotes),
-		cmocka_unit_test(test_unbalanced), cmocka_unit_test(test_inline_long),
-		cmocka_unit_test(test_inline_cut), cmocka_unit_test(test_line_end),
-		cmocka_unit_test(test_disputed),
+		cmocka_unit_test(test_multibulk),  cmocka_unit_test(test_shortened),   cmocka_unit_test(test_many),
+		cmocka_unit_test(test_malformed),  cmocka_unit_test(test_inline),      cmocka_unit_test(test_quotes),
+		cmocka_unit_test(test_unbalanced), cmocka_unit_test(test_inline_long), cmocka_unit_test(test_inline_cut),
+		cmocka_unit_test(test_line_end),   cmocka_unit_test(test_disputed),
 	};
 
 	return cmocka_run_group_tests_name("argv", tests, NULL, teardown);

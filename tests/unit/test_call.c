@@ -87,11 +87,8 @@ static void test_others(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_by_one),
-		cmocka_unit_test(test_copied_together),
-		cmocka_unit_test(test_jump),
-		cmocka_unit_test(test_missed_return),
-		cmocka_unit_test(test_others),
+		cmocka_unit_test(test_one_by_one),    cmocka_unit_test(test_copied_together), cmocka_unit_test(test_jump),
+		cmocka_unit_test(test_missed_return), cmocka_unit_test(test_others),
 	};
 
 	return cmocka_run_group_tests_name("call", tests, NULL, NULL);

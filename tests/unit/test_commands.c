@@ -50,7 +50,8 @@ static void test_find(void **state)
 	assert_null(command_find(NAME("config|")));
 	assert_null(command_find(NAME("json.get")));
 	/* '@' is not a letter, whatever the bit that makes letters small does with it. */
-	assert_null(command_find(NAME("\x07" "ET")));
+	assert_null(command_find(NAME("\x07"
+				      "ET")));
 	assert_null(command_find("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 70));
 }
 
@@ -128,7 +129,7 @@ static void test_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_find), cmocka_unit_test(test_all), cmocka_unit_test(test_fits),
+		cmocka_unit_test(test_find),        cmocka_unit_test(test_all), cmocka_unit_test(test_fits),
 		cmocka_unit_test(test_subcommands), cmocka_unit_test(test_cut),
 	};
 

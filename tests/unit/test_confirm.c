@@ -54,9 +54,18 @@ struct made_up_block {
 
 #define NODES 66
 
-#define FIELD(type, field) { offsetof(struct type, field), sizeof(((struct type *)0)->field) }
-#define NO_FIELD { LAYOUT_ABSENT, 0 }
-#define FLAG_BIT(n) { offsetof(struct made_up_client, flags), 1 << (n), 0 }
+#define FIELD(type, field)                                                      \
+	{                                                                       \
+		offsetof(struct type, field), sizeof(((struct type *)0)->field) \
+	}
+#define NO_FIELD                 \
+	{                        \
+		LAYOUT_ABSENT, 0 \
+	}
+#define FLAG_BIT(n)                                                 \
+	{                                                           \
+		offsetof(struct made_up_client, flags), 1 << (n), 0 \
+	}
 
 static const struct client_layout layout = {
 	.valid = LAYOUT_TABLE,
@@ -102,8 +111,13 @@ static int setup(void **state)
 {
 	size_t size = ((sizeof(struct connection) + 7) & ~(size_t)7) * CONNECTIONS;
 	struct confirm_setup with = {
-		.stream = &t.stream, .identities = &t.identities, .wait_ns = WAIT,
-		.verify = { .layout = &layout, .server = getpid(), .connections = CONNECTIONS, .dispatches_fd = -1,
+		.stream = &t.stream,
+		.identities = &t.identities,
+		.wait_ns = WAIT,
+		.verify = { .layout = &layout,
+			    .server = getpid(),
+			    .connections = CONNECTIONS,
+			    .dispatches_fd = -1,
 			    .state = &t.state },
 	};
 
@@ -158,9 +172,18 @@ struct sent {
 static struct sent record(const char *head, __u8 type, __u8 check)
 {
 	struct sent sent = { .rec = {
-		.event = EVENT_REPLY, .connection = 2, .generation = 7, .from_start = 1, .db = 5, .kind = KIND_PIPELINED,
-		.check = check, .reply_type = type, .reply_bytes = 10, .client_id = 9, .argv_len = strlen(head),
-	} };
+				     .event = EVENT_REPLY,
+				     .connection = 2,
+				     .generation = 7,
+				     .from_start = 1,
+				     .db = 5,
+				     .kind = KIND_PIPELINED,
+				     .check = check,
+				     .reply_type = type,
+				     .reply_bytes = 10,
+				     .client_id = 9,
+				     .argv_len = strlen(head),
+			     } };
 
 	strcpy(sent.head, head);
 	return sent;
@@ -183,8 +206,12 @@ static void take_get(__u8 check, uint64_t now)
 
 static void take_checked(__u8 attribution, __u8 out_of_step)
 {
-	struct sent sent = { .rec = { .event = EVENT_CHECKED, .connection = 2, .generation = 7, .client_id = 9,
-				      .attribution = attribution, .out_of_step = out_of_step } };
+	struct sent sent = { .rec = { .event = EVENT_CHECKED,
+				      .connection = 2,
+				      .generation = 7,
+				      .client_id = 9,
+				      .attribution = attribution,
+				      .out_of_step = out_of_step } };
 
 	assert_int_equal(take(&sent, MS), 0);
 }
@@ -200,11 +227,13 @@ static const char *written(void)
 	text[n < 0 ? 0 : n] = '\0';
 	for (line = text; (end = strchr(line, '\n')) && lines < sizeof(said) - 1; line = end + 1) {
 		*end = '\0';
-		said[lines++] = strstr(line, "\"reason\":\"out_of_step\"") ? 'D' :
-				strstr(line, "\"attribution\":\"exact\"") ? 'E' :
-				strstr(line, "\"attribution\":\"ambiguous\"") ? 'A' : '?';
+		said[lines++] = strstr(line, "\"reason\":\"out_of_step\"")      ? 'D'
+				: strstr(line, "\"attribution\":\"exact\"")     ? 'E'
+				: strstr(line, "\"attribution\":\"ambiguous\"") ? 'A'
+										: '?';
 		/* Database and user are believed of exact records only. */
-		if (said[lines - 1] == 'A' && (strstr(line, "\"db\"") || strstr(line, "\"user\"") || strstr(line, "\"resp\"")))
+		if (said[lines - 1] == 'A' &&
+		    (strstr(line, "\"db\"") || strstr(line, "\"user\"") || strstr(line, "\"resp\"")))
 			fail_msg("%s", line);
 	}
 	said[lines] = '\0';
@@ -306,7 +335,8 @@ static void make_nodes(int count)
 	for (int i = 0; i < count; i++) {
 		t.block[i] = (struct made_up_block){ .size = 16384, .used = 100 };
 		t.node[i] = (struct made_up_node){
-			.prev = i ? (__u64)&t.node[i - 1] : 0, .next = i + 1 < count ? (__u64)&t.node[i + 1] : 0,
+			.prev = i ? (__u64)&t.node[i - 1] : 0,
+			.next = i + 1 < count ? (__u64)&t.node[i + 1] : 0,
 			.value = (__u64)&t.block[i],
 		};
 	}
@@ -525,8 +555,8 @@ static void test_identity_waits_too(void **state)
 	auth.rec.event = EVENT_IDENTITY;
 	assert_int_equal(take(&auth, MS), 0);
 	assert_int_equal(take(&get, MS), 0);
-	assert_null(identities_find(&t.identities, &get.rec) && identities_find(&t.identities, &get.rec)->user.len ?
-		    &get : NULL);
+	assert_null(identities_find(&t.identities, &get.rec) && identities_find(&t.identities, &get.rec)->user.len ? &get
+														   : NULL);
 	take_checked(ATTRIBUTION_EXACT, 0);
 	assert_int_equal(identities_find(&t.identities, &get.rec)->user.len, 3);
 	assert_string_equal(written(), "E");
@@ -586,13 +616,26 @@ static void test_foreign_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_certain_records_do_not_wait), T(test_pending_records_wait_for_bpf), T(test_proven_from_outside),
-		T(test_not_proven), T(test_what_counts_as_parsed), T(test_what_bpf_counts),
-		T(test_written_but_not_accounted_for), T(test_only_a_completed_write_counts), T(test_nodes_written),
+		T(test_certain_records_do_not_wait),
+		T(test_pending_records_wait_for_bpf),
+		T(test_proven_from_outside),
+		T(test_not_proven),
+		T(test_what_counts_as_parsed),
+		T(test_what_bpf_counts),
+		T(test_written_but_not_accounted_for),
+		T(test_only_a_completed_write_counts),
+		T(test_nodes_written),
 		T(test_many_nodes),
-		T(test_not_before_what_bpf_has_said), T(test_counters_stand_still_when_nothing_is_observed), T(test_turns),
-		T(test_waits_no_longer_than_it_may), T(test_out_of_step_is_told_once), T(test_misfit_is_out_of_step),
-		T(test_identity_waits_too), T(test_pushes_stay_exact), T(test_numbers_are_used_again), T(test_the_end),
+		T(test_not_before_what_bpf_has_said),
+		T(test_counters_stand_still_when_nothing_is_observed),
+		T(test_turns),
+		T(test_waits_no_longer_than_it_may),
+		T(test_out_of_step_is_told_once),
+		T(test_misfit_is_out_of_step),
+		T(test_identity_waits_too),
+		T(test_pushes_stay_exact),
+		T(test_numbers_are_used_again),
+		T(test_the_end),
 		T(test_foreign_bytes),
 	};
 

@@ -71,12 +71,12 @@ static void execute_inside(__u32 times)
 	end();
 }
 
-#define assert_times(...)										\
-	do {												\
-		const __u64 times[] = { __VA_ARGS__ };							\
-		assert_int_equal(host_count, sizeof(times) / sizeof(times[0]));				\
-		for (size_t i = 0; i < host_count; i++)							\
-			assert_int_equal(host_records[i].exec_ns, times[i]);				\
+#define assert_times(...)                                                       \
+	do {                                                                    \
+		const __u64 times[] = { __VA_ARGS__ };                          \
+		assert_int_equal(host_count, sizeof(times) / sizeof(times[0])); \
+		for (size_t i = 0; i < host_count; i++)                         \
+			assert_int_equal(host_records[i].exec_ns, times[i]);    \
 	} while (0)
 
 static void test_in_order(void **state)

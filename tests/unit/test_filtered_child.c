@@ -133,8 +133,11 @@ static void test_killed_by_others(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_survives), cmocka_unit_test(test_dies), cmocka_unit_test(test_hangs),
-		cmocka_unit_test(test_not_tried), cmocka_unit_test(test_killed_by_others),
+		cmocka_unit_test(test_survives),
+		cmocka_unit_test(test_dies),
+		cmocka_unit_test(test_hangs),
+		cmocka_unit_test(test_not_tried),
+		cmocka_unit_test(test_killed_by_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,7 +275,8 @@ static void test_large_argument_is_shortened(void **state)
 			assert_int_equal(host_count, 1);
 			rec = host_records;
 			assert_int_equal(rec->request_bytes, n);
-			snprintf(want, sizeof(want), "*4\r\n$3\r\nSET\r\n$1\r\nk\r\n!%zu\r\n%.*s$3\r\nGET\r\n", sizes[i], 0, "");
+			snprintf(want, sizeof(want), "*4\r\n$3\r\nSET\r\n$1\r\nk\r\n!%zu\r\n%.*s$3\r\nGET\r\n", sizes[i], 0,
+				 "");
 			if (rec->head_len == n) {
 				assert_memory_equal(rec->head, request, n);
 			} else {
@@ -457,8 +458,21 @@ static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, b
 static size_t nearly_alike(char *out)
 {
 	static const char *const all[] = {
-		"$1\r\nx\r\n", "$10\r\n0123456789\r\n", "$11\r\n$1\r\nx\r\n$1\r\n\r\n", "$0\r\n\r\n", "$-1\r\n", ":1\r\n",
-		":10\r\n", ":1000\r\n", ":10000\r\n", ":100000\r\n", "+O\r\n", "+OK\r\n", "+OKOKO\r\n", "+OKOKOKOKOK\r\n", "_\r\n",
+		"$1\r\nx\r\n",
+		"$10\r\n0123456789\r\n",
+		"$11\r\n$1\r\nx\r\n$1\r\n\r\n",
+		"$0\r\n\r\n",
+		"$-1\r\n",
+		":1\r\n",
+		":10\r\n",
+		":1000\r\n",
+		":10000\r\n",
+		":100000\r\n",
+		"+O\r\n",
+		"+OK\r\n",
+		"+OKOKO\r\n",
+		"+OKOKOKOKOK\r\n",
+		"_\r\n",
 	};
 	const char *one = all[rand() % (sizeof(all) / sizeof(all[0]))];
 	size_t len = 0, run = 1 + rand() % 20;
@@ -550,16 +564,44 @@ static void check_leaving(const char *request, size_t len)
 static void test_leaving_commands(void **state)
 {
 	static const char *const leaving[] = {
-		"*1\r\n$7\r\nMONITOR\r\n", "*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
-		"*3\r\n$8\r\nREPLCONF\r\n$3\r\nack\r\n$1\r\n0\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
-		"SUBSCRIBE c\r\n", "monitor\r\n", "\"SUBSCRIBE\" c\r\n", "SUB\"SCRIBE\" c\r\n", "subscrib'e' c\r\n", "'Monitor'\n",
-		"\"\\x4dONITOR\"\r\n", "\"PING\r\n", "'PING'x\r\n",
-		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n", "CLUSTER SYNCSLOTS ACK\r\n",
-		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n", "script  debug yes\n", " monitor\r\n", "\t client reply off\r\n",
-		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nskip\r\n", "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nof\r\n",
-		"CLIENT  REPLY ON\r\n", "client reply on\tx\r\n",
-		"CLI\xff" "ENT REPLY SKIP\r\n", "SUB\xff" "SCRIBE x y\r\n", "\xff" "GET a\n", "GET\xff a\n", "CLIENT \xff" "REPLY SKIP\r\n",
-		"'MONITOR'\xff\r\n", "'MON\xff" "ITOR'\r\n", "MONI\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" "TOR\r\n",
+		"*1\r\n$7\r\nMONITOR\r\n",
+		"*1\r\n$4\r\nSYNC\r\n",
+		"*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
+		"*3\r\n$8\r\nREPLCONF\r\n$3\r\nack\r\n$1\r\n0\r\n",
+		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
+		"SUBSCRIBE c\r\n",
+		"monitor\r\n",
+		"\"SUBSCRIBE\" c\r\n",
+		"SUB\"SCRIBE\" c\r\n",
+		"subscrib'e' c\r\n",
+		"'Monitor'\n",
+		"\"\\x4dONITOR\"\r\n",
+		"\"PING\r\n",
+		"'PING'x\r\n",
+		"*3\r\n$7\r\ncluster\r\n$9\r\nSYNCSLOTS\r\n$3\r\nACK\r\n",
+		"CLUSTER SYNCSLOTS ACK\r\n",
+		"*3\r\n$6\r\nSCRIPT\r\n$5\r\ndebug\r\n$4\r\nSYNC\r\n",
+		"script  debug yes\n",
+		" monitor\r\n",
+		"\t client reply off\r\n",
+		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nskip\r\n",
+		"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nof\r\n",
+		"CLIENT  REPLY ON\r\n",
+		"client reply on\tx\r\n",
+		"CLI\xff"
+		"ENT REPLY SKIP\r\n",
+		"SUB\xff"
+		"SCRIBE x y\r\n",
+		"\xff"
+		"GET a\n",
+		"GET\xff a\n",
+		"CLIENT \xff"
+		"REPLY SKIP\r\n",
+		"'MONITOR'\xff\r\n",
+		"'MON\xff"
+		"ITOR'\r\n",
+		"MONI\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+		"TOR\r\n",
 		"CLIENT \"\"REPLY SKIP\r\n",
 	};
 
@@ -611,14 +653,33 @@ static void test_zero_bytes_elsewhere(void **state)
 static void test_malformed(void **state)
 {
 	static const char *const bad_requests[] = {
-		"*x\r\n", "*\r\n", "*12345678901234567\r\n", "*-\r\n", "*1\r\n+OK\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "PI\001NG\r\n",
-		"*9999999999\r\n", "*00\r\n", "*01\r\n$4\r\nPING\r\n", "*1\r\n$04\r\nPING\r\n", "*1\r\n$004\r\nPING\r\n", "*0\rx", "*-1\rx",
-		"*-0\r\n", "*-05\r\n", "*--1\r\n", "*-1x\r\n", "*-9223372036854775809\r\n", "*-11111111111111111111\r\n",
-		"*-18446744073709551617\r\n", "*-922337203685477580x\r\n",
+		"*x\r\n",
+		"*\r\n",
+		"*12345678901234567\r\n",
+		"*-\r\n",
+		"*1\r\n+OK\r\n",
+		"*1\r\n$-1\r\n",
+		"*1\r\n$x\r\n",
+		"PI\001NG\r\n",
+		"*9999999999\r\n",
+		"*00\r\n",
+		"*01\r\n$4\r\nPING\r\n",
+		"*1\r\n$04\r\nPING\r\n",
+		"*1\r\n$004\r\nPING\r\n",
+		"*0\rx",
+		"*-1\rx",
+		"*-0\r\n",
+		"*-05\r\n",
+		"*--1\r\n",
+		"*-1x\r\n",
+		"*-9223372036854775809\r\n",
+		"*-11111111111111111111\r\n",
+		"*-18446744073709551617\r\n",
+		"*-922337203685477580x\r\n",
 	};
 	static const char *const bad_replies[] = {
-		"hello\r\n", "$x\r\n", "$\r\n", "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n", ";4\r\n", ".\r\n",
-		"*1\r\n@\r\n",
+		"hello\r\n", "$x\r\n", "$\r\n",       "*?\r\n", "$?\r\n", "%-1\r\n", "$12345678901234567\r\n",
+		";4\r\n",    ".\r\n",  "*1\r\n@\r\n",
 	};
 	size_t i;
 
@@ -795,9 +856,15 @@ static size_t plain_reply_size(const char *p)
 	line = strstr(at, "\r\n") + 2;
 	n = strtoll(at + 1, NULL, 10);
 	switch (*at) {
-	case '$': case '=': case '!':
+	case '$':
+	case '=':
+	case '!':
 		return line - p + (n < 0 ? 0 : n + 2);
-	case '*': case '~': case '>': case '%': case '|':
+	case '*':
+	case '~':
+	case '>':
+	case '%':
+	case '|':
 		at = line;
 		for (i = 0; i < (*p == '%' || *p == '|' ? 2 * n : n); i++)
 			at += plain_reply_size(at);
@@ -810,9 +877,17 @@ static size_t plain_reply_size(const char *p)
 
 static size_t random_reply(char *out, int depth)
 {
-	static const char *const lines[] = { "+OK\r\n", "-ERR some long message, longer than one word\r\n", ":12\r\n", "_\r\n",
-					     "#f\r\n", ",1.5\r\n", "(123456789012345678901234567890\r\n", "$-1\r\n",
-					     "*-1\r\n", "*0\r\n", "$0\r\n\r\n" };
+	static const char *const lines[] = { "+OK\r\n",
+					     "-ERR some long message, longer than one word\r\n",
+					     ":12\r\n",
+					     "_\r\n",
+					     "#f\r\n",
+					     ",1.5\r\n",
+					     "(123456789012345678901234567890\r\n",
+					     "$-1\r\n",
+					     "*-1\r\n",
+					     "*0\r\n",
+					     "$0\r\n\r\n" };
 	static const char aggregates[] = "*~%|*****";
 	size_t n, i, count;
 	char type;
@@ -910,8 +985,14 @@ static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, b
 /* A line ends at CR LF, as clients read it: scripts' errors quote text of several lines. */
 static void test_line_feeds_inside_a_line(void **state)
 {
-	static const char *const replies[] = { "-ERR near '[[one\n+two]]'\r\n", "+\n\r\n", "-\r\r\n", "+a\n\n\nb\n\r\r\n", "-E\nx\r\n",
-					       "+1234567\r\n", "+123456\n\r\n", "+1234567\n\r\n" };
+	static const char *const replies[] = { "-ERR near '[[one\n+two]]'\r\n",
+					       "+\n\r\n",
+					       "-\r\r\n",
+					       "+a\n\n\nb\n\r\r\n",
+					       "-E\nx\r\n",
+					       "+1234567\r\n",
+					       "+123456\n\r\n",
+					       "+1234567\n\r\n" };
 	static const char two_pings[] = "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n";
 	size_t i, cut;
 

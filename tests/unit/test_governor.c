@@ -139,14 +139,10 @@ static void test_taken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_within_budget, setup),
-		cmocka_unit_test_setup(test_without_limit, setup),
-		cmocka_unit_test_setup(test_credit, setup),
-		cmocka_unit_test_setup(test_pause_pays_the_debt, setup),
-		cmocka_unit_test_setup(test_long_run, setup),
-		cmocka_unit_test_setup(test_nothing_is_saved, setup),
-		cmocka_unit_test_setup(test_each_thread, setup),
-		cmocka_unit_test_setup(test_next_look, setup),
+		cmocka_unit_test_setup(test_within_budget, setup), cmocka_unit_test_setup(test_without_limit, setup),
+		cmocka_unit_test_setup(test_credit, setup),        cmocka_unit_test_setup(test_pause_pays_the_debt, setup),
+		cmocka_unit_test_setup(test_long_run, setup),      cmocka_unit_test_setup(test_nothing_is_saved, setup),
+		cmocka_unit_test_setup(test_each_thread, setup),   cmocka_unit_test_setup(test_next_look, setup),
 		cmocka_unit_test_setup(test_taken, setup),
 	};
 

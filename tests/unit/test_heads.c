@@ -69,7 +69,12 @@ static struct {
 	size_t n_made;
 } server;
 
-#define AT(type, member) { offsetof(struct type, member), sizeof(((struct type *)0)->member) }
+/* clang-format off: a line each */
+#define AT(type, member)                                                          \
+	{                                                                         \
+		offsetof(struct type, member), sizeof(((struct type *)0)->member) \
+	}
+/* clang-format on */
 
 static int reset(void **state)
 {
@@ -79,10 +84,21 @@ static int reset(void **state)
 	memset(&server, 0, sizeof(server));
 	hole.from = hole.to = 0;
 	client_layout = (struct client_layout){
-		.conn = AT(client, conn), .db = AT(client, db), .user = AT(client, user), .name = AT(client, name),
-		.lib_name = AT(client, lib_name), .lib_ver = { LAYOUT_ABSENT, 0 }, .argv = AT(client, argv),
-		.argc = AT(client, argc), .resp = AT(client, resp), .db_id = AT(db, id), .user_name = AT(user, name),
-		.robj_ptr = AT(object, ptr), .robj_expiry = { 4, 1, 0 }, .robj_key = { 4, 2, 0 }, .robj_embedded = { 4, 4, 0 },
+		.conn = AT(client, conn),
+		.db = AT(client, db),
+		.user = AT(client, user),
+		.name = AT(client, name),
+		.lib_name = AT(client, lib_name),
+		.lib_ver = { LAYOUT_ABSENT, 0 },
+		.argv = AT(client, argv),
+		.argc = AT(client, argc),
+		.resp = AT(client, resp),
+		.db_id = AT(db, id),
+		.user_name = AT(user, name),
+		.robj_ptr = AT(object, ptr),
+		.robj_expiry = { 4, 1, 0 },
+		.robj_key = { 4, 2, 0 },
+		.robj_embedded = { 4, 4, 0 },
 	};
 	client_span = sizeof(struct client);
 	server.conn[4] = &server.client;
@@ -147,8 +163,8 @@ static void decode(struct argv *out)
 	__u32 len = take();
 
 	assert_int_equal(len, sizeof(struct dispatch_head) + head_len(&server.work.head));
-	assert_int_equal(argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len,
-				     false), 0);
+	assert_int_equal(
+		argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len, false), 0);
 }
 
 static void assert_argument(const struct argv *a, unsigned int i, const char *bytes, uint64_t true_len)
@@ -335,29 +351,79 @@ static void test_long_name(void **state)
 	assert_int_equal(server.work.head.word[WORD_NAME], ARGV_MAX_ARG_BYTES);
 }
 
-static void nothing_wrong(void) { }
-static void another_connection(void) { server.conn[4] = NULL; }
-static void no_argc(void) { server.client.argc = 0; }
-static void negative_argc(void) { server.client.argc = -1; }
-static void no_argv(void) { server.client.argv = NULL; }
-static void no_object(void) { server.argv[1] = NULL; }
-static void no_sds(void) { server.argv[1]->ptr = NULL; }
-static void another_type(void) { server.argv[1]->type = 1; }
-static void a_number(void) { server.argv[1]->encoding = 1; }
-static void unknown_sds(void) { ((char *)server.argv[1]->ptr)[-1] = 5; }
-static void sds_without_room(void) { ((char *)server.argv[1]->ptr)[-2] = 1; }
-static void no_db(void) { server.client.db = NULL; }
-static void negative_db(void) { server.db.id = -1; }
-static void odd_resp(void) { server.client.resp = 4; }
-static void odd_name(void) { server.client.name = (struct object *)8; }
-static void odd_user(void) { server.client.user = (struct user *)8; }
+/* clang-format off: a line each */
+static void nothing_wrong(void)
+{
+}
+static void another_connection(void)
+{
+	server.conn[4] = NULL;
+}
+static void no_argc(void)
+{
+	server.client.argc = 0;
+}
+static void negative_argc(void)
+{
+	server.client.argc = -1;
+}
+static void no_argv(void)
+{
+	server.client.argv = NULL;
+}
+static void no_object(void)
+{
+	server.argv[1] = NULL;
+}
+static void no_sds(void)
+{
+	server.argv[1]->ptr = NULL;
+}
+static void another_type(void)
+{
+	server.argv[1]->type = 1;
+}
+static void a_number(void)
+{
+	server.argv[1]->encoding = 1;
+}
+static void unknown_sds(void)
+{
+	((char *)server.argv[1]->ptr)[-1] = 5;
+}
+static void sds_without_room(void)
+{
+	((char *)server.argv[1]->ptr)[-2] = 1;
+}
+static void no_db(void)
+{
+	server.client.db = NULL;
+}
+static void negative_db(void)
+{
+	server.db.id = -1;
+}
+static void odd_resp(void)
+{
+	server.client.resp = 4;
+}
+static void odd_name(void)
+{
+	server.client.name = (struct object *)8;
+}
+static void odd_user(void)
+{
+	server.client.user = (struct user *)8;
+}
+/* clang-format on */
 
 /* What is not as it must be: nothing is kept. */
 static void test_refused(void **state)
 {
 	static void (*const wrong[])(void) = {
-		nothing_wrong, another_connection, no_argc, negative_argc, no_argv, no_object, no_sds, another_type, a_number,
-		unknown_sds, sds_without_room, no_db, negative_db, odd_resp, odd_name, odd_user,
+		nothing_wrong, another_connection, no_argc,  negative_argc, no_argv,          no_object,
+		no_sds,        another_type,       a_number, unknown_sds,   sds_without_room, no_db,
+		negative_db,   odd_resp,           odd_name, odd_user,
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
@@ -414,7 +480,8 @@ static void test_ring(void **state)
 			place[i] = keep((char)('a' + i % 26), len[i]);
 			for (int j = i; j >= 0; j--) {
 				since += heads_room(sizeof(struct dispatch_head) + len[j]);
-				assert_int_equal(is_kept(place[j], (char)('a' + j % 26), len[j]), since <= HEADS_RING || i == j);
+				assert_int_equal(is_kept(place[j], (char)('a' + j % 26), len[j]),
+						 since <= HEADS_RING || i == j);
 				kept += since <= HEADS_RING || i == j;
 			}
 		}
@@ -507,8 +574,8 @@ static void test_same(void **state)
 static void test_other_commands(void **state)
 {
 	static const char *const other[][3] = {
-		{ "GET", "b", "v" }, { "set", "a", "v" }, { "SET", "aa", "v" }, { "SET", "", "v" }, { "SET", "a", "w" },
-		{ "SET", "a", "" }, { "SETX", "a", "v" }, { "SET", "a", NULL }, { "SET", NULL, NULL },
+		{ "GET", "b", "v" }, { "set", "a", "v" },  { "SET", "aa", "v" }, { "SET", "", "v" },    { "SET", "a", "w" },
+		{ "SET", "a", "" },  { "SETX", "a", "v" }, { "SET", "a", NULL }, { "SET", NULL, NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
@@ -639,24 +706,15 @@ static void test_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_argv, reset),
-		cmocka_unit_test_setup(test_far_fields, reset),
-		cmocka_unit_test_setup(test_lengths, reset),
-		cmocka_unit_test_setup(test_true_length, reset),
-		cmocka_unit_test_setup(test_many_arguments, reset),
-		cmocka_unit_test_setup(test_beginning_of_memory, reset),
-		cmocka_unit_test_setup(test_embedded, reset),
-		cmocka_unit_test_setup(test_who, reset),
-		cmocka_unit_test_setup(test_long_name, reset),
-		cmocka_unit_test_setup(test_refused, reset),
-		cmocka_unit_test_setup(test_ring, reset),
-		cmocka_unit_test_setup(test_nothing_kept, reset),
-		cmocka_unit_test_setup(test_same, reset),
-		cmocka_unit_test_setup(test_other_commands, reset),
-		cmocka_unit_test_setup(test_shortened, reset),
-		cmocka_unit_test_setup(test_long_compared, reset),
-		cmocka_unit_test_setup(test_many_compared, reset),
-		cmocka_unit_test_setup(test_damaged, reset),
+		cmocka_unit_test_setup(test_argv, reset),           cmocka_unit_test_setup(test_far_fields, reset),
+		cmocka_unit_test_setup(test_lengths, reset),        cmocka_unit_test_setup(test_true_length, reset),
+		cmocka_unit_test_setup(test_many_arguments, reset), cmocka_unit_test_setup(test_beginning_of_memory, reset),
+		cmocka_unit_test_setup(test_embedded, reset),       cmocka_unit_test_setup(test_who, reset),
+		cmocka_unit_test_setup(test_long_name, reset),      cmocka_unit_test_setup(test_refused, reset),
+		cmocka_unit_test_setup(test_ring, reset),           cmocka_unit_test_setup(test_nothing_kept, reset),
+		cmocka_unit_test_setup(test_same, reset),           cmocka_unit_test_setup(test_other_commands, reset),
+		cmocka_unit_test_setup(test_shortened, reset),      cmocka_unit_test_setup(test_long_compared, reset),
+		cmocka_unit_test_setup(test_many_compared, reset),  cmocka_unit_test_setup(test_damaged, reset),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

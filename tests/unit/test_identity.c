@@ -56,7 +56,10 @@ static int says(const char *word, ...)
 		else
 			out += sprintf(out, "!%zu\r\n%.*s", strlen(words[i]), ARGV_MAX_ARG_BYTES, words[i]);
 	event.rec = (struct reply_record){
-		.event = fails ? EVENT_IDENTITY_FAILED : EVENT_IDENTITY, .connection = 1, .generation = 7, .from_start = 1,
+		.event = fails ? EVENT_IDENTITY_FAILED : EVENT_IDENTITY,
+		.connection = 1,
+		.generation = 7,
+		.from_start = 1,
 		.argv_len = (uint32_t)(out - event.head),
 	};
 	return identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len);

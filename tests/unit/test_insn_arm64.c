@@ -125,38 +125,38 @@ static struct insn decoded(uint32_t word)
 /* What discovery follows: where the connection is kept, what is loaded from it and compared, what is returned. */
 static void test_effects(void **state)
 {
-	struct insn in = decoded(0xaa0003f3);	/* mov x19, x0 */
+	struct insn in = decoded(0xaa0003f3); /* mov x19, x0 */
 
 	(void)state;
 	assert_int_equal(in.effect, INSN_MOVES);
 	assert_int_equal(in.to, 19);
 	assert_int_equal(in.from, 0);
-	in = decoded(0xaa1f03e0);		/* mov x0, xzr */
+	in = decoded(0xaa1f03e0); /* mov x0, xzr */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0x2a0003f4);		/* mov w20, w0: half of it */
+	in = decoded(0x2a0003f4); /* mov w20, w0: half of it */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0xb9401260);		/* ldr w0, [x19, #16] */
+	in = decoded(0xb9401260); /* ldr w0, [x19, #16] */
 	assert_int_equal(in.effect, INSN_LOADS32);
 	assert_int_equal(in.to, 0);
 	assert_int_equal(in.from, 19);
 	assert_int_equal(in.disp, 16);
-	in = decoded(0xb9401be0);		/* ldr w0, [sp, #24] */
+	in = decoded(0xb9401be0); /* ldr w0, [sp, #24] */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0xf9400260);		/* ldr x0, [x19] */
+	in = decoded(0xf9400260); /* ldr x0, [x19] */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0x7100087f);		/* cmp w3, #2 */
+	in = decoded(0x7100087f); /* cmp w3, #2 */
 	assert_int_equal(in.effect, INSN_COMPARES32);
 	assert_int_equal(in.from, 3);
 	assert_int_equal(in.value, 2);
-	in = decoded(0xf100087f);		/* cmp x3, #2 */
+	in = decoded(0xf100087f); /* cmp x3, #2 */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0x7140087f);		/* cmp w3, #2, lsl #12 */
+	in = decoded(0x7140087f); /* cmp w3, #2, lsl #12 */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0x52802040);		/* mov w0, #0x102 */
+	in = decoded(0x52802040); /* mov w0, #0x102 */
 	assert_int_equal(in.effect, INSN_SETS);
 	assert_int_equal(in.value, 0x102);
 	assert_true(in.mask == UINT64_MAX);
-	in = decoded(0x72a00120);		/* movk w0, #9, lsl #16 */
+	in = decoded(0x72a00120); /* movk w0, #9, lsl #16 */
 	assert_int_equal(in.effect, INSN_SETS);
 	assert_int_equal(in.value, 0x90000);
 	assert_true(in.mask == 0xffff0000);
@@ -297,12 +297,8 @@ static void test_random_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_decode),
-		cmocka_unit_test(test_effects),
-		cmocka_unit_test(test_branches),
-		cmocka_unit_test(test_stubs),
-		cmocka_unit_test(test_choose),
-		cmocka_unit_test(test_machines),
+		cmocka_unit_test(test_decode),       cmocka_unit_test(test_effects), cmocka_unit_test(test_branches),
+		cmocka_unit_test(test_stubs),        cmocka_unit_test(test_choose),  cmocka_unit_test(test_machines),
 		cmocka_unit_test(test_random_bytes),
 	};
 

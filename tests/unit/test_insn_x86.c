@@ -20,7 +20,7 @@ static const struct decode_case {
 	const char *text;
 	const uint8_t *code;
 	size_t size;
-	int len;		/* 0: refused */
+	int len; /* 0: refused */
 	bool emulated;
 	unsigned int writes;
 	bool writes_mem;
@@ -33,8 +33,7 @@ static const struct decode_case {
 	{ "pause", BYTES(0xf3, 0x90), 2, false, 0, false, INSN_NEXT },
 	{ "xchg r8,rax", BYTES(0x49, 0x90), 0, false, 0, false, INSN_NEXT },
 	{ "nopl 0(rax)", BYTES(0x0f, 0x1f, 0x40, 0x00), 4, false, 0, false, INSN_NEXT },
-	{ "nopw cs:0(rax,rax,1)", BYTES(0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0), 10, false, 0, false,
-	  INSN_NEXT },
+	{ "nopw cs:0(rax,rax,1)", BYTES(0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0), 10, false, 0, false, INSN_NEXT },
 	{ "push rbp", BYTES(0x55), 1, true, WRITES(X86_RSP), true, INSN_NEXT },
 	{ "push r12", BYTES(0x41, 0x54), 2, true, WRITES(X86_RSP), true, INSN_NEXT },
 	{ "rex.W push rbx", BYTES(0x48, 0x53), 2, false, WRITES(X86_RSP), true, INSN_NEXT },
@@ -43,13 +42,11 @@ static const struct decode_case {
 	{ "mov rbx,rdi", BYTES(0x48, 0x89, 0xfb), 3, false, WRITES(X86_RBX), false, INSN_NEXT },
 	{ "mov rdi,rbx", BYTES(0x48, 0x89, 0xdf), 3, false, WRITES(X86_RDI), false, INSN_NEXT },
 	{ "mov edi,[rbx+16]", BYTES(0x8b, 0x7b, 0x10), 3, false, WRITES(X86_RDI), false, INSN_NEXT },
-	{ "mov edi,[r12+56]", BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), 5, false, WRITES(X86_RDI), false,
-	  INSN_NEXT },
+	{ "mov edi,[r12+56]", BYTES(0x41, 0x8b, 0x7c, 0x24, 0x38), 5, false, WRITES(X86_RDI), false, INSN_NEXT },
 	{ "mov [rsp+8],rax", BYTES(0x48, 0x89, 0x44, 0x24, 0x08), 5, false, 0, true, INSN_NEXT },
 	{ "mov dh,1", BYTES(0xb6, 0x01), 2, false, WRITES(X86_RDX), false, INSN_NEXT },
 	{ "mov sil,1", BYTES(0x40, 0xb6, 0x01), 3, false, WRITES(X86_RSI), false, INSN_NEXT },
-	{ "movabs rax,imm64", BYTES(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8), 10, false, WRITES(X86_RAX), false,
-	  INSN_NEXT },
+	{ "movabs rax,imm64", BYTES(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8), 10, false, WRITES(X86_RAX), false, INSN_NEXT },
 	{ "mov ax,imm16", BYTES(0x66, 0xb8, 1, 2), 4, false, WRITES(X86_RAX), false, INSN_NEXT },
 	{ "sub rsp,0x18", BYTES(0x48, 0x83, 0xec, 0x18), 4, false, WRITES(X86_RSP), false, INSN_NEXT },
 	{ "lea rsi,[rip+1]", BYTES(0x48, 0x8d, 0x35, 1, 0, 0, 0), 7, false, WRITES(X86_RSI), false, INSN_NEXT },
@@ -165,10 +162,8 @@ static const struct choose_case {
 	/* The loop jumps back to the entry: as good as a call. */
 	{ "the entry is a branch target", BYTES(0x55, 0x75, 0xfd, 0xc3), 0, 0, true },
 	/* vzeroupper is not understood; the jump behind it must be seen all the same. */
-	{ "a branch target behind unknown code",
-	  BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0x75, 0xfa, 0xc3), 0, 0, false },
-	{ "unknown code after the push does not matter", BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0xc3), 0, 2,
-	  true },
+	{ "a branch target behind unknown code", BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0x75, 0xfa, 0xc3), 0, 0, false },
+	{ "unknown code after the push does not matter", BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0xc3), 0, 2, true },
 	{ "unknown code between: the entry", BYTES(0x31, 0xc0, 0xc5, 0xf8, 0x77, 0x55, 0xc3), 0, 0, false },
 	{ "unknown at the entry: refused", BYTES(0xc5, 0xf8, 0x77, 0x55), -EILSEQ, 0, false },
 };
@@ -216,11 +211,8 @@ static void test_random_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_decode),
-		cmocka_unit_test(test_branch_targets),
-		cmocka_unit_test(test_memory_operands),
-		cmocka_unit_test(test_choose),
-		cmocka_unit_test(test_random_bytes),
+		cmocka_unit_test(test_decode), cmocka_unit_test(test_branch_targets), cmocka_unit_test(test_memory_operands),
+		cmocka_unit_test(test_choose), cmocka_unit_test(test_random_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,9 +67,8 @@ static void test_members(void **state)
 	json_item_text(&j, "", 0);
 	json_array_end(&j);
 	json_escaped(&j, "z", BYTES("y"));
-	written(&j,
-		"{\"a\":\"x\",\"zero\":0,\"ten\":10,\"max\":18446744073709551615,\"yes\":true,\"no\":false,"
-		"\"none\":[],\"list\":[\"1\",\"\\\\xff\",\"\"],\"z\":\"y\"}");
+	written(&j, "{\"a\":\"x\",\"zero\":0,\"ten\":10,\"max\":18446744073709551615,\"yes\":true,\"no\":false,"
+		    "\"none\":[],\"list\":[\"1\",\"\\\\xff\",\"\"],\"z\":\"y\"}");
 }
 
 static void test_text(void **state)
@@ -79,8 +78,7 @@ static void test_text(void **state)
 	text(BYTES("a\"b\\c/d"), "{\"k\":\"a\\\"b\\\\c/d\"}");
 	text(BYTES("a\nb\rc\td"), "{\"k\":\"a\\nb\\rc\\td\"}");
 	text(BYTES("\0\1\x1f\x7f\b"), "{\"k\":\"\\u0000\\u0001\\u001f\\u007f\\u0008\"}");
-	text(BYTES("h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"),
-	     "{\"k\":\"h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"}");
+	text(BYTES("h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"), "{\"k\":\"h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"}");
 	/* CSI, which a terminal may obey, and the first character after the C1 controls. */
 	text(BYTES("\xc2\x9b\x31m\xc2\x9f\xc2\xa0"), "{\"k\":\"\\u009b1m\\u009f\xc2\xa0\"}");
 	text(BYTES("a\xff\xc3"), "{\"k\":\"a\xef\xbf\xbd\xef\xbf\xbd\"}");
@@ -120,8 +118,8 @@ static void test_every_place(void **state)
 					form = c < 0x20 || c == 0x7f ? unicode : plain;
 				memset(s, 'a', len);
 				s[at] = (char)c;
-				snprintf(expected, sizeof(expected), "{\"k\":\"%.*s%s%.*s\"}", (int)at, s,
-					 form, (int)(len - at - 1), s + at + 1);
+				snprintf(expected, sizeof(expected), "{\"k\":\"%.*s%s%.*s\"}", (int)at, s, form,
+					 (int)(len - at - 1), s + at + 1);
 				text(s, len, expected);
 			}
 		}

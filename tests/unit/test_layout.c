@@ -28,17 +28,17 @@ static const struct client_layout nothing;
 /* ---- the table ---- */
 
 static const char *const in_table[] = {
-	"redis 6.0.16", "redis 7.0.15", "redis 8.0.2", "redis 8.0.6", "redis 8.6.3",
-	"valkey 8.0.1", "valkey 8.1.1", "valkey 9.1.2",
+	"redis 6.0.16", "redis 7.0.15", "redis 8.0.2",  "redis 8.0.6",
+	"redis 8.6.3",  "valkey 8.0.1", "valkey 8.1.1", "valkey 9.1.2",
 };
 
 /* What a join and argv cannot do without. */
 static void assert_whole(const struct client_layout *layout)
 {
 	const struct layout_field *const needed[] = {
-		&layout->id, &layout->conn, &layout->querybuf, &layout->reqtype, &layout->argc, &layout->argv,
-		&layout->bufpos, &layout->reply, &layout->flags, &layout->list_len, &layout->db, &layout->db_id,
-		&layout->user, &layout->user_name, &layout->name, &layout->resp, &layout->robj_ptr,
+		&layout->id,     &layout->conn,      &layout->querybuf, &layout->reqtype,  &layout->argc,     &layout->argv,
+		&layout->bufpos, &layout->reply,     &layout->flags,    &layout->list_len, &layout->db,       &layout->db_id,
+		&layout->user,   &layout->user_name, &layout->name,     &layout->resp,     &layout->robj_ptr,
 	};
 
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
@@ -194,8 +194,8 @@ static bool build_fixture(const char *flags)
 	int len = slash ? (int)(slash - __FILE__) : 0;
 
 	unlink(in_workdir("fixture"));
-	return !run("%s %s -I%.*s/../../bpf -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags,
-		    len, __FILE__, workdir, len, __FILE__, workdir);
+	return !run("%s %s -I%.*s/../../bpf -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags, len, __FILE__,
+		    workdir, len, __FILE__, workdir);
 }
 
 /* What the fixture says of itself. */
@@ -413,8 +413,10 @@ static void test_debuginfod(void **state)
 		skip();
 	}
 	ask_fixture(&expected);
-	assert_int_equal(run("mkdir %s/served && objcopy --only-keep-debug %s/fixture %s/served/fixture.debug && strip %s/fixture",
-			     workdir, workdir, workdir, workdir), 0);
+	assert_int_equal(
+		run("mkdir %s/served && objcopy --only-keep-debug %s/fixture %s/served/fixture.debug && strip %s/fixture",
+		    workdir, workdir, workdir, workdir),
+		0);
 	fd = listen_somewhere(&port);
 	close(fd);
 	pid = start_debuginfod(port);
@@ -588,7 +590,8 @@ static void test_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table), cmocka_unit_test(test_nwritten_is_of_valkey_8),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_nwritten_is_of_valkey_8),
 		cmocka_unit_test(test_not_in_table),
 		cmocka_unit_test(test_finish_refuses),
 		cmocka_unit_test(test_fixtures),

@@ -25,10 +25,14 @@
 static int tcp_socket(int family, uint16_t *port)
 {
 	struct sockaddr_in6 a6 = {
-		.sin6_family = AF_INET6, .sin6_port = htons(*port), .sin6_addr = IN6ADDR_LOOPBACK_INIT,
+		.sin6_family = AF_INET6,
+		.sin6_port = htons(*port),
+		.sin6_addr = IN6ADDR_LOOPBACK_INIT,
 	};
 	struct sockaddr_in a4 = {
-		.sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_family = AF_INET,
+		.sin_port = htons(*port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	bool v6 = family == AF_INET6;
 	socklen_t len = v6 ? sizeof(a6) : sizeof(a4);
@@ -197,7 +201,7 @@ static void test_proc_stat(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_nothing), cmocka_unit_test(test_tcp),        cmocka_unit_test(test_unix),
+		cmocka_unit_test(test_nothing),    cmocka_unit_test(test_tcp),       cmocka_unit_test(test_unix),
 		cmocka_unit_test(test_no_process), cmocka_unit_test(test_proc_stat),
 	};
 

@@ -50,8 +50,7 @@ static void capture_end(struct capture *c)
  * words: the command line after the program's name, separated by single spaces ("" between two is an empty
  * word).
  */
-static enum options_result parse(const char *words, struct options *o, struct capture *out,
-				 struct capture *err)
+static enum options_result parse(const char *words, struct options *o, struct capture *out, struct capture *err)
 {
 	char line[512], *argv[ARGS_MAX] = { "replylog" }, *p = line, *word;
 	enum options_result result;
@@ -156,8 +155,9 @@ static void test_rounding(void **state)
 	assert_int_equal(accepts("-p 1 --argv-memory 16385").argv_memory, 32768);
 }
 
-#define NO_SERVER "--pid: not given: name the server, as in replylog -p $(pidof valkey-server), with --port or " \
-		  "--unixsocket, or use --all"
+#define NO_SERVER                                                                                      \
+	"--pid: not given: name the server, as in replylog -p $(pidof valkey-server), with --port or " \
+	"--unixsocket, or use --all"
 
 static void test_selectors(void **state)
 {
@@ -220,18 +220,14 @@ static void test_pid(void **state)
 static void test_sizes(void **state)
 {
 	(void)state;
-	refuses("-p 1 --threshold 12x",
-		"--threshold: '12x' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb");
+	refuses("-p 1 --threshold 12x", "--threshold: '12x' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb");
 	refuses("-p 1 -t -1", "--threshold: '-1' is not a size: use bytes or 1k, 1kb, 1m, 1mb, 1g, 1gb");
 	refuses("-p 1 -t 18446744073709551616",
 		"--threshold: '18446744073709551616' does not fit in 64 bits: use a smaller size");
-	refuses("-p 1 --ring-size 65535",
-		"--ring-size: '65535' is out of range: use 65536 to 1073741824 bytes");
+	refuses("-p 1 --ring-size 65535", "--ring-size: '65535' is out of range: use 65536 to 1073741824 bytes");
 	refuses("-p 1 --ring-size 2gb", "--ring-size: '2gb' is out of range: use 65536 to 1073741824 bytes");
-	refuses("-p 1 --argv-memory 16383",
-		"--argv-memory: '16383' is out of range: use 16384 to 1073741824 bytes");
-	refuses("-p 1 --argv-memory 5gb",
-		"--argv-memory: '5gb' is out of range: use 16384 to 1073741824 bytes");
+	refuses("-p 1 --argv-memory 16383", "--argv-memory: '16383' is out of range: use 16384 to 1073741824 bytes");
+	refuses("-p 1 --argv-memory 5gb", "--argv-memory: '5gb' is out of range: use 16384 to 1073741824 bytes");
 }
 
 static void test_numbers(void **state)
@@ -339,14 +335,11 @@ static void test_stdout_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_selectors), cmocka_unit_test(test_check),
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_attach),
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
-		cmocka_unit_test(test_rounding), cmocka_unit_test(test_pid),
-		cmocka_unit_test(test_sizes),    cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_percent),
-		cmocka_unit_test(test_unknown),  cmocka_unit_test(test_help),
-		cmocka_unit_test(test_version),  cmocka_unit_test(test_stdout_full),
+		cmocka_unit_test(test_selectors), cmocka_unit_test(test_check),    cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_attach),    cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
+		cmocka_unit_test(test_rounding),  cmocka_unit_test(test_pid),      cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_numbers),   cmocka_unit_test(test_percent),  cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_help),      cmocka_unit_test(test_version),  cmocka_unit_test(test_stdout_full),
 	};
 
 	return cmocka_run_group_tests_name("options", tests, NULL, NULL);

@@ -107,7 +107,8 @@ static void test_misfits(void **state)
 			if (verdict == REPLY_OK)
 				verdict = answer(c, cases[i].reply + cut);
 			if (verdict != cases[i].verdict)
-				fail_msg("%zu, cut at %zu: %s answered by %s: %d", i, cut, cases[i].request, cases[i].reply, verdict);
+				fail_msg("%zu, cut at %zu: %s answered by %s: %d", i, cut, cases[i].request, cases[i].reply,
+					 verdict);
 			free(c);
 		}
 }
@@ -123,7 +124,8 @@ static void test_auth_behind_others(void **state)
 		{ PING AUTH GET("a"), "+PONG\r\n+OK\r\n$1\r\nA\r\n", false, false },
 		{ PING HELLO GET("a"), "+PONG\r\n-ERR no\r\n$1\r\nA\r\n", true, true },
 		{ AUTH GET("a"), "+OK\r\n$1\r\nA\r\n", true, false },
-		{ HELLO GET("a"), "%7\r\n$6\r\nserver\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n$1\r\nA\r\n",
+		{ HELLO GET("a"),
+		  "%7\r\n$6\r\nserver\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n+a\r\n$1\r\nA\r\n",
 		  true, false },
 		{ MULTI AUTH EXEC, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", true, true },
 		{ MULTI AUTH EXEC, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", false, false },
@@ -167,13 +169,15 @@ static void test_doubts(void **state)
 		{ "unruly.twice\r\n", "+OK\r\n", true },
 		{ CMD1("$20\r\ngeoradiusbymember_ro\r\n"), "*0\r\n", false },
 		{ CMD1("$17\r\nGEORADIUSBYMEMBER\r\n"), "*0\r\n", false },
-		{ CMD1("$17\r\ngeoradiusbymembex\r\n"), "*0\r\n", false }, /* alike in all that is looked at: it is refused anyway */
+		{ CMD1("$17\r\ngeoradiusbymembex\r\n"), "*0\r\n",
+		  false }, /* alike in all that is looked at: it is refused anyway */
 		{ CMD1("$16\r\nzrevrangebyscore\r\n"), "*0\r\n", false },
 		{ CMD1("$16\r\nzrevrangebyscorX\r\n"), "*0\r\n", true },
 		{ GET("a"), "+anything\r\n", false },
 		{ "get a\r\n", "+anything\r\n", false },
 		{ MULTI NEVER EXEC, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", true },
-		{ MULTI NOBODY EXEC, "+OK\r\n-ERR unknown command 'Nobody', with args beginning with: \r\n-EXECABORT no\r\n", false },
+		{ MULTI NOBODY EXEC, "+OK\r\n-ERR unknown command 'Nobody', with args beginning with: \r\n-EXECABORT no\r\n",
+		  false },
 		{ " \r\n" GET("a"), "+A\r\n", true },
 		/* Errors of scripts may hold anything, wherever they are. */
 		{ EVAL, "-ERR x\r\n", true },
@@ -215,8 +219,8 @@ static void test_doubts(void **state)
 			assert_int_equal(host_write(c, cases[i].reply, cut), REPLY_OK);
 			assert_int_equal(answer(c, cases[i].reply + cut), REPLY_OK);
 			if (c->conn.doubt != cases[i].doubt)
-				fail_msg("%zu, cut at %zu: %s answered by %s: doubt is %d", i, cut, cases[i].request, cases[i].reply,
-					 c->conn.doubt);
+				fail_msg("%zu, cut at %zu: %s answered by %s: doubt is %d", i, cut, cases[i].request,
+					 cases[i].reply, c->conn.doubt);
 			free(c);
 		}
 }
@@ -229,14 +233,10 @@ static void test_lines_without_words(void **state)
 		unsigned int commands, confused_commands;
 		bool doubt;
 	} cases[] = {
-		{ "\r\n" GET("a"), 1, 1, false },
-		{ "\n\r\n" GET("a"), 1, 1, false },
-		{ " \r\n" GET("a"), 1, 5, true },
-		{ "\t\n" GET("a") GET("b"), 2, 6, true },
-		{ "\r\r\n" GET("a"), 1, 5, true },
-		{ " \r\n \n" GET("a"), 1, 5, true },
-		{ " \r\n\r\n" GET("a"), 1, 1, true },
-		{ " \r\nPING\r\n" GET("a"), 2, 2, true },
+		{ "\r\n" GET("a"), 1, 1, false },         { "\n\r\n" GET("a"), 1, 1, false },
+		{ " \r\n" GET("a"), 1, 5, true },         { "\t\n" GET("a") GET("b"), 2, 6, true },
+		{ "\r\r\n" GET("a"), 1, 5, true },        { " \r\n \n" GET("a"), 1, 5, true },
+		{ " \r\n\r\n" GET("a"), 1, 1, true },     { " \r\nPING\r\n" GET("a"), 2, 2, true },
 		{ GET("a") "\v\n" GET("b"), 2, 6, true },
 	};
 

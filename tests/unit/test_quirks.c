@@ -12,12 +12,21 @@ static const struct {
 	const char *version;
 	bool silent, confuse, in_parts;
 } cases[] = {
-	{ "redis 6.0.16", false, false, true }, { "redis 7.0.15", false, false, true }, { "redis 7.2.7", true, false, true },
-	{ "redis 8.0.2", true, false, false }, { "redis 8.6.3", true, false, false }, { "valkey 7.2.7", true, false, true },
-	{ "valkey 8.0.1", true, true, false }, { "valkey 8.1.1", true, true, false }, { "valkey 9.0.0", false, true, false },
-	{ "valkey 9.1.2", false, false, false }, { "valkey 10.0.0", false, false, false },
+	{ "redis 6.0.16", false, false, true },
+	{ "redis 7.0.15", false, false, true },
+	{ "redis 7.2.7", true, false, true },
+	{ "redis 8.0.2", true, false, false },
+	{ "redis 8.6.3", true, false, false },
+	{ "valkey 7.2.7", true, false, true },
+	{ "valkey 8.0.1", true, true, false },
+	{ "valkey 8.1.1", true, true, false },
+	{ "valkey 9.0.0", false, true, false },
+	{ "valkey 9.1.2", false, false, false },
+	{ "valkey 10.0.0", false, false, false },
 	/* What is not known may be anything. */
-	{ "valkey", true, true, true }, { "", true, true, true }, { "keydb 6.3.4", true, true, true },
+	{ "valkey", true, true, true },
+	{ "", true, true, true },
+	{ "keydb 6.3.4", true, true, true },
 };
 
 static void test_versions(void **state)

@@ -24,8 +24,7 @@ static const char *after(const char *line, size_t len, bool cut)
 	assert_int_equal(argv_decode(&a, line, len, cut), 0);
 	redact(&a);
 	for (unsigned int i = 0; i < a.n; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%.*s", i ? "|" : "", (int)a.arg[i].len,
-				      a.arg[i].bytes);
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%.*s", i ? "|" : "", (int)a.arg[i].len, a.arg[i].bytes);
 	return text;
 }
 
@@ -123,10 +122,8 @@ static void test_migrate(void **state)
 {
 	(void)state;
 	SHOWS("MIGRATE h 6379 key 0 1000", "MIGRATE|h|6379|key|0|1000");
-	SHOWS("MIGRATE h 6379 key 0 1000 COPY REPLACE AUTH pw",
-	      "MIGRATE|h|6379|key|0|1000|COPY|REPLACE|AUTH|" X);
-	SHOWS("migrate h 6379 '' 0 1000 auth2 user pw keys a b",
-	      "migrate|h|6379||0|1000|auth2|" X "|" X "|keys|a|b");
+	SHOWS("MIGRATE h 6379 key 0 1000 COPY REPLACE AUTH pw", "MIGRATE|h|6379|key|0|1000|COPY|REPLACE|AUTH|" X);
+	SHOWS("migrate h 6379 '' 0 1000 auth2 user pw keys a b", "migrate|h|6379||0|1000|auth2|" X "|" X "|keys|a|b");
 	SHOWS("MIGRATE h 6379 '' 0 1000 AUTH KEYS KEYS a", "MIGRATE|h|6379||0|1000|AUTH|" X "|KEYS|a");
 	SHOWS("MIGRATE h 6379 key 0 1000 AUTH", "MIGRATE|h|6379|key|0|1000|" X);
 	SHOWS("MIGRATE h 6379 key 0 1000 AUTH2 pw", "MIGRATE|h|6379|key|0|1000|" X "|" X);
@@ -156,19 +153,15 @@ static void test_cut(void **state)
 	(void)state;
 	memset(longer, 'n', sizeof(longer));
 	/* A parameter's name of which the end is not known. */
-	assert_non_null(strstr(
-		after(line, (size_t)snprintf(line, sizeof(line), "CONFIG SET %.200s hunter2", longer), false),
-		"|" X));
+	assert_non_null(strstr(after(line, (size_t)snprintf(line, sizeof(line), "CONFIG SET %.200s hunter2", longer), false),
+			       "|" X));
 	/* A subcommand and an option likewise. */
 	assert_null(
-		strstr(after(line, (size_t)snprintf(line, sizeof(line), "ACL %.200s hunter2", longer), false),
-		       "hunter2"));
-	assert_null(strstr(
-		after(line, (size_t)snprintf(line, sizeof(line), "HELLO 3 %.200s hunter2", longer), false),
-		"hunter2"));
+		strstr(after(line, (size_t)snprintf(line, sizeof(line), "ACL %.200s hunter2", longer), false), "hunter2"));
+	assert_null(strstr(after(line, (size_t)snprintf(line, sizeof(line), "HELLO 3 %.200s hunter2", longer), false),
+			   "hunter2"));
 	/* A password of which only the beginning was kept. */
-	assert_string_equal(after(line, (size_t)snprintf(line, sizeof(line), "AUTH %.200s", longer), false),
-			    "AUTH|" X);
+	assert_string_equal(after(line, (size_t)snprintf(line, sizeof(line), "AUTH %.200s", longer), false), "AUTH|" X);
 	/* An inline line that was cut in the middle of things. */
 	assert_string_equal(after("AUTH hun", 8, true), "AUTH|" X);
 	assert_string_equal(after("AUTH \"hun ter", 13, true), "AUTH|" X);
@@ -264,7 +257,12 @@ static uint32_t migrate_hides(char **argv, int argc)
 static uint32_t config_hides(char **argv, int argc)
 {
 	static const char *const sensitive[] = {
-		"requirepass", "primaryauth", "masterauth", "primaryuser", "masteruser", "tls-key-file-pass",
+		"requirepass",
+		"primaryauth",
+		"masterauth",
+		"primaryuser",
+		"masteruser",
+		"tls-key-file-pass",
 		"tls-client-key-file-pass",
 	};
 	uint32_t hidden = 0;
@@ -298,9 +296,32 @@ static uint32_t server_hides(char **argv, int argc)
 static void test_against_server(void **state)
 {
 	static char *const words[] = {
-		"AUTH", "auth2", "HELLO", "2", "3", "SETNAME", "setname", "ACL", "SetUser", "deluser",
-		"GETUSER", "CONFIG", "SET", "set", "GET", "requirepass", "MasterAuth", "primaryuser",
-		"tls-key-file-pass", "maxmemory", "MIGRATE", "copy", "REPLACE", "keys", "key", "0",
+		"AUTH",
+		"auth2",
+		"HELLO",
+		"2",
+		"3",
+		"SETNAME",
+		"setname",
+		"ACL",
+		"SetUser",
+		"deluser",
+		"GETUSER",
+		"CONFIG",
+		"SET",
+		"set",
+		"GET",
+		"requirepass",
+		"MasterAuth",
+		"primaryuser",
+		"tls-key-file-pass",
+		"maxmemory",
+		"MIGRATE",
+		"copy",
+		"REPLACE",
+		"keys",
+		"key",
+		"0",
 	};
 	static char *const commands[] = { "AUTH", "hello", "ACL", "config", "Migrate" };
 	unsigned int hidden_at_all = 0;
@@ -466,9 +487,11 @@ static void check_shown(const struct words *w)
 static void test_typed_lines(void **state)
 {
 	static const char *const atoms[] = {
-		"AUTH", "A\xffUTH", "AU", "TH", "HELLO", "3", "SETNAME", "ACL", "SETUSER", "SET\xffUSER", "CONFIG", "SET",
-		"requirepass", "require\xffpass", "MIGRATE", "h 1 k 0 1", "secret", "\xff", "\"", "'", "\"", "'", "\\", "\\",
-		"\\xff", "\\xFF", "\\x41", "\\x00", "x", "n", "\r", "\v", "\f", "\t",
+		"AUTH",    "A\xffUTH",  "AU",          "TH",     "HELLO", "3",           "SETNAME",
+		"ACL",     "SETUSER",   "SET\xffUSER", "CONFIG", "SET",   "requirepass", "require\xffpass",
+		"MIGRATE", "h 1 k 0 1", "secret",      "\xff",   "\"",    "'",           "\"",
+		"'",       "\\",        "\\",          "\\xff",  "\\xFF", "\\x41",       "\\x00",
+		"x",       "n",         "\r",          "\v",     "\f",    "\t",
 	};
 	static const struct server servers[] = { { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1, 1 } };
 	unsigned int shown = 0, kept_back = 0;
@@ -483,7 +506,8 @@ static void test_typed_lines(void **state)
 		size_t len = 0, end;
 
 		for (int i = 0; i < parts; i++)
-			len += (size_t)sprintf(line + len, "%s%s", atoms[(size_t)random() % (sizeof(atoms) / sizeof(atoms[0]))],
+			len += (size_t)sprintf(line + len, "%s%s",
+					       atoms[(size_t)random() % (sizeof(atoms) / sizeof(atoms[0]))],
 					       random() % 3 ? " " : "");
 		memcpy(head, line, len);
 		if (random() % 2)
@@ -514,11 +538,11 @@ static void test_typed_lines(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_others),   cmocka_unit_test(test_auth),
-		cmocka_unit_test(test_hello),    cmocka_unit_test(test_acl),
-		cmocka_unit_test(test_config),   cmocka_unit_test(test_migrate),
-		cmocka_unit_test(test_sentinel), cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_many),     cmocka_unit_test(test_against_server),
+		cmocka_unit_test(test_others),      cmocka_unit_test(test_auth),
+		cmocka_unit_test(test_hello),       cmocka_unit_test(test_acl),
+		cmocka_unit_test(test_config),      cmocka_unit_test(test_migrate),
+		cmocka_unit_test(test_sentinel),    cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_many),        cmocka_unit_test(test_against_server),
 		cmocka_unit_test(test_typed_lines),
 	};
 

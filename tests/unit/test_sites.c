@@ -37,33 +37,51 @@ static const struct known {
 	uint64_t func[CONN_TYPES][SITE_KINDS];
 	int fd_offset;
 } known[] = {
-	{ EM_X86_64, "c93d28a5d769236a546a315e0aab9fc34358304d", "redis 6.0.16",
-	  { { 0xdd490, 0xdd5d0, 0, 0xdd430, 0xdd700 },
-	    { 0xdecc0, 0xdedc0, 0, 0, 0xdea90 } }, 56 },
-	{ EM_X86_64, "b2bcad6d23563e10222dc42e7a9b0e07f5c56033", "redis 7.0.15",
-	  { { 0x13bdf0, 0x13bf60, 0x13bf10, 0x13bec0, 0x13c020 },
-	    { 0x13cef0, 0x13d050, 0x13d3a0, 0, 0x13d2a0 } }, 56 },
-	{ EM_X86_64, "1c8ca332ea967fec156ebb8a2663bd32e6db217d", "redis 8.0.2",
-	  { { 0x1c27c0, 0x1c2720, 0x1c2770, 0x1c26b0, 0x1c2340 },
-	    { 0x1c9610, 0x1c93a0, 0x1c9400, 0, 0x1c8f90 } }, 16 },
-	{ EM_X86_64, "b91e4bc8517df45d1135a0db361b0e15b0435a7e", "redis 8.6.3",
-	  { { 0x1ee1e0, 0x1ee080, 0x1ee180, 0x1ee110, 0x1edea0 },
-	    { 0x1fd210, 0x1fcfb0, 0x1fd010, 0, 0x1fcb80 } }, 16 },
-	{ EM_X86_64, "3ac31ccc8d92d065b395caf121ab56bd70094b0d", "valkey 8.0.1",
-	  { { 0x19f5b0, 0x19f4f0, 0x19f560, 0x1a9760, 0x19f300 },
-	    { 0x1aa630, 0x1aa3e0, 0x1aa440, 0, 0x1aa1c0 } }, 16 },
-	{ EM_X86_64, "717de1c7102bf8335608ee93924606d4d5e4caf2", "valkey 8.1.1",
-	  { { 0x1b7760, 0x1b76c0, 0x1b6290, 0x1c0010, 0x1b6140 },
-	    { 0x1b6d00, 0x1b69a0, 0x1b6a20, 0, 0x1c1140 } }, 16 },
-	{ EM_X86_64, "10abf518d985fbdada210f4e98f2a2e8ce90d5e7", "valkey 9.1.2",
-	  { { 0x1b96c0, 0x1b9610, 0x1b6900, 0x1b9150, 0x1b6840 },
-	    { 0x1f6770, 0x1f6800, 0x1f6a70, 0, 0x1f70a0 } }, 16 },
-	{ EM_AARCH64, "661fd1b71a246481a910b80944441e06f6288f66", "redis 7.0.15",
-	  { { 0x13f010, 0x13f1f0, 0x13f184, 0x13f114, 0x13f2e0 },
-	    { 0x140270, 0x140450, 0x140854, 0, 0x140730 } }, 56 },
-	{ EM_AARCH64, "15a881fa03b7651cf0978a722ab0f41d145a0513", "valkey 9.1.2",
-	  { { 0x1ab360, 0x1ab2a0, 0x1a8be8, 0x1aacec, 0x1a8b20 },
-	    { 0x1e4650, 0x1e4708, 0x1e49a0, 0, 0x1e4fe0 } }, 16 },
+	{ EM_X86_64,
+	  "c93d28a5d769236a546a315e0aab9fc34358304d",
+	  "redis 6.0.16",
+	  { { 0xdd490, 0xdd5d0, 0, 0xdd430, 0xdd700 }, { 0xdecc0, 0xdedc0, 0, 0, 0xdea90 } },
+	  56 },
+	{ EM_X86_64,
+	  "b2bcad6d23563e10222dc42e7a9b0e07f5c56033",
+	  "redis 7.0.15",
+	  { { 0x13bdf0, 0x13bf60, 0x13bf10, 0x13bec0, 0x13c020 }, { 0x13cef0, 0x13d050, 0x13d3a0, 0, 0x13d2a0 } },
+	  56 },
+	{ EM_X86_64,
+	  "1c8ca332ea967fec156ebb8a2663bd32e6db217d",
+	  "redis 8.0.2",
+	  { { 0x1c27c0, 0x1c2720, 0x1c2770, 0x1c26b0, 0x1c2340 }, { 0x1c9610, 0x1c93a0, 0x1c9400, 0, 0x1c8f90 } },
+	  16 },
+	{ EM_X86_64,
+	  "b91e4bc8517df45d1135a0db361b0e15b0435a7e",
+	  "redis 8.6.3",
+	  { { 0x1ee1e0, 0x1ee080, 0x1ee180, 0x1ee110, 0x1edea0 }, { 0x1fd210, 0x1fcfb0, 0x1fd010, 0, 0x1fcb80 } },
+	  16 },
+	{ EM_X86_64,
+	  "3ac31ccc8d92d065b395caf121ab56bd70094b0d",
+	  "valkey 8.0.1",
+	  { { 0x19f5b0, 0x19f4f0, 0x19f560, 0x1a9760, 0x19f300 }, { 0x1aa630, 0x1aa3e0, 0x1aa440, 0, 0x1aa1c0 } },
+	  16 },
+	{ EM_X86_64,
+	  "717de1c7102bf8335608ee93924606d4d5e4caf2",
+	  "valkey 8.1.1",
+	  { { 0x1b7760, 0x1b76c0, 0x1b6290, 0x1c0010, 0x1b6140 }, { 0x1b6d00, 0x1b69a0, 0x1b6a20, 0, 0x1c1140 } },
+	  16 },
+	{ EM_X86_64,
+	  "10abf518d985fbdada210f4e98f2a2e8ce90d5e7",
+	  "valkey 9.1.2",
+	  { { 0x1b96c0, 0x1b9610, 0x1b6900, 0x1b9150, 0x1b6840 }, { 0x1f6770, 0x1f6800, 0x1f6a70, 0, 0x1f70a0 } },
+	  16 },
+	{ EM_AARCH64,
+	  "661fd1b71a246481a910b80944441e06f6288f66",
+	  "redis 7.0.15",
+	  { { 0x13f010, 0x13f1f0, 0x13f184, 0x13f114, 0x13f2e0 }, { 0x140270, 0x140450, 0x140854, 0, 0x140730 } },
+	  56 },
+	{ EM_AARCH64,
+	  "15a881fa03b7651cf0978a722ab0f41d145a0513",
+	  "valkey 9.1.2",
+	  { { 0x1ab360, 0x1ab2a0, 0x1a8be8, 0x1aacec, 0x1a8b20 }, { 0x1e4650, 0x1e4708, 0x1e49a0, 0, 0x1e4fe0 } },
+	  16 },
 };
 
 static char why[512];
@@ -345,8 +363,7 @@ static struct elf_image *build_fixture(const struct toolchain *toolchain, const 
 
 	snprintf(path, sizeof(path), "%s/fixture", workdir);
 	unlink(path);
-	snprintf(command, sizeof(command), "%s -O2 %s -o %s %s/fixture.c 2>/dev/null", toolchain->cc, flags,
-		 path, workdir);
+	snprintf(command, sizeof(command), "%s -O2 %s -o %s %s/fixture.c 2>/dev/null", toolchain->cc, flags, path, workdir);
 	if (system(command) || access(path, R_OK)) {
 		print_message("%s %s: not built by this toolchain\n", toolchain->cc, flags);
 		return NULL;
@@ -358,7 +375,7 @@ static struct elf_image *build_fixture(const struct toolchain *toolchain, const 
 
 struct fixture {
 	const char *flags;
-	uint16_t machine;	/* 0: any */
+	uint16_t machine; /* 0: any */
 	int ret;
 	const char *found_by;
 	bool writev;
@@ -690,8 +707,8 @@ static void test_mutated_server(void **state)
 	memcpy(&eh, bytes, sizeof(eh));
 	for (int round = 0; round < 100; round++) {
 		uint64_t length = (uint64_t)eh.e_shnum * sizeof(Elf64_Shdr);
-		size_t at = round & 1 ? (size_t)(eh.e_shoff + (uint64_t)rand_r(&seed) % length) :
-					(size_t)rand_r(&seed) % (sizeof(eh) + eh.e_phnum * sizeof(Elf64_Phdr));
+		size_t at = round & 1 ? (size_t)(eh.e_shoff + (uint64_t)rand_r(&seed) % length)
+				      : (size_t)rand_r(&seed) % (sizeof(eh) + eh.e_phnum * sizeof(Elf64_Phdr));
 		uint8_t saved = bytes[at % size];
 
 		bytes[at % size] = (uint8_t)(rand_r(&seed) >> 8);

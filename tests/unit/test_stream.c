@@ -105,8 +105,8 @@ static const char *reply_has(const char *part)
 #define LRANGE "*4\r\n$6\r\nlrange\r\n$3\r\nbig\r\n$1\r\n0\r\n$2\r\n-1\r\n"
 #define HEAD "{\"event\":\"reply\",\"server_pid\":4242,\"seq\":1,\"ts\":\"2025-11-22T20:30:40.012003999Z\","
 #define TAIL(bytes) TAIL2(bytes, "")
-#define TAIL2(bytes, more) \
-	bytes ":10485782" more ",\"client_id\":7,\"client_addr\":\"10.0.0.5:51324\"," \
+#define TAIL2(bytes, more)                                                                                  \
+	bytes ":10485782" more ",\"client_id\":7,\"client_addr\":\"10.0.0.5:51324\","                       \
 	      "\"request_ts\":\"2025-11-22T20:30:40.000001000Z\",\"request_bytes\":40,\"first_byte_us\":1," \
 	      "\"drain_us\":12001,\"writes\":641,"
 
@@ -128,8 +128,8 @@ static void test_aborted(void **state)
 	sample.rec.attribution = ATTRIBUTION_AMBIGUOUS;
 	sample.rec.bytes_expected = 99999999;
 	replies(HEAD "\"cmd\":\"LRANGE\",\"argv\":[\"lrange\",\"big\",\"0\",\"-1\"],\"argc\":4," TAIL2(
-		"\"bytes_sent\"", ",\"bytes_expected\":99999999")
-		"\"kind\":\"pipelined\",\"attribution\":\"ambiguous\",\"state\":\"aborted\"}\n");
+		"\"bytes_sent\"",
+		",\"bytes_expected\":99999999") "\"kind\":\"pipelined\",\"attribution\":\"ambiguous\",\"state\":\"aborted\"}\n");
 }
 
 static void test_unknown_values(void **state)
@@ -138,9 +138,8 @@ static void test_unknown_values(void **state)
 	record(BYTES("*1\r\n$4\r\nPING\r\n"));
 	sample.rec.request_ns = sample.rec.request_bytes = sample.rec.client_id = 0;
 	sample.rec.client_family = FAMILY_UNKNOWN;
-	replies(HEAD
-		"\"cmd\":\"PING\",\"argv\":[\"PING\"],\"argc\":1,\"reply_bytes\":10485782,\"drain_us\":12001,"
-		"\"writes\":641,\"kind\":\"simple\",\"attribution\":\"exact\",\"state\":\"complete\"}\n");
+	replies(HEAD "\"cmd\":\"PING\",\"argv\":[\"PING\"],\"argc\":1,\"reply_bytes\":10485782,\"drain_us\":12001,"
+		     "\"writes\":641,\"kind\":\"simple\",\"attribution\":\"exact\",\"state\":\"complete\"}\n");
 	record(BYTES("*1\r\n$4\r\nPING\r\n"));
 	sample.rec.first_byte_ns = 0;
 	assert_null(reply_has("_us\""));
@@ -172,7 +171,8 @@ static void test_push(void **state)
 	replies(PUSHED("\"push\":\"message\",\"channel\":\"news\","));
 	stream.replies = 0;
 	push(BYTES(">4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nne\377s\r\n$1\r\nx\r\n"));
-	replies(PUSHED("\"push\":\"pmessage\",\"pattern\":\"n*\",\"channel\":\"ne\\\\xffs\",\"channel_encoding\":\"escaped\","));
+	replies(PUSHED(
+		"\"push\":\"pmessage\",\"pattern\":\"n*\",\"channel\":\"ne\\\\xffs\",\"channel_encoding\":\"escaped\","));
 	stream.replies = 0;
 	push(BYTES("*3\r\n$7\r\nmessage\r\n$400\r\nnews"));
 	replies(PUSHED("\"push\":\"message\",\"channel\":\"news\",\"channel_truncated\":true,"));
@@ -185,8 +185,8 @@ static void test_push(void **state)
 static void test_kinds(void **state)
 {
 	static const char *const scripts[] = {
-		"*1\r\n$4\r\neVal\r\n", "*1\r\n$7\r\nEVALSHA\r\n", "*1\r\n$7\r\nEVAL_RO\r\n", "*1\r\n$5\r\nFCALL\r\n",
-		"*1\r\n$10\r\nevalsha_ro\r\n", "*1\r\n$8\r\nFCALL_RO\r\n",
+		"*1\r\n$4\r\neVal\r\n",  "*1\r\n$7\r\nEVALSHA\r\n",     "*1\r\n$7\r\nEVAL_RO\r\n",
+		"*1\r\n$5\r\nFCALL\r\n", "*1\r\n$10\r\nevalsha_ro\r\n", "*1\r\n$8\r\nFCALL_RO\r\n",
 	};
 	size_t i;
 
@@ -204,8 +204,13 @@ static void test_kinds(void **state)
 
 static void test_who_asked(void **state)
 {
-	static struct identity of[2] = { { 0 }, { .generation = 3, .resp = 3, .client_name = { 4, "pool" }, .user = { 3, "bob" },
-						   .lib_name = { 5, "redis" }, .lib_ver = { 3, "5.0" } } };
+	static struct identity of[2] = { { 0 },
+					 { .generation = 3,
+					   .resp = 3,
+					   .client_name = { 4, "pool" },
+					   .user = { 3, "bob" },
+					   .lib_name = { 5, "redis" },
+					   .lib_ver = { 3, "5.0" } } };
 	static const struct identities all = { .of = of, .connections = 2 };
 
 	(void)state;
@@ -290,8 +295,8 @@ static void record_executed(const char *asked, enum argv_status status)
 
 static int reply_executed(void)
 {
-	return stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len + strlen(SAID) +
-			    sizeof(EXECUTED) - 1);
+	return stream_reply(&stream, &sample.rec,
+			    sizeof(sample.rec) + sample.rec.argv_len + strlen(SAID) + sizeof(EXECUTED) - 1);
 }
 
 /* Where the request's head is lost, or is not comparable, the head of what was executed follows the words. */
@@ -328,7 +333,8 @@ static void test_forgotten_execution(void **state)
 		record_forget_execution(&sample.rec);
 		assert_int_equal(reply_executed(), 0);
 		line = arrived();
-		assert_int_equal(!!strstr(line, "\"argv\":[\"get\",\"asked\"],\"argc\":2,\"argv_from\":\"request\","), i > 0);
+		assert_int_equal(!!strstr(line, "\"argv\":[\"get\",\"asked\"],\"argc\":2,\"argv_from\":\"request\","),
+				 i > 0);
 		assert_int_equal(!!strstr(line, "\"argv_lost\":\"argv_memory\","), !i);
 		assert_non_null(strstr(line, "\"db\":1,"));
 		assert_null(strstr(line, "kkk"));
@@ -392,9 +398,8 @@ static void test_text(void **state)
 {
 	(void)state;
 	record(BYTES("*3\r\n$6\r\nh\xc3\xa9llo\r\n$1\r\n\0\r\n$2\r\n\"\\\r\n"));
-	assert_non_null(
-		reply_has("\"cmd\":\"H\xc3\xa9LLO\",\"argv\":[\"h\xc3\xa9llo\",\"\\u0000\",\"\\\"\\\\\"],"
-			  "\"argc\":3,\"reply_bytes\""));
+	assert_non_null(reply_has("\"cmd\":\"H\xc3\xa9LLO\",\"argv\":[\"h\xc3\xa9llo\",\"\\u0000\",\"\\\"\\\\\"],"
+				  "\"argc\":3,\"reply_bytes\""));
 }
 
 /* One argument that is not UTF-8 puts all of them in the other form. */
@@ -402,9 +407,8 @@ static void test_escaped(void **state)
 {
 	(void)state;
 	record(BYTES("*3\r\n$3\r\nget\r\n$3\r\na\\b\r\n$4\r\n\xc3\xa9\xff\n\r\n"));
-	assert_non_null(reply_has(
-		"\"cmd\":\"GET\",\"argv\":[\"get\",\"a\\\\\\\\b\",\"\\\\xc3\\\\xa9\\\\xff\\\\x0a\"],"
-		"\"argc\":3,\"argv_encoding\":\"escaped\",\"reply_bytes\""));
+	assert_non_null(reply_has("\"cmd\":\"GET\",\"argv\":[\"get\",\"a\\\\\\\\b\",\"\\\\xc3\\\\xa9\\\\xff\\\\x0a\"],"
+				  "\"argc\":3,\"argv_encoding\":\"escaped\",\"reply_bytes\""));
 	record(BYTES("*1\r\n$4\r\nge\xfft\r\n"));
 	assert_non_null(reply_has("\"cmd\":\"GE\\\\xffT\",\"argv\":[\"ge\\\\xfft\"],"));
 }
@@ -420,14 +424,12 @@ static void test_cut_text(void **state)
 	memcpy(arg + 126, "\xe2\x82\xac", 3);
 	len = snprintf(head, sizeof(head), "*2\r\n$3\r\nget\r\n!140\r\n%.128s", arg);
 	record(head, (size_t)len);
-	snprintf(expected, sizeof(expected),
-		 "[\"get\",\"%.126s\"],\"argc\":2,\"argv_truncated\":true,\"reply_bytes\"", arg);
+	snprintf(expected, sizeof(expected), "[\"get\",\"%.126s\"],\"argc\":2,\"argv_truncated\":true,\"reply_bytes\"", arg);
 	assert_non_null(reply_has(expected));
 	/* The same bytes, when they were all there was, are not text. */
 	len = snprintf(head, sizeof(head), "*2\r\n$3\r\nget\r\n$128\r\n%.128s\r\n", arg);
 	record(head, (size_t)len);
-	snprintf(expected, sizeof(expected),
-		 "[\"get\",\"%.126s\\\\xe2\\\\x82\"],\"argc\":2,\"argv_encoding\"", arg);
+	snprintf(expected, sizeof(expected), "[\"get\",\"%.126s\\\\xe2\\\\x82\"],\"argc\":2,\"argv_encoding\"", arg);
 	assert_non_null(reply_has(expected));
 }
 
@@ -451,8 +453,7 @@ static void test_secrets(void **state)
 {
 	(void)state;
 	record(BYTES("*4\r\n$6\r\nconfig\r\n$3\r\nset\r\n$11\r\nREQUIREPASS\r\n$7\r\nhunter2\r\n"));
-	assert_non_null(
-		reply_has("[\"config\",\"set\",\"REQUIREPASS\",\"(redacted)\"],\"argc\":4,\"reply_bytes\""));
+	assert_non_null(reply_has("[\"config\",\"set\",\"REQUIREPASS\",\"(redacted)\"],\"argc\":4,\"reply_bytes\""));
 	/* A secret that is not UTF-8 is no reason to escape what is shown. */
 	record(BYTES("*2\r\n$4\r\nAUTH\r\n$2\r\n\xff\xfe\r\n"));
 	assert_non_null(reply_has("[\"AUTH\",\"(redacted)\"],\"argc\":2,\"reply_bytes\""));
@@ -512,13 +513,13 @@ static void test_not_ours(void **state)
 	record(BYTES(LRANGE));
 	before = stream;
 	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) - 1), -EBADMSG);
-	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len - 1),
-			 -EBADMSG);
+	assert_int_equal(stream_reply(&stream, &sample.rec, sizeof(sample.rec) + sample.rec.argv_len - 1), -EBADMSG);
 	for (size_t i = 0; i < 6; i++) {
 		record(BYTES(LRANGE));
-		*(uint8_t *[]){ &sample.rec.kind, &sample.rec.attribution, &sample.rec.state,
-				&sample.rec.argv_status, &sample.rec.argv_from,
-				&sample.rec.client_family }[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, ARGV_SOURCES, 4 }[i];
+		*(uint8_t *[]){
+			&sample.rec.kind,        &sample.rec.attribution, &sample.rec.state,
+			&sample.rec.argv_status, &sample.rec.argv_from,   &sample.rec.client_family
+		}[i] = (uint8_t[]){ 4, 2, 2, ARGV_STATUSES, ARGV_SOURCES, 4 }[i];
 		assert_int_equal(reply(), -EBADMSG);
 	}
 	assert_string_equal(arrived(), "");
@@ -568,7 +569,9 @@ static void test_start(void **state)
 /* --max-overhead: the windows of a run, and what is said of them. */
 static void test_windows(void **state)
 {
-	struct stream_start start = { .version = "1", .tap = "socket", .max_overhead = 25, .probe_ns = 630, .tracepoint_ns = 27 };
+	struct stream_start start = {
+		.version = "1", .tap = "socket", .max_overhead = 25, .probe_ns = 630, .tracepoint_ns = 27
+	};
 	struct stream_pause pause = { .observed_ns = 1500001999, .probes_ns = 180000999, .pause_ns = 3000000000 };
 	const char *line;
 
@@ -597,7 +600,9 @@ static void test_windows(void **state)
 	assert_non_null(strstr(arrived(), "\"window\":2}\n"));
 	stream.paused_ns += 5000;
 	assert_int_equal(stream_stop(&stream, &(struct stream_stop){ .reason = STOP_SIGNAL }), 0);
-	assert_non_null(strstr(arrived(), "\"left_out_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
+	assert_non_null(strstr(
+		arrived(),
+		"\"left_out_bytes\":0,\"dispatch_unread\":0,\"dispatch_disagrees\":0,\"windows\":2,\"paused_us\":3000006}\n"));
 }
 
 static void test_start_long(void **state)
@@ -629,8 +634,8 @@ static void test_run_ids_differ(void **state)
 
 static void test_dropped(void **state)
 {
-	static const char *const names[] = { "ring_full", "clients_full", "framing", "unreadable",
-					     "no_scratch", "missed", "turns", "unfinished", "out_of_step" };
+	static const char *const names[] = { "ring_full", "clients_full", "framing",    "unreadable", "no_scratch",
+					     "missed",    "turns",        "unfinished", "out_of_step" };
 	char expected[160];
 
 	(void)state;
@@ -640,7 +645,8 @@ static void test_dropped(void **state)
 		assert_int_equal(stream_dropped(&stream, (enum loss)i, &lost), 0);
 		snprintf(expected, sizeof(expected),
 			 "{\"event\":\"dropped\",\"server_pid\":4242,\"count\":%d,\"reason\":\"%s\",\"replies\":252,"
-			 "\"bytes\":18446744073709551615}\n", i + 1, names[i]);
+			 "\"bytes\":18446744073709551615}\n",
+			 i + 1, names[i]);
 		assert_string_equal(arrived(), expected);
 	}
 	assert_int_equal(stream.dropped, 45);
@@ -840,17 +846,16 @@ static void test_sink_hindered(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_reply),          TEST(test_aborted),   TEST(test_unknown_values),
-		TEST(test_push),           TEST(test_kinds),     TEST(test_who_asked),
-		TEST(test_dispatched),     TEST(test_executed_head),
-		TEST(test_forgotten_execution), TEST(test_argv_lost),
-		TEST(test_addresses),
-		TEST(test_text),           TEST(test_escaped),   TEST(test_cut_text),
-		TEST(test_truncated),      TEST(test_secrets),   TEST(test_longest_line),
-		TEST(test_not_ours),       TEST(test_start),     TEST(test_windows),
-		TEST(test_not_ours),       TEST(test_start),     TEST(test_start_long),
-		TEST(test_run_ids_differ), TEST(test_dropped),   TEST(test_dropped_more), TEST(test_stop),
-		TEST(test_timestamps),     TEST(test_clock),     TEST(test_sink_closed),
+		TEST(test_reply),         TEST(test_aborted),       TEST(test_unknown_values),
+		TEST(test_push),          TEST(test_kinds),         TEST(test_who_asked),
+		TEST(test_dispatched),    TEST(test_executed_head), TEST(test_forgotten_execution),
+		TEST(test_argv_lost),     TEST(test_addresses),     TEST(test_text),
+		TEST(test_escaped),       TEST(test_cut_text),      TEST(test_truncated),
+		TEST(test_secrets),       TEST(test_longest_line),  TEST(test_not_ours),
+		TEST(test_start),         TEST(test_windows),       TEST(test_not_ours),
+		TEST(test_start),         TEST(test_start_long),    TEST(test_run_ids_differ),
+		TEST(test_dropped),       TEST(test_dropped_more),  TEST(test_stop),
+		TEST(test_timestamps),    TEST(test_clock),         TEST(test_sink_closed),
 		TEST(test_sink_hindered),
 	};
 

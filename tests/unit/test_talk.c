@@ -67,13 +67,26 @@ struct conversation_case {
 #define P KIND_PIPELINED
 #define M KIND_MULTI
 #define D 0x80
-#define PUSHED(reply) { NULL, reply, KIND_PUSH }
-#define DOUBTFUL(request, reply) { request, reply, P | D }
+#define PUSHED(reply)                  \
+	{                              \
+		NULL, reply, KIND_PUSH \
+	}
+#define DOUBTFUL(request, reply)      \
+	{                             \
+		request, reply, P | D \
+	}
 
 static const struct conversation_case cases[] = {
 	{ "CLIENT REPLY ON where nothing is off, typed and in a transaction, too; and without its argument",
 	  { REPLY_ON, "client reply ON\r\n", CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), MULTI, REPLY_ON, EXEC, GET("a") },
-	  "+OK\r\n" "+OK\r\n" "-ERR wrong number of arguments\r\n" "+OK\r\n" "+QUEUED\r\n" "*1\r\n+OK\r\n" "$1\r\nA\r\n", 0,
+	  "+OK\r\n"
+	  "+OK\r\n"
+	  "-ERR wrong number of arguments\r\n"
+	  "+OK\r\n"
+	  "+QUEUED\r\n"
+	  "*1\r\n+OK\r\n"
+	  "$1\r\nA\r\n",
+	  0,
 	  { { REPLY_ON, "+OK\r\n", P },
 	    { "client reply ON\r", "+OK\r\n", P },
 	    { CMD2("$6\r\nCLIENT\r\n", "$5\r\nREPLY\r\n"), "-ERR wrong number of arguments\r\n", P },
@@ -83,15 +96,17 @@ static const struct conversation_case cases[] = {
 	    { GET("a"), "$1\r\nA\r\n", P } } },
 	{ "CLIENT HELP, typed, is answered by a list in RESP3, too: what looks like a message is none",
 	  { SUB("c"), "CLIENT HELP\r\n", GET("a"), GET("b") },
-	  SUBSCRIBED(">", "c", "1") "*1\r\n+help\r\n" MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") "*1\r\n+help\r\n" MESSAGE("*", "x", "abc") "$1\r\nB\r\n",
+	  0,
 	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
 	    { "CLIENT HELP\r", "*1\r\n+help\r\n", P },
 	    { GET("a"), MESSAGE("*", "x", "abc"), P },
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "RESP2 subscription, messages, and what follows",
 	  { GET("a"), SUB2("c", "d"), UNSUB("c"), UNSUB("d"), GET("b") },
-	  "$1\r\nA\r\n" SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "d", "2") MESSAGE("*", "c", "one") UNSUBSCRIBED("*", "c", "1")
-	  MESSAGE("*", "d", "two") UNSUBSCRIBED("*", "d", "0") "$1\r\nB\r\n", 0,
+	  "$1\r\nA\r\n" SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "d", "2") MESSAGE("*", "c", "one")
+		  UNSUBSCRIBED("*", "c", "1") MESSAGE("*", "d", "two") UNSUBSCRIBED("*", "d", "0") "$1\r\nB\r\n",
+	  0,
 	  { { GET("a"), "$1\r\nA\r\n", P },
 	    { SUB2("c", "d"), SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "d", "2"), P },
 	    PUSHED(MESSAGE("*", "c", "one")),
@@ -101,8 +116,9 @@ static const struct conversation_case cases[] = {
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "RESP3 subscription between other commands",
 	  { SUB2("c", "d"), GET("a"), UNSUB_ALL, GET("b") },
-	  SUBSCRIBED(">", "c", "1") SUBSCRIBED(">", "d", "2") MESSAGE(">", "c", "one") "$1\r\nA\r\n"
-	  UNSUBSCRIBED(">", "c", "1") UNSUBSCRIBED(">", "d", "0") "$1\r\nB\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") SUBSCRIBED(">", "d", "2") MESSAGE(">", "c", "one") "$1\r\nA\r\n" UNSUBSCRIBED(
+		  ">", "c", "1") UNSUBSCRIBED(">", "d", "0") "$1\r\nB\r\n",
+	  0,
 	  { { SUB2("c", "d"), SUBSCRIBED(">", "c", "1") SUBSCRIBED(">", "d", "2"), P },
 	    PUSHED(MESSAGE(">", "c", "one")),
 	    { GET("a"), "$1\r\nA\r\n", P },
@@ -111,8 +127,10 @@ static const struct conversation_case cases[] = {
 	{ "subscribing twice to the same channel, patterns, and unsubscribing from all of a kind",
 	  { SUB2("c", "c"), PSUB("*"), UNSUB_ALL, PUNSUB_ALL, PUNSUB_ALL, PING },
 	  SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "c", "1") CONFIRM("*", "10", "psubscribe", "*", "2") PMESSAGE("*", "one")
-	  UNSUBSCRIBED("*", "c", "1") CONFIRM("*", "12", "punsubscribe", "*", "0")
-	  "*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n" "+PONG\r\n", 0,
+		  UNSUBSCRIBED("*", "c", "1")
+			  CONFIRM("*", "12", "punsubscribe", "*", "0") "*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n"
+								       "+PONG\r\n",
+	  0,
 	  { { SUB2("c", "c"), SUBSCRIBED("*", "c", "1") SUBSCRIBED("*", "c", "1"), P },
 	    { PSUB("*"), CONFIRM("*", "10", "psubscribe", "*", "2"), P },
 	    PUSHED(PMESSAGE("*", "one")),
@@ -122,9 +140,10 @@ static const struct conversation_case cases[] = {
 	    { PING, "+PONG\r\n", P } } },
 	{ "shard channels, and the server unsubscribing by itself",
 	  { SSUB("s"), SSUB("t"), SUNSUB("t"), GET("a") },
-	  CONFIRM("*", "10", "ssubscribe", "s", "1") CONFIRM("*", "10", "ssubscribe", "t", "2")
-	  "*3\r\n$8\r\nsmessage\r\n$1\r\ns\r\n$1\r\nx\r\n" CONFIRM("*", "12", "sunsubscribe", "t", "1")
-	  CONFIRM("*", "12", "sunsubscribe", "s", "0") "$1\r\nA\r\n", 0,
+	  CONFIRM("*", "10", "ssubscribe", "s", "1")
+		  CONFIRM("*", "10", "ssubscribe", "t", "2") "*3\r\n$8\r\nsmessage\r\n$1\r\ns\r\n$1\r\nx\r\n" CONFIRM(
+			  "*", "12", "sunsubscribe", "t", "1") CONFIRM("*", "12", "sunsubscribe", "s", "0") "$1\r\nA\r\n",
+	  0,
 	  { { SSUB("s"), CONFIRM("*", "10", "ssubscribe", "s", "1"), P },
 	    { SSUB("t"), CONFIRM("*", "10", "ssubscribe", "t", "2"), P },
 	    PUSHED("*3\r\n$8\r\nsmessage\r\n$1\r\ns\r\n$1\r\nx\r\n"),
@@ -133,8 +152,10 @@ static const struct conversation_case cases[] = {
 	    { GET("a"), "$1\r\nA\r\n", P } } },
 	{ "the server unsubscribes by itself from a channel, and the client from another one (RESP2)",
 	  { SSUB("s"), SSUB("t"), SUNSUB("t"), GET("a"), GET("b") },
-	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "s", "1") SUNSUBSCRIBED("*", "t", "0")
-	  "$1\r\nA\r\n" "-ERR b\r\n", 0,
+	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "s", "1")
+		  SUNSUBSCRIBED("*", "t", "0") "$1\r\nA\r\n"
+					       "-ERR b\r\n",
+	  0,
 	  { { SSUB("s"), SSUBSCRIBED("*", "s", "1"), P },
 	    { SSUB("t"), SSUBSCRIBED("*", "t", "2"), P },
 	    PUSHED(SUNSUBSCRIBED("*", "s", "1")),
@@ -143,8 +164,9 @@ static const struct conversation_case cases[] = {
 	    { GET("b"), "-ERR b\r\n", P } } },
 	{ "the same from the second of those that the client names (RESP3)",
 	  { SSUB("s"), SSUB("t"), SUNSUB2("t", "s"), SUB("c"), GET("a") },
-	  SSUBSCRIBED(">", "s", "1") SSUBSCRIBED(">", "t", "2") SUNSUBSCRIBED(">", "s", "1")
-	  SUNSUBSCRIBED(">", "t", "0") SUNSUBSCRIBED(">", "s", "0") SUBSCRIBED(">", "c", "1") "-ERR a\r\n", 0,
+	  SSUBSCRIBED(">", "s", "1") SSUBSCRIBED(">", "t", "2") SUNSUBSCRIBED(">", "s", "1") SUNSUBSCRIBED(">", "t", "0")
+		  SUNSUBSCRIBED(">", "s", "0") SUBSCRIBED(">", "c", "1") "-ERR a\r\n",
+	  0,
 	  { { SSUB("s"), SSUBSCRIBED(">", "s", "1"), P },
 	    { SSUB("t"), SSUBSCRIBED(">", "t", "2"), P },
 	    PUSHED(SUNSUBSCRIBED(">", "s", "1")),
@@ -153,15 +175,20 @@ static const struct conversation_case cases[] = {
 	    { GET("a"), "-ERR a\r\n", P } } },
 	{ "the server unsubscribes by itself while a command that is refused is outstanding",
 	  { SSUB("s"), SUNSUB("t"), GET("a") },
-	  SSUBSCRIBED(">", "s", "1") SUNSUBSCRIBED(">", "s", "0") "-MOVED 1 :1\r\n" "$1\r\nA\r\n", 0,
+	  SSUBSCRIBED(">", "s", "1") SUNSUBSCRIBED(">", "s", "0") "-MOVED 1 :1\r\n"
+								  "$1\r\nA\r\n",
+	  0,
 	  { { SSUB("s"), SSUBSCRIBED(">", "s", "1"), P },
 	    PUSHED(SUNSUBSCRIBED(">", "s", "0")),
 	    { SUNSUB("t"), "-MOVED 1 :1\r\n", P },
 	    { GET("a"), "$1\r\nA\r\n", P } } },
 	{ "unsubscribing from all shard channels, and from none",
 	  { SSUB("s"), SSUB("t"), SUNSUB_ALL, GET("a"), SUNSUB_ALL, GET("b") },
-	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "t", "1") SUNSUBSCRIBED("*", "s", "0")
-	  "$1\r\nA\r\n" "*3\r\n$12\r\nsunsubscribe\r\n$-1\r\n:0\r\n" "-ERR b\r\n", 0,
+	  SSUBSCRIBED("*", "s", "1") SSUBSCRIBED("*", "t", "2") SUNSUBSCRIBED("*", "t", "1")
+		  SUNSUBSCRIBED("*", "s", "0") "$1\r\nA\r\n"
+					       "*3\r\n$12\r\nsunsubscribe\r\n$-1\r\n:0\r\n"
+					       "-ERR b\r\n",
+	  0,
 	  { { SSUB("s"), SSUBSCRIBED("*", "s", "1"), P },
 	    { SSUB("t"), SSUBSCRIBED("*", "t", "2"), P },
 	    DOUBTFUL(SUNSUB_ALL, SUNSUBSCRIBED("*", "t", "1") SUNSUBSCRIBED("*", "s", "0")),
@@ -171,15 +198,19 @@ static const struct conversation_case cases[] = {
 	{ "the server unsubscribes by itself by itself from the last shard channel, and a list looks like a message",
 	  { SSUB("s"), GET("a"), GET("b") },
 	  CONFIRM("*", "10", "ssubscribe", "s", "1") CONFIRM("*", "12", "sunsubscribe", "s", "0")
-	  MESSAGE("*", "x", "abc") "$1\r\nB\r\n", 0,
+		  MESSAGE("*", "x", "abc") "$1\r\nB\r\n",
+	  0,
 	  { { SSUB("s"), CONFIRM("*", "10", "ssubscribe", "s", "1"), P },
 	    PUSHED(CONFIRM("*", "12", "sunsubscribe", "s", "0")),
 	    { GET("a"), MESSAGE("*", "x", "abc"), P },
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "PING of a RESP2 subscriber, and a subscription that is refused",
 	  { SUB("c"), PING, SUB("d"), UNSUB("c"), SUB("e"), GET("a") },
-	  SUBSCRIBED("*", "c", "1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n" "-NOPERM no\r\n" UNSUBSCRIBED("*", "c", "0")
-	  "-NOPERM no\r\n" "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$3\r\nabc\r\n", 0,
+	  SUBSCRIBED("*", "c", "1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+				    "-NOPERM no\r\n" UNSUBSCRIBED("*", "c",
+								  "0") "-NOPERM no\r\n"
+								       "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$3\r\nabc\r\n",
+	  0,
 	  { { SUB("c"), SUBSCRIBED("*", "c", "1"), P },
 	    { PING, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", P },
 	    { SUB("d"), "-NOPERM no\r\n", P },
@@ -189,37 +220,49 @@ static const struct conversation_case cases[] = {
 	    { GET("a"), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$3\r\nabc\r\n", P } } },
 	{ "a list that looks like a message before anything is subscribed",
 	  { GET("a"), SUB("c") },
-	  MESSAGE("*", "c", "abc") SUBSCRIBED("*", "c", "1"), 0,
+	  MESSAGE("*", "c", "abc") SUBSCRIBED("*", "c", "1"),
+	  0,
 	  { { GET("a"), MESSAGE("*", "c", "abc"), P }, { SUB("c"), SUBSCRIBED("*", "c", "1"), P } } },
 	{ "a subscriber of RESP3 reads a list that looks like a message",
 	  { SUB("c"), GET("a"), GET("b") },
-	  SUBSCRIBED(">", "c", "1") MESSAGE("*", "x", "abc") MESSAGE(">", "c", "one") "$1\r\nB\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") MESSAGE("*", "x", "abc") MESSAGE(">", "c", "one") "$1\r\nB\r\n",
+	  0,
 	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
 	    { GET("a"), MESSAGE("*", "x", "abc"), P },
 	    PUSHED(MESSAGE(">", "c", "one")),
 	    { GET("b"), "$1\r\nB\r\n", P } } },
 	{ "a subscriber of RESP3 that turns to RESP2, where messages are arrays",
 	  { SUB("c"), CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), PING },
-	  SUBSCRIBED(">", "c", "1") "*2\r\n$6\r\nserver\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n", 0,
+	  SUBSCRIBED(">", "c", "1") "*2\r\n$6\r\nserver\r\n:2\r\n" MESSAGE("*", "c", "one") "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+	  0,
 	  { { SUB("c"), SUBSCRIBED(">", "c", "1"), P },
 	    { CMD2("$5\r\nhello\r\n", "$1\r\n2\r\n"), "*2\r\n$6\r\nserver\r\n:2\r\n", P },
 	    PUSHED(MESSAGE("*", "c", "one")),
 	    { PING, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", P } } },
 	{ "invalidations before, between and inside replies",
 	  { GET("a"), GET("b"), GET("c") },
-	  INVALIDATE "*2\r\n$1\r\nx\r\n" INVALIDATE "*1\r\n:7\r\n" INVALIDATE "$1\r\nB\r\n" INVALIDATE "%1\r\n+k\r\n" INVALIDATE
-	  "+v\r\n", 0,
+	  INVALIDATE "*2\r\n$1\r\nx\r\n" INVALIDATE "*1\r\n:7\r\n" INVALIDATE "$1\r\nB\r\n" INVALIDATE
+		     "%1\r\n+k\r\n" INVALIDATE "+v\r\n",
+	  0,
 	  { PUSHED(INVALIDATE),
 	    PUSHED(INVALIDATE),
-	    { GET("a"), "*2\r\n$1\r\nx\r\n" "*1\r\n:7\r\n", P },
+	    { GET("a"),
+	      "*2\r\n$1\r\nx\r\n"
+	      "*1\r\n:7\r\n",
+	      P },
 	    PUSHED(INVALIDATE),
 	    { GET("b"), "$1\r\nB\r\n", P },
 	    PUSHED(INVALIDATE),
 	    PUSHED(INVALIDATE),
-	    { GET("c"), "%1\r\n+k\r\n" "+v\r\n", P } } },
+	    { GET("c"),
+	      "%1\r\n+k\r\n"
+	      "+v\r\n",
+	      P } } },
 	{ "a transaction: each inner reply is its own command's",
 	  { MULTI, GET("a"), PING, GET("b"), EXEC, GET("c") },
-	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n$1\r\nA\r\n+PONG\r\n*2\r\n*1\r\n:1\r\n_\r\n" "$1\r\nC\r\n", 0,
+	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n$1\r\nA\r\n+PONG\r\n*2\r\n*1\r\n:1\r\n_\r\n"
+	  "$1\r\nC\r\n",
+	  0,
 	  { { MULTI, "+OK\r\n", P },
 	    { GET("a"), "+QUEUED\r\n", M },
 	    { PING, "+QUEUED\r\n", M },
@@ -229,40 +272,64 @@ static const struct conversation_case cases[] = {
 	    { GET("b"), "*2\r\n*1\r\n:1\r\n_\r\n", M },
 	    { GET("c"), "$1\r\nC\r\n", P } } },
 	{ "a transaction of which only one inner reply is large",
-	  { MULTI, GET("a"), GET("b"), EXEC }, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nA\r\n$20\r\n01234567890123456789\r\n", 20,
+	  { MULTI, GET("a"), GET("b"), EXEC },
+	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nA\r\n$20\r\n01234567890123456789\r\n",
+	  20,
 	  { { GET("b"), "$20\r\n01234567890123456789\r\n", M } } },
 	{ "a transaction that is large only as a whole",
-	  { MULTI, GET("a"), GET("b"), EXEC }, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$5\r\nAAAAA\r\n$5\r\nBBBBB\r\n", 20,
+	  { MULTI, GET("a"), GET("b"), EXEC },
+	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$5\r\nAAAAA\r\n$5\r\nBBBBB\r\n",
+	  20,
 	  { { EXEC, "*2\r\n$5\r\nAAAAA\r\n$5\r\nBBBBB\r\n", M } } },
 	{ "transactions that end without inner replies",
 	  { MULTI, GET("a"), EXEC, MULTI, GET("b"), DISCARD, MULTI, GET("c"), EXEC, MULTI, EXEC, EXEC },
-	  "+OK\r\n+QUEUED\r\n*-1\r\n" "+OK\r\n+QUEUED\r\n+OK\r\n" "+OK\r\n-ERR wrong number of arguments\r\n"
-	  "-EXECABORT Transaction discarded\r\n" "+OK\r\n*0\r\n" "-ERR EXEC without MULTI\r\n", 10,
+	  "+OK\r\n+QUEUED\r\n*-1\r\n"
+	  "+OK\r\n+QUEUED\r\n+OK\r\n"
+	  "+OK\r\n-ERR wrong number of arguments\r\n"
+	  "-EXECABORT Transaction discarded\r\n"
+	  "+OK\r\n*0\r\n"
+	  "-ERR EXEC without MULTI\r\n",
+	  10,
 	  { { GET("c"), "-ERR wrong number of arguments\r\n", M },
 	    { EXEC, "-EXECABORT Transaction discarded\r\n", M },
 	    { EXEC, "-ERR EXEC without MULTI\r\n", P } } },
 	{ "a transaction that WATCH aborts is the last that is said",
-	  { MULTI, GET("a"), EXEC }, "+OK\r\n+QUEUED\r\n*-1\r\n", 0,
+	  { MULTI, GET("a"), EXEC },
+	  "+OK\r\n+QUEUED\r\n*-1\r\n",
+	  0,
 	  { { MULTI, "+OK\r\n", P }, { GET("a"), "+QUEUED\r\n", M }, { EXEC, "*-1\r\n", M } } },
 	{ "a nested MULTI is refused and the transaction goes on: EXEC is logged whole",
 	  { MULTI, GET("a"), MULTI, EXEC, MULTI, GET("b"), EXEC },
 	  "+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n$9\r\n012345678\r\n"
-	  "+OK\r\n+QUEUED\r\n*1\r\n$12\r\n012345678901\r\n", 15,
+	  "+OK\r\n+QUEUED\r\n*1\r\n$12\r\n012345678901\r\n",
+	  15,
 	  { { MULTI, "-ERR MULTI calls can not be nested\r\n", M },
 	    { EXEC, "*1\r\n$9\r\n012345678\r\n", M },
 	    { GET("b"), "$12\r\n012345678901\r\n", M } } },
 	{ "pushes inside a transaction's reply are none of its bytes",
 	  { MULTI, GET("a"), GET("b"), EXEC },
-	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" INVALIDATE "*1\r\n" INVALIDATE "$5\r\nAAAAA\r\n" INVALIDATE "$5\r\nBBBBB\r\n", 31,
+	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" INVALIDATE "*1\r\n" INVALIDATE "$5\r\nAAAAA\r\n" INVALIDATE
+	  "$5\r\nBBBBB\r\n",
+	  31,
 	  { PUSHED(INVALIDATE), PUSHED(INVALIDATE), PUSHED(INVALIDATE) } },
 	{ "the same, and the transaction is large as a whole",
 	  { MULTI, GET("a"), GET("b"), EXEC },
-	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" INVALIDATE "*1\r\n" INVALIDATE "$5\r\nAAAAA\r\n" INVALIDATE "$5\r\nBBBBB\r\n", 30,
-	  { PUSHED(INVALIDATE), PUSHED(INVALIDATE), PUSHED(INVALIDATE),
-	    { EXEC, "*2\r\n" "*1\r\n" "$5\r\nAAAAA\r\n" "$5\r\nBBBBB\r\n", M } } },
+	  "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" INVALIDATE "*1\r\n" INVALIDATE "$5\r\nAAAAA\r\n" INVALIDATE
+	  "$5\r\nBBBBB\r\n",
+	  30,
+	  { PUSHED(INVALIDATE),
+	    PUSHED(INVALIDATE),
+	    PUSHED(INVALIDATE),
+	    { EXEC,
+	      "*2\r\n"
+	      "*1\r\n"
+	      "$5\r\nAAAAA\r\n"
+	      "$5\r\nBBBBB\r\n",
+	      M } } },
 	{ "RESET ends a transaction and all subscriptions",
 	  { MULTI, GET("a"), RESET, GET("b"), SUB("c"), RESET, GET("d") },
-	  "+OK\r\n+QUEUED\r\n+RESET\r\n$1\r\nB\r\n" SUBSCRIBED("*", "c", "1") "+RESET\r\n" MESSAGE("*", "c", "abc"), 0,
+	  "+OK\r\n+QUEUED\r\n+RESET\r\n$1\r\nB\r\n" SUBSCRIBED("*", "c", "1") "+RESET\r\n" MESSAGE("*", "c", "abc"),
+	  0,
 	  { { MULTI, "+OK\r\n", P },
 	    { GET("a"), "+QUEUED\r\n", M },
 	    { RESET, "+RESET\r\n", M },
@@ -292,7 +359,8 @@ static void check_record(const struct conversation_case *t, size_t i, size_t cut
 	size_t kept = strlen(head);
 
 	if (rec->bytes != strlen(want->reply))
-		fail_msg("%s, cut at %zu: record %zu has %llu bytes, not %zu", t->name, cut, i, rec->bytes, strlen(want->reply));
+		fail_msg("%s, cut at %zu: record %zu has %llu bytes, not %zu", t->name, cut, i, rec->bytes,
+			 strlen(want->reply));
 	/* The last outstanding command is no longer pipelined, unless it was read so. */
 	if (rec->kind != kind && !(kind == P && rec->kind == KIND_SIMPLE))
 		fail_msg("%s, cut at %zu: record %zu is of kind %u", t->name, cut, i, rec->kind);
@@ -617,7 +685,10 @@ static void test_turns_come_and_go(void **state)
 static void test_confirmations_of_what_was_given_up(void **state)
 {
 	static const char *const confirmations[] = {
-		SUBSCRIBED(">", "d", "2"), UNSUBSCRIBED(">", "c", "0"), SUNSUBSCRIBED(">", "s", "0"), SUBSCRIBED("*", "d", "2"),
+		SUBSCRIBED(">", "d", "2"),
+		UNSUBSCRIBED(">", "c", "0"),
+		SUNSUBSCRIBED(">", "s", "0"),
+		SUBSCRIBED("*", "d", "2"),
 	};
 	size_t i;
 
@@ -666,7 +737,7 @@ static void test_unsubscribing_without_a_cluster(void **state)
 static void test_confirmations_that_do_not_add_up(void **state)
 {
 	static const char *const replies[] = {
-		SUBSCRIBED("*", "c", "1") "$1\r\nA\r\n",           /* the second one is missing */
+		SUBSCRIBED("*", "c", "1") "$1\r\nA\r\n",            /* the second one is missing */
 		SUBSCRIBED("*", "c", "1") MESSAGE("*", "c", "abc"), /* nothing comes in between */
 		SUBSCRIBED("*", "c", "1") UNSUBSCRIBED("*", "c", "0"),
 		"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:x\r\n",
@@ -691,8 +762,7 @@ static void test_confirmations_that_do_not_add_up(void **state)
 static void test_unasked_and_refused(void **state)
 {
 	static const char *const answers[] = {
-		"-MOVED 1 :1\r\n",
-		SUNSUBSCRIBED("*", "s", "0"), /* the slot is back */
+		"-MOVED 1 :1\r\n", SUNSUBSCRIBED("*", "s", "0"), /* the slot is back */
 	};
 	size_t i;
 
@@ -703,7 +773,8 @@ static void test_unasked_and_refused(void **state)
 		host_reset(0, 4);
 		say(c, SSUB("s"), SSUBSCRIBED("*", "s", "1"));
 		assert_int_equal(host_read(c, SUNSUB("s") GET("a"), strlen(SUNSUB("s") GET("a"))), REQUEST_OK);
-		assert_int_equal(host_write(c, SUNSUBSCRIBED("*", "s", "0"), strlen(SUNSUBSCRIBED("*", "s", "0"))), REPLY_OK);
+		assert_int_equal(host_write(c, SUNSUBSCRIBED("*", "s", "0"), strlen(SUNSUBSCRIBED("*", "s", "0"))),
+				 REPLY_OK);
 		assert_int_equal(host_write(c, answers[i], strlen(answers[i])), REPLY_DOUBTFUL);
 		assert_int_equal(host_count, 2);
 		assert_int_equal(host_records[1].attribution, ATTRIBUTION_AMBIGUOUS);
@@ -912,7 +983,8 @@ static size_t maybe_push(void)
 	if (m.resp3 && rand() % 2)
 		sprintf(text, INVALIDATE);
 	else if (is_subscribed())
-		sprintf(text, "%c3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%0*d\r\n", m.resp3 ? '>' : '*', 1 + rand() % 40, 0, 0);
+		sprintf(text, "%c3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%0*d\r\n", m.resp3 ? '>' : '*', 1 + rand() % 40, 0,
+			0);
 	else
 		return 0;
 	if (strchr(text, 'm')) {
@@ -966,15 +1038,17 @@ static void confirm(int command, bool *of, const bool *other, bool on, bool patt
 	for (i = 0; i < CHANNELS; i++)
 		all |= of[i] << i;
 	if (!mask && !all)
-		bytes = put_out(m.resp3 ? ">" : "*") +
-			sprintf(text, "3\r\n$%d\r\n%sunsubscribe\r\n$-1\r\n:%d\r\n", patterns ? 12 : 11, patterns ? "p" : "",
-				subscriptions(other)), put_out(text);
+		bytes = put_out(m.resp3 ? ">" : "*") + sprintf(text, "3\r\n$%d\r\n%sunsubscribe\r\n$-1\r\n:%d\r\n",
+							       patterns ? 12 : 11, patterns ? "p" : "",
+							       subscriptions(other)),
+		put_out(text);
 	for (i = 0; i < CHANNELS; i++) {
 		if (!((mask ? mask : all) >> i & 1))
 			continue;
 		of[i] = on;
-		sprintf(text, "%c3\r\n$%d\r\n%s%ssubscribe\r\n$1\r\n%c\r\n:%d\r\n", m.resp3 ? '>' : '*', 9 + patterns + 2 * !on,
-			patterns ? "p" : "", on ? "" : "un", 'a' + i, subscriptions(of) + subscriptions(other));
+		sprintf(text, "%c3\r\n$%d\r\n%s%ssubscribe\r\n$1\r\n%c\r\n:%d\r\n", m.resp3 ? '>' : '*',
+			9 + patterns + 2 * !on, patterns ? "p" : "", on ? "" : "un", 'a' + i,
+			subscriptions(of) + subscriptions(other));
 		bytes += put_out(text);
 	}
 	expect(bytes, command, false);
@@ -988,8 +1062,8 @@ static void subscribe(int command)
 
 	for (i = 0; i < CHANNELS; i++)
 		n += mask >> i & 1;
-	m.in_len += sprintf(m.in + m.in_len, "*%d\r\n$%d\r\n%s%sSUBSCRIBE\r\n", 1 + n, 9 + patterns + 2 * !on, patterns ? "P" : "",
-			    on ? "" : "un");
+	m.in_len += sprintf(m.in + m.in_len, "*%d\r\n$%d\r\n%s%sSUBSCRIBE\r\n", 1 + n, 9 + patterns + 2 * !on,
+			    patterns ? "P" : "", on ? "" : "un");
 	for (i = 0; i < CHANNELS; i++) {
 		sprintf(text, "$1\r\n%c\r\n", 'a' + i);
 		if (mask >> i & 1)
@@ -1127,8 +1201,9 @@ static void check_truth(unsigned int seed)
 
 		if (rec->bytes != t->bytes || rec->push != (t->command < 0) ||
 		    (!rec->push && rec->seq != (__u64)t->command) || (rec->kind == KIND_MULTI) != t->multi)
-			fail_msg("seed %u: record %zu has %llu bytes, command %lld, kind %u; not %zu, %d, %s", seed, i, rec->bytes,
-				 (long long)rec->seq, rec->kind, t->bytes, t->command, t->multi ? "multi" : "other");
+			fail_msg("seed %u: record %zu has %llu bytes, command %lld, kind %u; not %zu, %d, %s", seed, i,
+				 rec->bytes, (long long)rec->seq, rec->kind, t->bytes, t->command,
+				 t->multi ? "multi" : "other");
 	}
 	if (host_count != m.truths)
 		fail_msg("seed %u: %zu records, not %zu", seed, host_count, m.truths);

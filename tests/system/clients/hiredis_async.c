@@ -15,8 +15,8 @@
 #include <hiredis/hiredis.h>
 
 static const char *const commands[] = {
-	"GET s:100000", "PING", "GET missing", "LRANGE l:400 0 -1", "GET s:0", "INCR counter", "HGETALL h:50", "GET s:1000000",
-	"LPUSH s:1 x", "LRANGE missing 0 -1",
+	"GET s:100000", "PING",         "GET missing",   "LRANGE l:400 0 -1", "GET s:0",
+	"INCR counter", "HGETALL h:50", "GET s:1000000", "LPUSH s:1 x",       "LRANGE missing 0 -1",
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

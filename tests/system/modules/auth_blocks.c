@@ -56,8 +56,7 @@ int RedisModule_OnLoad(struct context *ctx, struct string **argv, int argc)
 	get_api = (int (*)(const char *, void *))((void **)ctx)[0];
 	if (get_api("RedisModule_SetModuleAttribs", &set_attributes) ||
 	    get_api("RedisModule_RegisterAuthCallback", &register_auth) ||
-	    get_api("RedisModule_BlockClientOnAuth", &block_on_auth) ||
-	    get_api("RedisModule_UnblockClient", &unblock))
+	    get_api("RedisModule_BlockClientOnAuth", &block_on_auth) || get_api("RedisModule_UnblockClient", &unblock))
 		return MODULE_ERR;
 	set_attributes(ctx, "auth_blocks", 1, API_VERSION);
 	register_auth(ctx, wait_for_thread);

@@ -58,21 +58,21 @@ static const struct {
 	const char *name;
 	void *function;
 } functions[] = {
-	{"RedisModule_SetModuleAttribs", &set_attribs},
-	{"RedisModule_CreateCommand", &create_command},
-	{"RedisModule_ReplyWithStringBuffer", &reply_with_string},
-	{"RedisModule_ReplyWithSimpleString", &reply_with_status},
-	{"RedisModule_ReplyWithError", &reply_with_error},
-	{"RedisModule_ReplyWithArray", &reply_with_array},
-	{"RedisModule_StringToLongLong", &string_to_number},
-	{"RedisModule_StringPtrLen", &string_bytes},
-	{"RedisModule_SelectDb", &select_db},
-	{"RedisModule_GetClientId", &client_id},
-	{"RedisModule_AuthenticateClientWithACLUser", &authenticate},
-	{"RedisModule_UnblockClient", &unblock},
-	{"RedisModule_SetClientNameById", &set_client_name},
-	{"RedisModule_RegisterAuthCallback", &register_auth},
-	{"RedisModule_BlockClientOnAuth", &block_on_auth},
+	{ "RedisModule_SetModuleAttribs", &set_attribs },
+	{ "RedisModule_CreateCommand", &create_command },
+	{ "RedisModule_ReplyWithStringBuffer", &reply_with_string },
+	{ "RedisModule_ReplyWithSimpleString", &reply_with_status },
+	{ "RedisModule_ReplyWithError", &reply_with_error },
+	{ "RedisModule_ReplyWithArray", &reply_with_array },
+	{ "RedisModule_StringToLongLong", &string_to_number },
+	{ "RedisModule_StringPtrLen", &string_bytes },
+	{ "RedisModule_SelectDb", &select_db },
+	{ "RedisModule_GetClientId", &client_id },
+	{ "RedisModule_AuthenticateClientWithACLUser", &authenticate },
+	{ "RedisModule_UnblockClient", &unblock },
+	{ "RedisModule_SetClientNameById", &set_client_name },
+	{ "RedisModule_RegisterAuthCallback", &register_auth },
+	{ "RedisModule_BlockClientOnAuth", &block_on_auth },
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -165,9 +165,9 @@ static int create_commands(struct ctx *ctx)
 		const char *name;
 		command_fn *function;
 	} commands[] = {
-		{"unruly.plain", answer_each}, {"unruly.never", answer_each}, {"unruly.twice", answer_each},
-		{"unruly.thrice", answer_each}, {"unruly.short", announce_more}, {"unruly.select", select_database},
-		{"unruly.auth", become},
+		{ "unruly.plain", answer_each },  { "unruly.never", answer_each },   { "unruly.twice", answer_each },
+		{ "unruly.thrice", answer_each }, { "unruly.short", announce_more }, { "unruly.select", select_database },
+		{ "unruly.auth", become },
 	};
 	size_t i;
 
