@@ -32,20 +32,21 @@ endif
 WARNINGS := -Wall -Wextra -Werror -Wno-unused-parameter
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE \
-	-I$(OUTPUT) -Ibpf -Iuser $(shell $(PKG_CONFIG) --cflags libbpf libelf libdw 2>/dev/null) -MMD -MP
+	-I$(OUTPUT) -I. $(shell $(PKG_CONFIG) --cflags libbpf libelf libdw 2>/dev/null) -MMD -MP
 LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf libdw 2>/dev/null || echo -lbpf -lelf -ldw)
 # -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
-BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -Ibpf -MMD -MP
+BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -I. -MMD -MP
 
-USER_OBJECTS := $(patsubst user/%.c,$(OUTPUT)/user/%.o,$(wildcard user/*.c))
+USER_SOURCES := $(wildcard user/*.c user/*/*.c)
+HEADERS := $(wildcard bpf/*.h bpf/*/*.h user/*.h user/*/*.h)
+USER_OBJECTS := $(USER_SOURCES:%.c=$(OUTPUT)/%.o)
 # cmocka 2.0 deprecates what 1.1 has nothing else for.
 TEST_CFLAGS := -Wno-error=deprecated-declarations
 
-# What unit tests link, built once more with the sanitizers: all but main and what needs the skeleton.
+# What unit tests link, built once more with the sanitizers: all but main. The linker takes what each test needs.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-LIB_OBJECTS := $(patsubst $(OUTPUT)/user/%,$(OUTPUT)/sanitized/%,\
-	$(filter-out $(addprefix $(OUTPUT)/user/,main.o check.o engine.o hit_cost.o observe.o preemption.o probes.o run.o seccomp.o \
-		supervise.o windows.o),$(USER_OBJECTS)))
+SANITIZED_OBJECTS := $(patsubst %.c,$(OUTPUT)/sanitized/%.o,$(filter-out user/main.c,$(USER_SOURCES)))
+SANITIZED := $(OUTPUT)/sanitized/replylog.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -84,24 +85,29 @@ $(OUTPUT)/arm64/replylog.bpf.o: bpf/replylog.bpf.c Makefile
 	$(Q)$(CLANG) $(subst -D__TARGET_ARCH_$(BPF_ARCH),-D__TARGET_ARCH_arm64,$(BPF_CFLAGS)) -c $< -o $@
 
 # Unit tests run the engine's own headers, compiled for the host.
-$(OUTPUT)/tests/%: tests/unit/%.c $(LIB_OBJECTS) Makefile
+$(OUTPUT)/tests/%: tests/unit/%.c $(SANITIZED) Makefile
 	$(call msg,TEST,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) $(TEST_CFLAGS) -Itests/unit -MF $@.d $< $(LIB_OBJECTS) -lcmocka $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) $(TEST_CFLAGS) -Itests/unit -MF $@.d $< $(SANITIZED) -lcmocka $(LIBS) -o $@
 
-$(OUTPUT)/sanitized/%.o: user/%.c Makefile
+$(SANITIZED): $(SANITIZED_OBJECTS)
+	$(call msg,AR,$@)
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(OUTPUT)/sanitized/%.o: %.c Makefile | $(OUTPUT)/replylog.skel.h
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@
 
 # What scripts/layouts prints the table of layouts with.
-$(OUTPUT)/layout_entry: scripts/layout_entry.c user/layout_dwarf.c user/layouts.h bpf/layout.h Makefile
+$(OUTPUT)/layout_entry: scripts/layout_entry.c user/code/layout_dwarf.c user/code/layouts.h bpf/abi/layout.h Makefile
 	$(call msg,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 
 # What scripts/bench compares replylog with: empty programs at its sites.
-$(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/uprobe_link.c user/kernel.h user/uprobe_link.h Makefile
+$(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/kernel/uprobe_link.c user/kernel/features.h user/kernel/uprobe_link.h Makefile
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 
@@ -111,16 +117,16 @@ unit: unit-build
 	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
-FUZZ_SOURCES := $(addprefix user/,argv.c execution.c identity.c json.c push.c redact.c sink.c stream.c)
+FUZZ_SOURCES := $(wildcard user/output/*.c)
 FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
-$(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(wildcard user/*.h bpf/*.h) Makefile
+$(OUTPUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(HEADERS) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(FUZZ_SANITIZE) $< $(FUZZ_SOURCES) -o $@
 
 # The framer's fuzzer, beside a reader that is not ours. hiredis' own undefined behaviour is not looked for.
-FRAMING_SOURCES := $(addprefix user/,argv.c commands.c known_names.c)
+FRAMING_SOURCES := user/output/argv.c user/server/commands.c user/server/known_names.c
 HIREDIS := $(OUTPUT)/hiredis
 HIREDIS_OBJECTS := $(addprefix $(HIREDIS)/,read.o sds.o alloc.o)
 
@@ -132,7 +138,7 @@ $(HIREDIS_OBJECTS): %.o: $(HIREDIS)/read.c
 	$(Q)$(CLANG) -O2 -g -w -fsanitize=fuzzer-no-link,address -c $*.c -o $@
 
 $(OUTPUT)/fuzz/fuzz_framing: tests/fuzz/fuzz_framing.c $(FRAMING_SOURCES) $(HIREDIS_OBJECTS) \
-		$(wildcard tests/fuzz/*.h tests/unit/engine_host.h user/*.h bpf/*.h) Makefile
+		$(wildcard tests/fuzz/*.h) tests/unit/engine_host.h $(HEADERS) Makefile
 	$(call msg,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -Wno-unused-function -Itests/unit -isystem $(HIREDIS) $(FUZZ_SANITIZE) \
@@ -162,4 +168,4 @@ clean:
 	$(call msg,CLEAN,$(OUTPUT))
 	$(Q)rm -rf $(OUTPUT) $(BINARY)
 
--include $(wildcard $(OUTPUT)/*.d $(OUTPUT)/*/*.d)
+-include $(wildcard $(OUTPUT)/*.d $(OUTPUT)/*/*.d $(OUTPUT)/*/*/*.d $(OUTPUT)/*/*/*/*.d)

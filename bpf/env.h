@@ -60,7 +60,7 @@ static inline long env_copy(void *dst, __u32 n, const void *src)
 	return 0;
 }
 
-/* user/verify.c reads another process. Nothing of a process' lies in the lowest page, nor in the kernel's half. */
+/* user/session/verify.c reads another process. Nothing of a process' lies in the lowest page, nor in the kernel's half. */
 #ifndef env_read_server
 static inline long env_read_server(void *dst, __u32 n, __u64 addr)
 {

@@ -6,17 +6,17 @@
 #ifndef REPLYLOG_MAPS_BPF_H
 #define REPLYLOG_MAPS_BPF_H
 
-#include "env.h"
-#include "layout.h"
+#include "bpf/env.h"
+#include "bpf/abi/layout.h"
 
 /* Set before loading: where the server keeps what it knows of a client; valid is 0 when that is not known. */
 const volatile struct client_layout client_layout;
-const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/layouts.h */
+const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/code/layouts.h */
 
-#include "argv_log.h"
-#include "call.h"
-#include "dispatch.h"
-#include "shared.h"
+#include "bpf/conn/argv_log.h"
+#include "bpf/tap/io_call.h"
+#include "bpf/conn/execution.h"
+#include "bpf/abi/shared.h"
 
 /* Set before loading. */
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
@@ -42,7 +42,7 @@ struct engine_state engine;
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* user/verify.c looks at them */
+	__uint(map_flags, BPF_F_MMAPABLE); /* user/session/verify.c looks at them */
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct connection);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Prints the entry of user/layout_table.h for a version, from the debug information of a file that was compiled from
+ * Prints the entry of user/code/layout_table.h for a version, from the debug information of a file that was compiled from
  * that version's source. Built and run by scripts/layouts.
  */
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "layouts.h"
+#include "user/code/layouts.h"
 
 static void print_field(const char *name, const struct layout_field *field)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include "complain.h"
+#include "user/complain.h"
 
 #include <stdarg.h>
 #include <stdio.h>

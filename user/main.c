@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include "check.h"
-#include "complain.h"
-#include "engine.h"
-#include "find.h"
-#include "observe.h"
-#include "options.h"
-#include "signals.h"
-#include "supervise.h"
+#include "user/cli/check.h"
+#include "user/complain.h"
+#include "user/kernel/engine.h"
+#include "user/server/discover.h"
+#include "user/session/observe.h"
+#include "user/cli/options.h"
+#include "user/session/signals.h"
+#include "user/session/supervise.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,8 +7,8 @@
  * PLACE is session:OFFSET, enter:OFFSET, return:OFFSET (bytes into the process's binary) or raw_tracepoint:NAME. Writes
  * "ready" when all are attached, and keeps them until its stdin ends.
  */
-#include "kernel.h"
-#include "uprobe_link.h"
+#include "user/kernel/features.h"
+#include "user/kernel/uprobe_link.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -40,7 +40,7 @@ static int attach_uprobe(const char *kind, pid_t pid, const char *exe, uint64_t 
 
 	if (program < 0)
 		return program;
-	/* As user/probes.c does it: the pid filter only with sessions. */
+	/* As user/kernel/probes.c does it: the pid filter only with sessions. */
 	return uprobe_link_create(program, attach_type, exe, offset, !strcmp(kind, "return"), session ? pid : 0);
 }
 

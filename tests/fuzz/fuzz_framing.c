@@ -9,7 +9,7 @@
  */
 #include "engine_host.h"
 
-#include "../../user/argv.h"
+#include "user/output/argv.h"
 #include "generate.h"
 #include "read_replies.h"
 #include "read_requests.h"
@@ -289,7 +289,7 @@ static bool answer(struct host_conn *c, const struct requests_read *r, size_t at
  * The framer refuses more than redis 7.0, and what it refuses it follows no further: "*0" and "*-1" without CRLF, control
  * characters in an inline command, NUL in a number, a bulk of over 16 digits. It takes more than the server, too: zeros in
  * front of a number (request_multibulk and request_argument parse, they don't judge), lengths over proto-max-bulk-len, which
- * the server can be told, and quotes that are not closed, which user/argv.c finds. The server answers those with an error and
+ * the server can be told, and quotes that are not closed, which user/output/argv.c finds. The server answers those with an error and
  * closes.
  */
 static void compare_requests(struct host_conn *c, const struct requests_read *r, enum request_verdict verdict,

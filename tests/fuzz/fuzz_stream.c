@@ -2,14 +2,14 @@
 /*
  * Any record with any head: decode, redact, format. The line must be one JSON object in UTF-8 with strings,
  * numbers, booleans and arrays of strings only, without control characters, with each key once, in at most
- * STREAM_LINE_MAX bytes, ended by its only newline. The checker here shares nothing with user/json.c.
+ * STREAM_LINE_MAX bytes, ended by its only newline. The checker here shares nothing with user/output/json.c.
  *
  * Input: one byte for each of the record's words, then the head. A head that starts with '@' is a recipe for
  * a well-formed one, so that the mutations reach what lies behind the parser: argument after argument, a byte
  * that picks a word that redaction knows, or bytes taken from the input.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_stream.c \
- *         user/stream.c user/argv.c user/redact.c user/json.c user/sink.c -o fuzz_stream
+ *         user/output/stream.c user/output/argv.c user/output/redact.c user/output/json.c user/output/sink.c -o fuzz_stream
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem */
@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../user/stream.h"
+#include "user/output/stream.h"
 
 #define CHECK(condition)                                                                        \
 	do {                                                                                    \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Requests as the server reads them, byte by byte: processMultibulkBuffer, processInlineBuffer and sdssplitargs of redis
- * 7.0 (src/networking.c, src/sds.c), and not of bpf/request.h. What it takes for a multibulk, hiredis must read as an
+ * 7.0 (src/networking.c, src/sds.c), and not of bpf/conn/request.h. What it takes for a multibulk, hiredis must read as an
  * array of the same bulks.
  */
 #ifndef REPLYLOG_FUZZ_READ_REQUESTS_H

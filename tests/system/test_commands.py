@@ -1,4 +1,4 @@
-"""The table of commands (user/command_table.h, made by scripts/commands) against real servers: it has all their
+"""The table of commands (user/server/command_table.h, made by scripts/commands) against real servers: it has all their
 commands, and their replies begin as it says. No replylog runs here."""
 import os
 import random
@@ -89,7 +89,7 @@ def each_server(function):
 
 def read_table():
     """{name: (first bytes in RESP2, in RESP3)}"""
-    text = (ROOT / "user/command_table.h").read_text()
+    text = (ROOT / "user/server/command_table.h").read_text()
     letters = lambda names: "-" + "".join(TYPES[name] for name in names.split(" | "))  # noqa: E731
     return {name: (letters(resp2), letters(resp3))
             for name, resp2, resp3 in re.findall(r'\{ "([^"]+)", ([A-Z| ]+), ([A-Z| ]+) \}', text)}

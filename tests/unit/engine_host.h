@@ -11,16 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layout.h"
+#include "bpf/abi/layout.h"
 
 /* Of the structs that a test makes up. */
 static struct client_layout client_layout;
 static __u32 client_span;
 
-#include "request.h"
-#include "reply.h"
+#include "bpf/conn/request.h"
+#include "bpf/conn/reply.h"
 
-#include "known_names.h"
+#include "user/server/known_names.h"
 
 #define HOST_BLOCKS 128
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "layout.h"
+#include "bpf/abi/layout.h"
 
 typedef char *sds;
 typedef struct list {

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/argv.h"
+#include "user/output/argv.h"
 
 #define BYTES(s) (s), sizeof(s) - 1
 

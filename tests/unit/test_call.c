@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../../bpf/call.h"
+#include "bpf/tap/io_call.h"
 
 #define CONN 0x1000
 #define SP 0x7000

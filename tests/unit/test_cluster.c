@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/cluster.h"
+#include "user/server/cluster.h"
 
 /* This process stands in for a server: the same command line as a title, and files that it holds. */
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/commands.h"
+#include "user/server/commands.h"
 
 #define NAME(s) (s), sizeof(s) - 1
 

@@ -18,10 +18,10 @@
 
 #include <cmocka.h>
 
-#include "confirm.h"
+#include "user/session/confirm.h"
 
 /* The same struct that BPF fills. */
-#include "connection.h"
+#include "bpf/conn/connection.h"
 
 #define CONNECTIONS 4
 #define MS 1000000ULL

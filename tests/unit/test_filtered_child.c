@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "filtered_child.h"
+#include "user/kernel/filtered_child.h"
 
 static int one_more(int n)
 {

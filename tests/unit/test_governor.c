@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/governor.h"
+#include "user/session/governor.h"
 
 #define MS UINT64_C(1000000)
 #define S (1000 * MS)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is kept of a command as it is dispatched (bpf/client.h, dispatch_head.h, heads.h), over structs made up here. */
+/* What is kept of a command as it is dispatched (bpf/server/client.h, dispatch_head.h, heads.h), over structs made up here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "argv.h"
-#include "env.h"
-#include "layout.h"
+#include "user/output/argv.h"
+#include "bpf/env.h"
+#include "bpf/abi/layout.h"
 
 /* Of the structs made up here. */
 static struct client_layout client_layout;
@@ -30,7 +30,7 @@ static long read_or_fail(void *dst, __u32 n, __u64 addr)
 
 #define env_read_server read_or_fail
 
-#include "heads.h"
+#include "bpf/dispatch/snapshot_ring.h"
 
 /* As valkey 9 has it: the sds may be in the object itself. */
 struct object {

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#include "identity.h"
+#include "user/output/client_identity.h"
 
 #define CONNECTIONS 4
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "insn.h"
+#include "user/code/insn.h"
 
 /* A64 code is little-endian, as both hosts are. */
 #define CODE(...) (const uint8_t *)(const uint32_t[]){ __VA_ARGS__ }, sizeof((const uint32_t[]){ __VA_ARGS__ })

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "insn_x86.h"
+#include "user/code/insn_x86.h"
 
 #define BYTES(...) (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })
 #define WRITES(n) (1u << (n))

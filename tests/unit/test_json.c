@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/json.h"
+#include "user/output/json.h"
 
 #define BYTES(s) (s), sizeof(s) - 1
 

@@ -20,8 +20,8 @@
 
 #include <cmocka.h>
 
-#include "elf_image.h"
-#include "layouts.h"
+#include "user/code/elf_image.h"
+#include "user/code/layouts.h"
 
 static const struct client_layout nothing;
 

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "../../user/listen.h"
-#include "../../user/proc_status.h"
+#include "user/server/listen.h"
+#include "user/server/proc.h"
 
 /* This process listens, and asks the kernel where. */
 

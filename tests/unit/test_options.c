@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/options.h"
+#include "user/cli/options.h"
 
 #define ARGS_MAX 80
 #define PERCENT " is no percentage: use 0.1 to 100, with at most one digit behind the point"

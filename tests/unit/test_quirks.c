@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/quirks.h"
+#include "user/server/quirks.h"
 
 static const struct {
 	const char *version;

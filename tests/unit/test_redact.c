@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/redact.h"
+#include "user/output/redact.h"
 
 static struct argv a;
 

@@ -20,10 +20,10 @@
 
 #include <cmocka.h>
 
-#include "elf_image.h"
-#include "identify.h"
-#include "insn.h"
-#include "sites.h"
+#include "user/code/elf_image.h"
+#include "user/server/server_version.h"
+#include "user/code/insn.h"
+#include "user/code/sites.h"
 
 /*
  * By build id, what an independent reading says: objdump -d (calls to xxx@plt),

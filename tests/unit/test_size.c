@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../../user/size.h"
+#include "user/cli/size.h"
 
 static void accepts(const char *s, uint64_t expected)
 {

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "../../user/execution.h"
-#include "../../user/stream.h"
+#include "user/output/execution.h"
+#include "user/output/stream.h"
 
 #define BYTES(s) (s), sizeof(s) - 1
 #define TS "2025-11-22T20:30:40.000001234Z"

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#include "user/kernel/probes.h"
+
+#include "user/complain.h"
+#include "replylog.skel.h"
+#include "user/kernel/uprobe_link.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+_Static_assert(CONN_TYPES <= UPROBE_PLACES_MAX, "a link has room for the places of each connection type");
+
+/* Reads and writes seen in the connection layer. */
+static const struct probe session_io[] = {
+	{ "conn_read_session", SITE_READ, false, ATTACH_TYPE_SESSION, 0, NULL },
+	{ "conn_write_session", SITE_WRITE, false, ATTACH_TYPE_SESSION, 0, NULL },
+	{ "conn_writev_session", SITE_WRITEV, false, ATTACH_TYPE_SESSION, 0, NULL },
+};
+
+/* Returns first: an entry without its return is normal, a return without its entry is one probe hit for nothing. */
+static const struct probe pair_io[] = {
+	{ "conn_read_return", SITE_READ, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_read_enter", SITE_READ, false, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_write_return", SITE_WRITE, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_write_enter", SITE_WRITE, false, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_writev_return", SITE_WRITEV, true, ATTACH_TYPE_MULTI, 0, NULL },
+	{ "conn_writev_enter", SITE_WRITEV, false, ATTACH_TYPE_MULTI, 0, NULL },
+};
+
+/* Its connections begin and end. */
+static const struct probe connection_life[] = {
+	{ "conn_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "conn_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_SOCKET | FOR_TLS, NULL },
+};
+
+/* The socket tap, and what begins and ends for both taps then. Tracepoints last: they begin to cost at once. */
+static const struct probe socket_tap[] = {
+	{ "socket_close", SITE_CLOSE, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "socket_accept", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_SOCKET, NULL },
+	{ "socket_accept_tls", SITE_ACCEPT, false, ATTACH_TYPE_MULTI, FOR_TLS, NULL },
+	{ "socket_sent", 0, false, 0, 0, "sock_send_length" },
+	{ "socket_received", 0, false, 0, 0, "sock_recv_length" },
+};
+
+/* --dispatch. Last but for the tracepoints. */
+static const struct probe dispatch_session[] = {
+	{ "call_session", DISPATCH_CALL, false, ATTACH_TYPE_SESSION, FOR_DISPATCH, NULL },
+};
+
+static const struct probe dispatch_pair[] = {
+	{ "call_return", DISPATCH_CALL, true, ATTACH_TYPE_MULTI, FOR_DISPATCH, NULL },
+	{ "call_enter", DISPATCH_CALL, false, ATTACH_TYPE_MULTI, FOR_DISPATCH, NULL },
+};
+
+static void list_add(struct probe_list *list, const struct probe *probes, size_t n, unsigned int types)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		list->probe[list->n] = probes[i];
+		if (types)
+			list->probe[list->n].types = types;
+		list->n++;
+	}
+}
+
+#define LIST_ADD(list, probes, types) list_add(list, probes, sizeof(probes) / sizeof((probes)[0]), types)
+
+_Static_assert(sizeof(pair_io) + sizeof(socket_tap) + sizeof(dispatch_pair) <= PROBES_MAX * sizeof(struct probe),
+	       "every list has room");
+
+void probes_list(struct way way, struct probe_list *list)
+{
+	bool socket = way.tap == TAP_CHOICE_SOCKET;
+	unsigned int types = socket ? FOR_TLS : FOR_SOCKET | FOR_TLS;
+
+	list->n = 0;
+	if (way.attach == ATTACH_SESSION)
+		LIST_ADD(list, session_io, types);
+	else
+		LIST_ADD(list, pair_io, types);
+	if (way.dispatch && way.attach == ATTACH_SESSION)
+		LIST_ADD(list, dispatch_session, 0);
+	else if (way.dispatch)
+		LIST_ADD(list, dispatch_pair, 0);
+	if (socket)
+		LIST_ADD(list, socket_tap, 0);
+	else
+		LIST_ADD(list, connection_life, 0);
+}
+
+/* The places of a probe in one file of the server's. */
+static void places_in(const struct target *target, enum target_file_kind file, const struct probe *probe,
+		      struct uprobe_places *places)
+{
+	places->count = 0;
+	if (probe->types == FOR_DISPATCH) {
+		if (file != FILE_EXECUTABLE || !target->dispatch.site[probe->site].present)
+			return;
+		places->offset[places->count] = target->dispatch.site[probe->site].probe_offset;
+		places->cookie[places->count++] = target->dispatch_address[probe->site];
+		return;
+	}
+	for (int type = 0; type < CONN_TYPES; type++) {
+		const struct target_layer *layer = &target->layer[type];
+
+		if (!(probe->types & 1U << type) || layer->file != file || !layer->sites.site[probe->site].present)
+			continue;
+		places->offset[places->count] = layer->sites.site[probe->site].probe_offset;
+		places->cookie[places->count++] = layer->probe_address[probe->site];
+	}
+}
+
+static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			struct bpf_program *program, const char *path, const struct uprobe_places *places, pid_t pid)
+{
+	/*
+	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
+	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
+	 */
+	pid_t filter = how == ATTACH_SESSION ? pid : 0;
+	int fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, path, places, probe->at_return, filter);
+
+	if (fd < 0)
+		return fd;
+	links->fd[links->fds++] = fd;
+	return 0;
+}
+
+static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program, const char *path,
+		       const struct uprobe_places *places, pid_t thread)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = probe->at_return);
+	struct bpf_link *link;
+
+	for (__u32 i = 0; i < places->count; i++) {
+		link = bpf_program__attach_uprobe_opts(program, thread, path, places->offset[i], &opts);
+		if (!link)
+			return -errno;
+		links->perf[links->perfs++] = link;
+	}
+	return 0;
+}
+
+int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
+			 const struct probe_process *process)
+{
+	if (how == ATTACH_PERF)
+		return attach_perf(links, probe, program, path, places, process->thread);
+	return attach_multi(links, how, probe, program, path, places, process->pid);
+}
+
+static int attach_tracepoint(struct probe_links *links, const struct probe *probe, struct bpf_program *program)
+{
+	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, probe->tracepoint);
+
+	if (!link)
+		return complain("attaching %s to the tracepoint %s: %s", probe->program, probe->tracepoint, strerror(errno));
+	links->perf[links->perfs++] = link;
+	return 0;
+}
+
+static int attach_one(struct probe_links *links, struct engine *engine, const struct probe *probe,
+		      const struct target *target, const struct probe_process *process, enum target_file_kind file)
+{
+	struct bpf_program *program = bpf_object__find_program_by_name(engine->skel->obj, probe->program);
+	struct uprobe_places places;
+	int err;
+
+	places_in(target, file, probe, &places);
+	if (!places.count)
+		return 0;
+	err = probes_attach_places(links, engine->way.attach, probe, program, target->file[file].path, &places, process);
+	if (err == -ESRCH)
+		return complain("-p %d: the server has ended", target->pid);
+	if (err)
+		return complain("attaching %s to %s: %s%s", probe->program, target->file[file].name, strerror(-err),
+				err == -EPERM || err == -EACCES ? ": run as root" : "");
+	return 0;
+}
+
+/* To each file of the server's that has the site. */
+static int attach_sites(struct probe_links *links, struct engine *engine, const struct probe *probe,
+			const struct target *target, const struct probe_process *process)
+{
+	int file;
+
+	for (file = 0; file < TARGET_FILES; file++)
+		if (attach_one(links, engine, probe, target, process, file))
+			return -1;
+	return 0;
+}
+
+int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target)
+{
+	struct probe_process process = { .pid = target->pid, .thread = target_idle_thread(target) };
+	struct probe_list list;
+	size_t i;
+	int err;
+
+	memset(links, 0, sizeof(*links));
+	probes_list(engine->way, &list);
+	for (i = 0; i < list.n; i++) {
+		const struct probe *probe = &list.probe[i];
+
+		if (probe->tracepoint)
+			err = attach_tracepoint(links, probe,
+						bpf_object__find_program_by_name(engine->skel->obj, probe->program));
+		else
+			err = attach_sites(links, engine, probe, target, &process);
+		if (err) {
+			probes_detach(links);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void probes_detach(struct probe_links *links)
+{
+	while (links->fds)
+		close(links->fd[--links->fds]);
+	while (links->perfs)
+		bpf_link__destroy(links->perf[--links->perfs]);
+}
+
+static void describe_site(struct way way, const struct probe *probe, const struct site *site, const char *name,
+			  char text[PROBE_TEXT])
+{
+	snprintf(text, PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program, name, site->probe_offset,
+		 attach_name(way.attach), site->emulated ? "emulated" : "single-stepped");
+}
+
+static size_t describe(struct way way, const struct target *target, const struct probe *probe, char (*text)[PROBE_TEXT])
+{
+	size_t n = 0;
+
+	if (probe->tracepoint) {
+		snprintf(text[n++], PROBE_TEXT, "%s %s raw_tracepoint", probe->program, probe->tracepoint);
+		return n;
+	}
+	if (probe->types == FOR_DISPATCH) {
+		describe_site(way, probe, &target->dispatch.site[probe->site], dispatch_site_name(probe->site), text[n++]);
+		return n;
+	}
+	for (int type = 0; type < CONN_TYPES; type++) {
+		const struct site *site = &target->layer[type].sites.site[probe->site];
+
+		if (probe->types & 1U << type && site->present)
+			describe_site(way, probe, site, site_name(type, probe->site), text[n++]);
+	}
+	return n;
+}
+
+size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT])
+{
+	struct probe_list list;
+	size_t n = 0, i;
+
+	probes_list(way, &list);
+	for (i = 0; i < list.n; i++)
+		n += describe(way, target, &list.probe[i], text + n);
+	return n;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Which program goes to which site, and putting them there. */
+#ifndef REPLYLOG_PROBES_H
+#define REPLYLOG_PROBES_H
+
+#include "user/kernel/engine.h"
+#include "user/kernel/features.h"
+#include "user/code/sites.h"
+#include "user/server/target.h"
+#include "user/kernel/uprobe_link.h"
+
+#include <stddef.h>
+
+struct bpf_link;
+struct bpf_program;
+
+/* Which connection types a probe is for. */
+#define FOR_SOCKET (1U << CONN_SOCKET)
+#define FOR_TLS (1U << CONN_TLS)
+/* Or not for connections at all. */
+#define FOR_DISPATCH (1U << CONN_TYPES)
+
+/* One program, on a site of the server's or on a tracepoint of the kernel's. */
+struct probe {
+	const char *program;
+	int site; /* enum site_kind; FOR_DISPATCH: enum dispatch_site */
+	bool at_return;
+	int attach_type;        /* of uprobe_multi links */
+	unsigned int types;     /* FOR_SOCKET | FOR_TLS, or FOR_DISPATCH */
+	const char *tracepoint; /* NULL: on a site */
+};
+
+/* Entry and return of each function. */
+#define PROBES_MAX 16
+
+struct probe_list {
+	struct probe probe[PROBES_MAX];
+	size_t n;
+};
+
+/* All that this way attaches, in the order of attaching. */
+void probes_list(struct way way, struct probe_list *list);
+
+/* A probe is in the functions of each connection type, and a perf link is in one place only. */
+#define PLACES_MAX (PROBES_MAX * CONN_TYPES)
+
+/* Links of one attach. All or none. */
+struct probe_links {
+	int fd[PLACES_MAX]; /* uprobe_multi links */
+	struct bpf_link *perf[PLACES_MAX];
+	size_t fds, perfs;
+};
+
+/* Whose address space a probe is for, and which of its threads a perf uprobe goes along with. */
+struct probe_process {
+	pid_t pid;
+	pid_t thread;
+};
+
+/*
+ * Attaches a program to places of one file. 0, or -errno; either way what is attached is in links, which has room for
+ * as many as a list has probes.
+ */
+int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
+			 const struct probe_process *process);
+
+/* Attaches every probe that the server has a site for. 0, or -1 with the reason on stderr and nothing attached. */
+int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target);
+
+/* Detaches all; when it returns, no program runs any more. For nothing attached, too. */
+void probes_detach(struct probe_links *links);
+
+#define PROBE_TEXT 96
+
+/*
+ * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
+ * one text a place. Returns how many.
+ */
+size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT]);
+
+#endif

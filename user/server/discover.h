@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Which processes are the servers that somebody means. */
+#ifndef REPLYLOG_FIND_H
+#define REPLYLOG_FIND_H
+
+#include "user/server/listen.h"
+#include "user/cli/options.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* More servers than one machine runs. */
+#define SERVERS_MAX 256
+
+struct server {
+	pid_t pid;                 /* 0: none yet, and it is to be waited for */
+	const struct selector *by; /* what it was selected by; in the options */
+};
+
+struct servers {
+	struct server server[SERVERS_MAX];
+	size_t n;
+};
+
+/*
+ * The servers that the options select, each once: one for each selector, or all. 0, or -1 with the reason on stderr:
+ * not in the host's pid namespace, none there, several that could be meant. With --follow, what isn't there yet is no error but has pid 0 (--all: n
+ * may be 0).
+ */
+int find_selected(const struct options *options, struct servers *servers);
+
+/*
+ * Every process that is a Valkey or Redis server, was not forked by one, and listens where the filter says. The first
+ * max; returns how many there are, as far as we may see.
+ */
+size_t find_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size_t max);
+
+/* An endpoint_filter: whether a selector that is no pid means a server that listens there. */
+bool find_is_selected(const struct endpoint *endpoint, pid_t pid, const void *selector);
+
+/* "port 6379", for messages. */
+#define SELECTOR_TEXT 160
+const char *find_describe(const struct selector *selector, char text[SELECTOR_TEXT]);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Several servers: a process for each, whose lines become one stream. */
+#ifndef REPLYLOG_SUPERVISE_H
+#define REPLYLOG_SUPERVISE_H
+
+#include "user/server/discover.h"
+#include "user/cli/options.h"
+
+/*
+ * Observes all of these servers until they or we are asked to end; with --all and --follow also those that come. 0,
+ * or -1 when one of them or the stream failed; stderr says why.
+ */
+int supervise(const struct options *options, const struct servers *servers);
+
+#endif
