@@ -1,4 +1,4 @@
-"""docs/COST.md's tables and plots, from the saved results. The text around the tables is written by people."""
+"""Writes the tables and plots of docs/COST.md from the saved results. People write the text around the tables."""
 import re
 
 from harness import ROOT
@@ -11,6 +11,7 @@ PAGE = ROOT / "docs/COST.md"
 PLOTS = {"cost-throughput.svg": ("workload", plot.throughput), "cost-scaling.svg": ("scaling", plot.scaling)}
 NOTHING_YET = "*Not measured yet: `{}`, then `scripts/bench report`.*"
 MIB = 1 << 20
+SUMMARY_PEERS = ("COMMANDLOG", "MONITOR", "bpftrace")
 
 
 def table(head, lines):
@@ -31,7 +32,7 @@ def number(value, form="{:,.0f}"):
 
 
 def base_rate(result):
-    """Requests per second with nothing beside the server, whether they are many or few."""
+    """Requests per second with nothing beside the server, with enough digits also when they are few."""
     value = pairs.median([run["rate"] for run in pairs.of_row(result, pairs.BASE)])
     return number(value) if value is None or value >= 100 else f"{value:.3g}"
 
@@ -45,7 +46,7 @@ def label(result):
 
 
 def by_server(found, make):
-    """A table for each server and number of IO threads, made of the results that have it."""
+    """One table for each server and number of IO threads."""
     return "\n\n".join(f"**{plot.server(here[0])}**\n\n{make(here)}" for here in plot.servers(found))
 
 
@@ -58,6 +59,25 @@ def throughput(found):
                             for result in here])
 
     return by_server(found, make)
+
+
+def summary(everything):
+    """GET on servers without IO threads: replylog from its turns, what people would use instead from the rounds."""
+    gets = [result for result in everything if result.get("workload") == "get" and result["io_threads"] == 1]
+    of_turns, of_rounds = ([result for result in gets if result["part"] == part] for part in ("turns", "workload"))
+    replylogs = list(dict.fromkeys(name for result in of_turns for name in result["turns"]))
+    peers = [name for name in plot.row_names(of_rounds) if name in SUMMARY_PEERS]
+    if not replylogs or not peers:
+        return NOTHING_YET.format("scripts/bench turns get")
+
+    def line(result):
+        rounds = next((other for other in of_rounds if other["server"] == result["server"] and
+                       other["pipeline"] == result["pipeline"]), {"runs": []})
+        return [label(result),
+                *(ranged(turns.of_key(result, name, "rate") if name in result["turns"] else None) for name in replylogs),
+                *(ranged(pairs.spread(pairs.ratios(rounds, name))) for name in peers)]
+
+    return by_server(of_turns, lambda here: table(["", *replylogs, *peers], [line(result) for result in here]))
 
 
 def in_turns(found):
@@ -113,7 +133,7 @@ def latency(found):
 
 
 def probes(found):
-    """What the tool itself and the kernel count, of the rows that have probes."""
+    """What replylog and the kernel count, for the rows that have probes."""
     head = ["", "hits per command, main thread", "elsewhere", "BPF time per command, ns", "per hit, ns", "own CPU",
             "own memory, MiB", "in the kernel, MiB"]
 
@@ -143,7 +163,7 @@ def scaling(found):
         head = [result["title"], f"{pairs.BASE}, per second"]
         others = [name for name in names if name != pairs.BASE]
         for name in others:
-            head += [f"{name}: throughput", "main thread, ns per command more", "BPF, ns per command"]
+            head += [f"{name}: throughput", "extra main-thread ns per command", "BPF, ns per command"]
         lines = [scaling_line(point, others) for point in result["points"]]
         parts.append(f"**{plot.server(result)}**\n\n{table(head, lines)}")
     return "\n\n".join(parts)
@@ -160,7 +180,7 @@ def scaling_line(point, others):
 
 
 def extra_ns(point, name):
-    """Main-thread nanoseconds per command over those of nothing in the same round."""
+    """Main-thread nanoseconds per command, less those of the same round with nothing beside the server."""
     base = {run["round"]: run["main_ns"] / run["commands"] for run in pairs.of_row(point, pairs.BASE)}
     return [run["main_ns"] / run["commands"] - base[run["round"]] for run in pairs.of_row(point, name)
             if run["round"] in base]
@@ -169,13 +189,13 @@ def extra_ns(point, name):
 def record_rates(found):
     parts = []
     for result in found:
-        lines = [[f"{point['wanted']:,}" if point["wanted"] else "all it can", f"{point['rate']:,.0f}",
+        lines = [[f"{point['wanted']:,}" if point["wanted"] else "as fast as possible", f"{point['rate']:,.0f}",
                   f"{point['rate'] * records.kept(point):,.0f}", f"{point['dropped']:,}",
                   f"{1 - records.kept(point):.1%}",
                   f"{point['own_ns'] / 1e9 / point['seconds']:.0%}",
                   f"{point['bytes'] / max(1, point['replies']):.0f}"] for point in result["points"]]
         parts.append(f"**{result['row']}**, {plot.server(result)}\n\n" + table(
-            ["replies per second, wanted", "sent", "of these, records in the file", "dropped and counted", "of all",
+            ["replies per second, target", "sent", "records in the file", "dropped and counted", "share dropped",
              "replylog's CPU", "bytes per record"], lines))
     return "\n\n".join(parts)
 
@@ -196,13 +216,13 @@ def footprints(found):
 
 
 def provenance(everything):
-    """Where each result comes from. A load before the first run says that the machine was not quiet."""
+    """Where each result comes from. A high load average before the first run means that the machine was not quiet."""
     lines = [[f"`{result['command']}`", what(result), result["date"], result["replylog"], machine(result["machine"]),
               f"{result['load_before']:.1f}"] for result in everything]
     merged = {}
     for line in lines:
         merged.setdefault((line[0], line[3], line[4]), []).append(line)
-    return table(["command", "results", "finished", "replylog", "machine", "load average, most"],
+    return table(["command", "results", "finished", "replylog", "machine", "highest load average"],
                  [[command, ", ".join(line[1] for line in group), max(line[2] for line in group), revision, where,
                    max((line[5] for line in group), key=float)]
                   for (command, revision, where), group in merged.items()])
@@ -222,7 +242,7 @@ def machine(facts):
 
 
 def lacking(everything):
-    """What could not be measured, and why: said once each."""
+    """What could not be measured, and why: each reason once."""
     found = {}
     for result in everything:
         for part in (result, *result.get("points", [])):
@@ -231,8 +251,9 @@ def lacking(everything):
     return "\n".join(f"- {text}" for text in found)
 
 
-# marker -> (part of the results, what makes its text, what to run when there are none)
+# marker -> (part of the results, None for all; what makes its text; what to run when there are none)
 SECTIONS = {
+    "summary": (None, summary, "scripts/bench turns get"),
     "turns": ("turns", in_turns, "scripts/bench turns"),
     "throughput": ("workload", throughput, "scripts/bench workloads"),
     "main-thread": ("workload", main_thread, "scripts/bench workloads"),
@@ -257,7 +278,7 @@ def section(name, everything):
 
 
 def fill(text, everything):
-    """The page with what is between its markers made anew."""
+    """The page, with the text between its markers replaced."""
     for name in SECTIONS:
         begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
         pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.S)
@@ -269,7 +290,7 @@ def fill(text, everything):
 
 
 def order(result):
-    """By workload as scripts/bench lists them, then pipeline."""
+    """Sort key: by workload in the order of scripts/bench, then by pipeline."""
     names = [*WORKLOADS, *SCALES]
     name = result.get("workload") or result.get("scale")
     return (names.index(name) if name in names else len(names), result["server"], result["io_threads"],

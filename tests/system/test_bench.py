@@ -82,10 +82,10 @@ def saved(part, found):
             "machine": {"cpu": "", "cores": 2, "virtual": False, "memory_gib": 1, "kernel": "", "arch": ""}, **found}
 
 
-def reported(marker, result):
+def reported(marker, *found):
     """What the page then says between these markers; made once more, it stays as it is."""
-    once = report.fill(report.PAGE.read_text(), [result])
-    assert report.fill(once, [result]) == once
+    once = report.fill(report.PAGE.read_text(), found)
+    assert report.fill(once, found) == once
     return re.search(rf"<!-- bench:{marker} -->\n(.*?)<!-- /bench", once, re.S).group(1)
 
 
@@ -93,6 +93,21 @@ def test_confidence_of_a_median():
     assert turns.median([3, 1, 2]) == (2, 1, 3)
     # 100 values, by the binomial distribution: from the 40th to the 61st are 96 %, from the 41st to the 60th 94 %.
     assert turns.median(range(1, 101)) == (50.5, 40, 61)
+
+
+def test_summary_puts_turns_and_rounds_together():
+    """replylog from the turns, the others from the rounds of the same pipeline."""
+    in_turns = saved("turns", {"base": [{"rate": 100}], "turns": {"replylog --tap socket": [{"rate": 0.5}]},
+                               "programs": {"replylog --tap socket": [1]}})
+    in_rounds = saved("workload", {"runs": [
+        {"round": 0, "row": name, "rate": rate, "commands": 1, "main_ns": 1, "p50_ms": 1, "p99_ms": 1, "p999_ms": 1}
+        for name, rate in (("nothing", 100), ("replylog --tap socket", 90), ("MONITOR", 25))], "stats": []})
+    other_pipeline = {**in_turns, "pipeline": 64}
+    lines = reported("summary", in_turns, in_rounds, other_pipeline).splitlines()
+    assert "|  | replylog --tap socket | MONITOR |" in lines, lines
+    assert f"| GET, pipeline {PIPELINE} | 0.50 | 0.25 |" in lines, lines
+    assert "| GET, pipeline 64 | 0.50 | - |" in lines, lines
+    assert "Not measured yet" in reported("summary", in_rounds)
 
 
 def test_measures_in_turns():
