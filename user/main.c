@@ -17,9 +17,9 @@
 static int check_standard_fds(void)
 {
 	if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
-		return complain("/dev/null: %s", strerror(errno));
+		return complain("cannot open /dev/null: %s", strerror(errno));
 	if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
-		return complain("stdout is closed: records are written there");
+		return complain("stdout is closed: replylog writes its records there, so redirect it to a file or a pipe");
 	if (fcntl(STDERR_FILENO, F_GETFD) < 0 && open("/dev/null", O_WRONLY) < 0)
 		return -1;
 	return 0;

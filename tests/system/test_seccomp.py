@@ -66,7 +66,7 @@ def test_child_dies():
 def test_cannot_be_tried():
     """No filter, no answer: refused."""
     with FilteredServer("valkey-9.1", "unknown-fail") as server:
-        assert "could not be tried" in refused_under("no-filters", server)
+        assert "could not test on a child of its own" in refused_under("no-filters", server)
 
 
 def test_no_filter_no_question():

@@ -14,7 +14,7 @@
 #include "user/cli/options.h"
 
 #define ARGS_MAX 80
-#define PERCENT " is no percentage: use 0.1 to 100, with at most one digit behind the point"
+#define PERCENT " is not a percentage: use 0.1 to 100, with at most one decimal digit"
 
 /* What options_parse wrote to a standard stream, whose descriptor is lent to a file for the while. */
 struct capture {
@@ -116,16 +116,16 @@ static void test_attach(void **state)
 	assert_int_equal(accepts("-p 1 --attach session").attach, ATTACH_SESSION);
 	assert_int_equal(accepts("-p 1 --attach=multi").attach, ATTACH_MULTI);
 	assert_int_equal(accepts("-p 1 --attach perf").attach, ATTACH_PERF);
-	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is none of its values: use auto, session, multi or perf");
+	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is not one of its values: use auto, session, multi or perf");
 	assert_int_equal(accepts("-p 1").tap, TAP_CHOICE_AUTO);
 	assert_int_equal(accepts("-p 1 --tap socket").tap, TAP_CHOICE_SOCKET);
 	assert_int_equal(accepts("-p 1 --tap connection").tap, TAP_CHOICE_CONNECTION);
-	refuses("-p 1 --tap wire", "--tap: 'wire' is none of its values: use auto, socket or connection");
+	refuses("-p 1 --tap wire", "--tap: 'wire' is not one of its values: use auto, socket or connection");
 	assert_int_equal(accepts("-p 1").argv_from, FROM_REQUEST);
 	assert_false(accepts("-p 1 --argv-from request").dispatch);
 	assert_int_equal(accepts("-p 1 --argv-from dispatch").argv_from, FROM_DISPATCH);
 	assert_true(accepts("-p 1 --argv-from dispatch").dispatch);
-	refuses("-p 1 --argv-from reply", "--argv-from: 'reply' is none of its values: use request or dispatch");
+	refuses("-p 1 --argv-from reply", "--argv-from: 'reply' is not one of its values: use request or dispatch");
 	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }
 
@@ -155,9 +155,9 @@ static void test_rounding(void **state)
 	assert_int_equal(accepts("-p 1 --argv-memory 16385").argv_memory, 32768);
 }
 
-#define NO_SERVER                                                                                      \
-	"--pid: not given: name the server, as in replylog -p $(pidof valkey-server), with --port or " \
-	"--unixsocket, or use --all"
+#define NO_SERVER                                                                              \
+	"no server is named: use --pid, as in replylog -p $(pidof valkey-server), or --port, " \
+	"--unixsocket or --all"
 
 static void test_selectors(void **state)
 {
@@ -178,18 +178,18 @@ static void test_selectors(void **state)
 	assert_int_equal(o.n_selectors, 1);
 	assert_int_equal(o.selectors[0].kind, SELECT_ALL);
 	assert_true(o.follow);
-	refuses("--all -p 1", "--all: takes every server: leave out --pid, --port and --unixsocket");
-	refuses("--port 1 --all", "--all: takes every server: leave out --pid, --port and --unixsocket");
+	refuses("--all -p 1", "--all: already selects every server: leave out --pid, --port and --unixsocket");
+	refuses("--port 1 --all", "--all: already selects every server: leave out --pid, --port and --unixsocket");
 	refuses("--port 0", "--port: '0' is out of range: use 1 to 65535");
 	refuses("--port 65536", "--port: '65536' is out of range: use 1 to 65535");
 	refuses("--port http", "--port: 'http' is not a number: use 1 to 65535");
-	refuses("--unixsocket=", "--unixsocket: '' is no path: use that of the socket");
+	refuses("--unixsocket=", "--unixsocket: the path is empty: give the path of the socket");
 	refuses("--unixsocket", "--unixsocket: needs a value: see replylog --help");
 	refuses("--all=1", "--all: takes no value: see replylog --help");
 	for (int i = 1; i < SELECTORS_MAX; i++)
 		strcat(many, " -p1");
 	assert_int_equal(accepts(many).n_selectors, SELECTORS_MAX);
-	refuses(strcat(many, " -p1"), "--pid: more than 64 servers: use --all");
+	refuses(strcat(many, " -p1"), "--pid: more than 64 servers are named: use --all");
 }
 
 static void test_check(void **state)
@@ -197,8 +197,9 @@ static void test_check(void **state)
 	(void)state;
 	assert_true(accepts("-p 1 --check").check);
 	assert_true(accepts("--all --check --json").json);
-	refuses("-p 1 --json", "--json: goes with --check: without it the output is always JSON");
-	refuses("-p 1 --check --follow", "--follow: --check looks once: leave out one of them");
+	refuses("-p 1 --json", "--json: works only with --check: without --check the output is always JSON");
+	refuses("-p 1 --check --follow",
+		"--follow: does not work with --check, which looks only once: leave out one of them");
 }
 
 static void test_pid(void **state)
@@ -262,20 +263,20 @@ static void test_percent(void **state)
 static void test_unknown(void **state)
 {
 	(void)state;
-	refuses("-p 1 --bogus", "--bogus: no such option, or short for several: see replylog --help");
-	refuses("-p 1 --max 5", "--max: no such option, or short for several: see replylog --help");
-	refuses("-p 1 -x", "-x: no such option: see replylog --help");
-	refuses("-xh", "-x: no such option: see replylog --help");
-	refuses("-p 1 -?", "-?: no such option: see replylog --help");
+	refuses("-p 1 --bogus", "--bogus: unknown or ambiguous option: see replylog --help");
+	refuses("-p 1 --max 5", "--max: unknown or ambiguous option: see replylog --help");
+	refuses("-p 1 -x", "-x: unknown option: see replylog --help");
+	refuses("-xh", "-x: unknown option: see replylog --help");
+	refuses("-p 1 -?", "-?: unknown option: see replylog --help");
 	refuses("--help=yes", "--help: takes no value: see replylog --help");
 	refuses("-p 1 --max-clients", "--max-clients: needs a value: see replylog --help");
-	refuses("-p 1 extra", "'extra': replylog takes options only: see replylog --help");
-	refuses("extra -p 1", "'extra': replylog takes options only: see replylog --help");
-	refuses("-p 1 -- -t", "'-t': replylog takes options only: see replylog --help");
-	refuses("-p 1 line\nbreak", "'line?break': replylog takes options only: see replylog --help");
+	refuses("-p 1 extra", "'extra': replylog takes only options: see replylog --help");
+	refuses("extra -p 1", "'extra': replylog takes only options: see replylog --help");
+	refuses("-p 1 -- -t", "'-t': replylog takes only options: see replylog --help");
+	refuses("-p 1 line\nbreak", "'line?break': replylog takes only options: see replylog --help");
 	refuses("-p 1 aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg",
 		"'aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff...': "
-		"replylog takes options only: see replylog --help");
+		"replylog takes only options: see replylog --help");
 }
 
 static void test_help(void **state)

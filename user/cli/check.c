@@ -350,7 +350,8 @@ static void say_server(const struct report *r)
 	say("executable", target->file[FILE_EXECUTABLE].name[0] ? target->file[FILE_EXECUTABLE].name : "unknown");
 	say("build id", target->build_id[0] ? target->build_id : "none");
 	say_items("listens", &r->listens);
-	say("tls", r->tls_code ? "the code is there; which ports use it can't be seen from outside" : "no code for it");
+	say("tls",
+	    r->tls_code ? "the server has TLS code; replylog cannot see which ports use it" : "the server has no TLS code");
 	snprintf(number, sizeof(number), "%u", r->io_threads);
 	say("io threads", number);
 	say("seccomp", target->seccomp_filter ? "runs under a filter" : "no filter");
@@ -368,7 +369,7 @@ static void say_kernel(const struct report *r)
 		const struct kernel_feature *f = &r->features[i];
 
 		snprintf(text, sizeof(text), "%-24s %-8s (%s, %s)", f->name, f->present ? "present" : "MISSING", f->since,
-			 f->needed ? "needed" : "used when there");
+			 f->needed ? "needed" : "used if present");
 		say(i ? "" : "features", text);
 	}
 	for (i = 0; i < KERNEL_CAPABILITIES; i++) {

@@ -39,39 +39,40 @@ struct option_row {
  */
 static const struct option_row rows[] = {
 	{ "pid", 'p', "PID", NULL, VALUE_SELECTOR, SELECT_PID, 0, 1, 4194304,
-	  "observe this Valkey or Redis server; may be repeated" },
+	  "observe the Valkey or Redis server with this process id; may be repeated" },
 	{ "port", 0, "N", NULL, VALUE_SELECTOR, SELECT_PORT, 0, 1, 65535,
-	  "the server that listens on this TCP port; may be repeated" },
+	  "observe the server that listens on this TCP port; may be repeated" },
 	{ "unixsocket", 0, "PATH", NULL, VALUE_SELECTOR, SELECT_UNIXSOCKET, 0, 0, 0,
-	  "the server that listens on this Unix socket; may be repeated" },
-	{ "all", 0, NULL, NULL, VALUE_SELECTOR, SELECT_ALL, 0, 0, 0, "every server that listens, in containers, too" },
+	  "observe the server that listens on this Unix socket; may be repeated" },
+	{ "all", 0, NULL, NULL, VALUE_SELECTOR, SELECT_ALL, 0, 0, 0,
+	  "observe every listening server, those in containers included" },
 	{ "follow", 'f', NULL, NULL, VALUE_FLAG, FIELD(follow), 0, 0,
-	  "when a server has ended, wait for the one that takes its place" },
+	  "when a server ends, wait for its successor and observe that" },
 	{ "check", 0, NULL, NULL, VALUE_FLAG, FIELD(check), 0, 0,
-	  "attach nothing, tell what would be done; exit 0 if it would work" },
-	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0, "with --check: one JSON object for each server" },
+	  "attach nothing, print what replylog would do; exit 0 if it would work" },
+	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0, "with --check: print one JSON object per server" },
 	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(threshold), 0, UINT64_MAX,
 	  "log replies of at least this size; 0 logs every reply" },
 	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
-	  "connections followed at the same time" },
+	  "follow at most N connections at the same time" },
 	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, PIPELINE_MAX,
-	  "outstanding commands per client whose argv is kept" },
+	  "keep the argv of at most N outstanding commands per client" },
 	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES, ARGV_MEMORY_MAX,
-	  "memory for the argv of outstanding commands, all clients" },
+	  "memory for the argv of all clients' outstanding commands" },
 	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
-	  "buffer for records that wait to be written" },
+	  "size of the buffer for records that are not written yet" },
 	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
-	  "socket or connection; auto: the first there is" },
+	  "read bytes at the socket or connection; auto: first available" },
 	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(dispatch), 0, 0,
-	  "also time the execution of commands; the main thread pays" },
+	  "also measure how long commands execute; slows the server's main thread" },
 	{ "argv-from", 0, "FROM", "request", VALUE_WORD, FIELD(argv_from), FROM_REQUEST, FROM_DISPATCH,
-	  "argv from its bytes, or dispatch: from the server's structs" },
+	  "take argv from the request, or from the server at dispatch" },
 	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(max_overhead), 1, 1000,
-	  "observe in windows where the probes take more of a thread's time" },
+	  "detach for a while when the probes take more of a thread's time" },
 	{ "verify-wait", 0, "MS", "1000", VALUE_NUMBER, FIELD(verify_wait_ms), 0, 3600000,
-	  "how long a record may wait for the proof that it is exact" },
+	  "wait at most this long for the proof that a record is exact" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
-	  "session, multi or perf; auto: the first there is" },
+	  "attach by session, multi or perf; auto: the first available" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },
 	{ "version", 'V', NULL, NULL, VALUE_VERSION, 0, 0, 0, 0, "show the version" },
 };
@@ -141,7 +142,7 @@ static enum options_result bad_percent(const struct option_row *row, const char 
 {
 	char buf[64];
 
-	return bad("--%s: '%s' is no percentage: use 0.1 to 100, with at most one digit behind the point", row->name,
+	return bad("--%s: '%s' is not a percentage: use 0.1 to 100, with at most one decimal digit", row->name,
 		   shown(word, buf));
 }
 
@@ -199,7 +200,7 @@ static enum options_result bad_word(const struct option_row *row, const char *wo
 	for (uint64_t i = row->min; i <= row->max; i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
 					i == row->min ? "" : (i == row->max ? " or " : ", "), words_of(row)[i]);
-	return bad("--%s: '%s' is none of its values: use %s", row->name, shown(word, buf), list);
+	return bad("--%s: '%s' is not one of its values: use %s", row->name, shown(word, buf), list);
 }
 
 /* A row's value out of a word, checked. */
@@ -246,9 +247,9 @@ static enum options_result select_server(struct options *o, const struct option_
 			return result;
 	}
 	if (selector.kind == SELECT_UNIXSOCKET && !*word)
-		return bad("--unixsocket: '' is no path: use that of the socket");
+		return bad("--unixsocket: the path is empty: give the path of the socket");
 	if (o->n_selectors == SELECTORS_MAX)
-		return bad("--%s: more than %d servers: use --all", row->name, SELECTORS_MAX);
+		return bad("--%s: more than %d servers are named: use --all", row->name, SELECTORS_MAX);
 	selector.pid = selector.kind == SELECT_PID ? (pid_t)value : 0;
 	selector.port = selector.kind == SELECT_PORT ? (uint16_t)value : 0;
 	o->selectors[o->n_selectors++] = selector;
@@ -278,7 +279,7 @@ static enum options_result help(void)
 			printf(" (default %s)", rows[i].initial);
 		putchar('\n');
 	}
-	printf("\nSIZE is in the server's units: 1k is 1000 bytes, 1kb is 1024; m, mb, g and gb likewise.\n");
+	printf("\nSIZE uses the server's units: 1k is 1000 bytes, 1kb is 1024 bytes; m, mb, g and gb work the same way.\n");
 	return flushed();
 }
 
@@ -326,8 +327,8 @@ static enum options_result refused(int code, const char *word)
 	if (row)
 		return bad("--%s: takes no value: see replylog --help", row->name);
 	if (!optopt)
-		return bad("%s: no such option, or short for several: see replylog --help", shown(word, buf));
-	return bad("-%s: no such option: see replylog --help", shown((char[2]){ (char)optopt }, buf));
+		return bad("%s: unknown or ambiguous option: see replylog --help", shown(word, buf));
+	return bad("-%s: unknown option: see replylog --help", shown((char[2]){ (char)optopt }, buf));
 }
 
 static enum options_result apply(struct options *o, const struct option_row *row)
@@ -369,16 +370,16 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 	uint64_t size;
 
 	if (optind < argc)
-		return bad("'%s': replylog takes options only: see replylog --help", shown(argv[optind], buf));
+		return bad("'%s': replylog takes only options: see replylog --help", shown(argv[optind], buf));
 	if (!o->n_selectors)
-		return bad("--pid: not given: name the server, as in replylog -p $(pidof valkey-server), "
-			   "with --port or --unixsocket, or use --all");
+		return bad("no server is named: use --pid, as in replylog -p $(pidof valkey-server), "
+			   "or --port, --unixsocket or --all");
 	if (o->n_selectors > 1 && selects_all(o))
-		return bad("--all: takes every server: leave out --pid, --port and --unixsocket");
+		return bad("--all: already selects every server: leave out --pid, --port and --unixsocket");
 	if (o->json && !o->check)
-		return bad("--json: goes with --check: without it the output is always JSON");
+		return bad("--json: works only with --check: without --check the output is always JSON");
 	if (o->follow && o->check)
-		return bad("--follow: --check looks once: leave out one of them");
+		return bad("--follow: does not work with --check, which looks only once: leave out one of them");
 	o->dispatch |= o->argv_from == FROM_DISPATCH;
 	o->argv_memory = (o->argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
 	for (size = 1; size < o->ring_size;)

@@ -42,11 +42,12 @@ static void find_call(struct elf_image *img, struct site *site, char *why, size_
 	struct elf_symbol symbol;
 
 	if (elf_image_symbol(img, names[DISPATCH_CALL], STT_FUNC, &symbol)) {
-		snprintf(why, why_size, "no symbol %s in the server's binary", names[DISPATCH_CALL]);
+		snprintf(why, why_size, "the server's binary has no symbol %s", names[DISPATCH_CALL]);
 		return;
 	}
 	if (!is_called(img, symbol.vaddr)) {
-		snprintf(why, why_size, "%s does not call %s: the compiler has merged them", CALLER, names[DISPATCH_CALL]);
+		snprintf(why, why_size, "%s does not call %s: the compiler merged the two functions", CALLER,
+			 names[DISPATCH_CALL]);
 		return;
 	}
 	sites_place(img, symbol.vaddr, names[DISPATCH_CALL], site, why, why_size);

@@ -210,24 +210,24 @@ static int read_file(struct elf_image *img, const char *path, char *why, size_t 
 	int ret;
 
 	if (fd < 0)
-		return fail(-errno, why, why_size, "open %s: %s", path, strerror(errno));
+		return fail(-errno, why, why_size, "cannot open %s: %s", path, strerror(errno));
 	if (fstat(fd, &st)) {
-		ret = fail(-errno, why, why_size, "stat %s: %s", path, strerror(errno));
+		ret = fail(-errno, why, why_size, "cannot stat %s: %s", path, strerror(errno));
 		goto cleanup;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0) {
-		ret = fail(-ENOEXEC, why, why_size, "%s: not a regular file with contents", path);
+		ret = fail(-ENOEXEC, why, why_size, "%s is empty or not a regular file", path);
 		goto cleanup;
 	}
 	if ((uint64_t)st.st_size > MAX_FILE) {
-		ret = fail(-EFBIG, why, why_size, "%s: larger than %llu bytes", path, MAX_FILE);
+		ret = fail(-EFBIG, why, why_size, "%s is larger than %llu bytes", path, MAX_FILE);
 		goto cleanup;
 	}
 	img->size = (uint64_t)st.st_size;
 	img->data = malloc(img->size);
 	ret = img->data ? read_all(fd, img) : -ENOMEM;
 	if (ret)
-		fail(ret, why, why_size, "read %s: %s", path, strerror(-ret));
+		fail(ret, why, why_size, "cannot read %s: %s", path, strerror(-ret));
 cleanup:
 	close(fd);
 	return ret;

@@ -147,7 +147,8 @@ int layout_find(const struct elf_image *img, int exe_fd, pid_t pid, const char *
 		asked = " (DEBUGINFOD_URLS is set, but libdebuginfod1 is not installed)";
 	else if (err != -ENOENT)
 		asked = " (debuginfod failed)";
-	snprintf(why, why_size, "no debug information describes struct client, and the table of layouts has no %s%s%s",
+	snprintf(why, why_size,
+		 "no debug information describes struct client, and replylog's table of layouts does not have %s%s%s",
 		 name_version, table_applies(img) ? "" : " for this machine", asked);
 	return -ENOENT;
 }

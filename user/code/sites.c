@@ -17,7 +17,7 @@
 #include "user/code/sites.h"
 
 #define BIT(n) (1u << (n))
-#define NO_ISA "its code is for machine %u of the ELF standard; only x86-64 and arm64 are known"
+#define NO_ISA "its code is for ELF machine %u; replylog supports only x86-64 and arm64"
 #define WORD 8
 
 /* What is known of a connection type's functions; a kind without a name is not probed. */
@@ -248,7 +248,8 @@ static int find_by_symbol(const struct search *search, struct answer *out)
 			return fail(search, -ENOENT, "no symbol %s", name);
 		/* No call tells an accept function, and a compiler that does not optimize hides its comparison: trusted. */
 		if (func && kind != SITE_ACCEPT && !is_function(search, func, kind))
-			return fail(search, -ENOENT, "the symbol %s is at 0x%llx, which does not look like it", name,
+			return fail(search, -ENOENT,
+				    "the symbol %s is at 0x%llx, but the code there does not look like that function", name,
 				    (unsigned long long)func);
 	}
 	*out = found.answer;
@@ -328,7 +329,7 @@ static int find_tables(const struct search *search, bool has_writev, struct answ
 		    !inside_exported_table(search, pointers[i].slot))
 			continue;
 		if (first_slot && memcmp(&found, out, sizeof(found)))
-			return fail(search, -ENOTUNIQ, "two different tables of %s (write slots at 0x%llx and 0x%llx)",
+			return fail(search, -ENOTUNIQ, "found two different tables of %s (write slots at 0x%llx and 0x%llx)",
 				    search->functions->name[SITE_WRITE], (unsigned long long)first_slot,
 				    (unsigned long long)pointers[i].slot);
 		if (!first_slot)
@@ -350,19 +351,22 @@ static int find_by_table(const struct search *search, struct answer *out)
 	int ret;
 
 	if (!elf_image_functions(search->img))
-		return fail(search, -ENOENT, "no usable symbols and no usable .eh_frame: cannot tell functions apart");
+		return fail(search, -ENOENT,
+			    "the binary has no usable symbols and no usable .eh_frame: cannot tell functions apart");
 	if (!count)
-		return fail(search, -ENOENT, "no usable symbols and no pointers to code among the relocations");
+		return fail(search, -ENOENT,
+			    "the binary has no usable symbols, and its relocations hold no pointers to code");
 	ret = find_tables(search, true, out);
 	/* Redis 6 has no writev. */
 	if (ret == -ENOENT)
 		ret = find_tables(search, false, out);
 	if (ret == -ENOENT)
-		return fail(search, ret,
-			    "no usable symbols, and none of %zu code pointers begins a table of functions that "
-			    "call %s, [%s,] %s with one that calls %s beside them (%zu functions call any of these)",
-			    count, callee_of(search, SITE_WRITE), callee_of(search, SITE_WRITEV),
-			    callee_of(search, SITE_READ), callee_of(search, SITE_CLOSE), callers_count(search->callers));
+		return fail(
+			search, ret,
+			"the binary has no usable symbols, and none of its %zu code pointers begins a table of functions that "
+			"call %s, [%s,] %s next to one that calls %s (%zu functions call any of these)",
+			count, callee_of(search, SITE_WRITE), callee_of(search, SITE_WRITEV), callee_of(search, SITE_READ),
+			callee_of(search, SITE_CLOSE), callers_count(search->callers));
 	return ret;
 }
 
@@ -450,11 +454,11 @@ static int place_site(const struct search *search, uint64_t func, enum site_kind
 	int ret;
 
 	if (!elf_image_in_text(search->img, func) || elf_image_function(search->img, func, &start, &end) || start != func)
-		return fail(search, -ENOENT, "no function begins at 0x%llx, taken for %s", (unsigned long long)func,
+		return fail(search, -ENOENT, "no function begins at 0x%llx, where %s should be", (unsigned long long)func,
 			    search->functions->name[kind]);
 	code = elf_image_at(search->img, start, end - start);
 	if (!code || elf_image_offset(search->img, func, &site->func_offset))
-		return fail(search, -ENOENT, "the function at 0x%llx, taken for %s, is not in the file",
+		return fail(search, -ENOENT, "the function at 0x%llx, which should be %s, is not in the file",
 			    (unsigned long long)func, search->functions->name[kind]);
 	ret = insn_choose_probe(search->isa, code, end - start, &probe);
 	if (ret)

@@ -96,7 +96,7 @@ static int fill(const struct bpf_map *free_numbers)
 
 	while (number--)
 		if (bpf_map_update_elem(bpf_map__fd(free_numbers), NULL, &number, BPF_ANY))
-			return complain("filling the BPF map %s: %s", bpf_map__name(free_numbers), strerror(errno));
+			return complain("cannot fill the BPF map %s: %s", bpf_map__name(free_numbers), strerror(errno));
 	return 0;
 }
 
@@ -110,17 +110,18 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		return -1;
 	engine->skel = replylog_bpf__open();
 	if (!engine->skel)
-		return complain("opening the BPF programs: %s: %s", strerror(errno), first_warning);
+		return complain("cannot open the BPF programs: %s: %s", strerror(errno), first_warning);
 	configure(engine->skel, options, target, &engine->cost);
 	if (known_names_fill((__u64 *)engine->skel->rodata->known_names, (__u64 *)&engine->skel->rodata->known_names_seed))
-		return complain("no hash for the names of the servers' commands: this is a bug, please report it");
+		return complain(
+			"cannot build the hash table of the servers' command names: this is a bug, please report it");
 	probes_list(way, &list);
 	engine_choose_programs(engine->skel, way, &list);
 	bpf_program__set_autoload(engine->skel->progs.server_executes, true);
 	bpf_program__set_autoload(engine->skel->progs.thread_exits, true);
 	err = replylog_bpf__load(engine->skel);
 	if (err == -ENOMEM)
-		return complain("no memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
+		return complain("not enough memory for the BPF maps: lower --max-clients, --argv-memory or --ring-size");
 	if (err)
 		return complain("the kernel refused the BPF programs: %s: %s", strerror(-err), first_warning);
 	return fill(engine->skel->maps.free_blocks) || fill(engine->skel->maps.free_connections) ? -1 : 0;
@@ -131,7 +132,8 @@ static struct bpf_link *watch(const struct bpf_program *program, const char *tra
 	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, tracepoint);
 
 	if (!link)
-		complain("attaching %s to the tracepoint %s: %s", bpf_program__name(program), tracepoint, strerror(errno));
+		complain("cannot attach %s to the tracepoint %s: %s", bpf_program__name(program), tracepoint,
+			 strerror(errno));
 	return link;
 }
 
@@ -143,7 +145,7 @@ int engine_watch_server(struct engine *engine, const struct target *target)
 		return -1;
 	/* What it executes from here on is seen by the program; what it has executed since it was looked at, here. */
 	if (target_is_replaced(target))
-		return complain("-p %d: the server has executed itself anew meanwhile: try again", target->pid);
+		return complain("-p %d: the server restarted itself while replylog was attaching: try again", target->pid);
 	return 0;
 }
 
@@ -177,7 +179,7 @@ int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS
 
 	if (bpf_map_lookup_batch(bpf_map__fd(engine->skel->maps.thread_stats), NULL, &next, slots, stats, &count, NULL) &&
 	    errno != ENOENT) /* that was the last of them */
-		return complain("reading what the server's threads have counted: %s", strerror(errno));
+		return complain("cannot read the counters of the server's threads: %s", strerror(errno));
 	return 0;
 }
 
@@ -206,7 +208,7 @@ static int run_program(const struct bpf_program *program, struct sweep *sweep)
 	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = sweep, .ctx_size_in = sizeof(*sweep));
 
 	if (bpf_prog_test_run_opts(bpf_program__fd(program), &run))
-		return complain("looking at all connections: %s: %s", bpf_program__name(program), strerror(errno));
+		return complain("cannot run %s over all connections: %s", bpf_program__name(program), strerror(errno));
 	return 0;
 }
 

@@ -80,26 +80,26 @@ static int check_perf_capability(enum attach_choice how)
 {
 	if (how != ATTACH_PERF || has_capability(CAP_SYS_ADMIN))
 		return 0;
-	return complain("not permitted: CAP_SYS_ADMIN is missing, which perf uprobes need: run as root");
+	return complain("not permitted: perf uprobes need CAP_SYS_ADMIN: run as root");
 }
 
 static int check_helper(int helper, const char *name, const char *since)
 {
 	if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 1)
 		return 0;
-	return complain("this kernel has no %s for uprobe programs (Linux %s or later has it)", name, since);
+	return complain("this kernel has no %s for uprobe programs (it needs Linux %s)", name, since);
 }
 
 static int check_features(void)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
-		return complain("/sys/kernel/btf/vmlinux: %s: a kernel with CONFIG_DEBUG_INFO_BTF is needed",
+		return complain("/sys/kernel/btf/vmlinux: %s: replylog needs a kernel with CONFIG_DEBUG_INFO_BTF",
 				strerror(errno));
 	if (check_helper(BPF_FUNC_probe_read_kernel, "bpf_probe_read_kernel",
-			 "5.5, unless it is locked down with lockdown=confidentiality,"))
+			 "5.5 or later, without lockdown=confidentiality"))
 		return -1;
-	if (check_helper(BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "5.8") ||
-	    check_helper(BPF_FUNC_loop, "bpf_loop", "5.17"))
+	if (check_helper(BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "5.8 or later") ||
+	    check_helper(BPF_FUNC_loop, "bpf_loop", "5.17 or later"))
 		return -1;
 	return 0;
 }
@@ -153,7 +153,7 @@ static int choose_tap(enum tap_choice *tap)
 	}
 	if (*tap == TAP_CHOICE_SOCKET)
 		return complain(
-			"--tap: this kernel has no sock_send_length tracepoint (Linux 6.3 or later has it): use auto");
+			"--tap: this kernel has no sock_send_length tracepoint (it needs Linux 6.3 or later): use --tap auto");
 	*tap = TAP_CHOICE_CONNECTION;
 	return 0;
 }
@@ -161,7 +161,7 @@ static int choose_tap(enum tap_choice *tap)
 static int choose_attach(enum attach_choice *how)
 {
 	if (*how != ATTACH_AUTO && !has_attach(*how))
-		return complain("--attach: this kernel has no %s: use auto", attach_name(*how));
+		return complain("--attach: this kernel has no %s: use --attach auto", attach_name(*how));
 	if (*how == ATTACH_AUTO)
 		*how = ATTACH_SESSION;
 	while (!has_attach(*how))
@@ -172,9 +172,9 @@ static int choose_attach(enum attach_choice *how)
 int kernel_check(struct way *way)
 {
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
-		return complain("not permitted: CAP_BPF is missing: run as root");
+		return complain("not permitted: replylog needs CAP_BPF to load its programs: run as root");
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_PERFMON))
-		return complain("not permitted: CAP_PERFMON is missing: run as root");
+		return complain("not permitted: replylog needs CAP_PERFMON to attach probes: run as root");
 	if (choose_attach(&way->attach) || check_perf_capability(way->attach) || check_features())
 		return -1;
 	return choose_tap(&way->tap);

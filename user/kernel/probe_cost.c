@@ -175,13 +175,14 @@ int hit_cost_measure(struct hit_cost *cost, const struct target *target, struct 
 	list_write(way, &list);
 	skel = load(way, &list);
 	if (!skel)
-		return complain("--max-overhead: loading a program to measure what probes cost: %s", strerror(errno));
+		return complain("--max-overhead: cannot load the program that measures what a probe costs: %s",
+				strerror(errno));
 	err = measure_probe(skel, way, &list, is_stepped(target), &cost->ns[HIT_PROBE]);
 	if (!err && way.tap == TAP_CHOICE_SOCKET)
 		err = measure_tracepoint(skel, &cost->ns[HIT_TRACEPOINT]);
 	replylog_bpf__destroy(skel);
 	if (err)
-		return complain("--max-overhead: attaching a probe to ourselves to measure what it costs: %s",
+		return complain("--max-overhead: cannot attach a probe to replylog itself to measure what it costs: %s",
 				strerror(-err));
 	return 0;
 }

@@ -160,7 +160,8 @@ static int attach_tracepoint(struct probe_links *links, const struct probe *prob
 	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, probe->tracepoint);
 
 	if (!link)
-		return complain("attaching %s to the tracepoint %s: %s", probe->program, probe->tracepoint, strerror(errno));
+		return complain("cannot attach %s to the tracepoint %s: %s", probe->program, probe->tracepoint,
+				strerror(errno));
 	links->perf[links->perfs++] = link;
 	return 0;
 }
@@ -179,7 +180,7 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
-		return complain("attaching %s to %s: %s%s", probe->program, target->file[file].name, strerror(-err),
+		return complain("cannot attach %s to %s: %s%s", probe->program, target->file[file].name, strerror(-err),
 				err == -EPERM || err == -EACCES ? ": run as root" : "");
 	return 0;
 }

@@ -163,7 +163,7 @@ const char *find_describe(const struct selector *selector, char text[SELECTOR_TE
 
 static const char *as_root(void)
 {
-	return geteuid() ? " (other users' processes are seen by root only)" : "";
+	return geteuid() ? " (only root can see the sockets of other users' processes)" : "";
 }
 
 /* "-p 12, -p 34", as many as fit. */
@@ -175,7 +175,7 @@ static int ambiguous(const struct selector *selector, const pid_t *pids, size_t 
 	list[0] = '\0';
 	for (i = 0; i < n && len + 16 < sizeof(list); i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s-p %d", i ? ", " : "", pids[i]);
-	return complain("%s: %zu servers listen there, in network namespaces of their own: name one or more with %s",
+	return complain("%s: %zu servers listen there, each in its own network namespace: name one or more with %s",
 			find_describe(selector, what), n, list);
 }
 
@@ -184,9 +184,10 @@ static int none(const struct selector *selector)
 	char what[SELECTOR_TEXT];
 
 	if (selector->kind == SELECT_ALL)
-		return complain("--all: no Valkey or Redis server listens anywhere%s", as_root());
+		return complain("--all: no Valkey or Redis server is listening%s: start one, or wait for one with --follow",
+				as_root());
 	return complain("%s: no Valkey or Redis server listens there, in any network namespace%s: "
-			"ss -lxtp shows who does",
+			"ss -lxtp shows what listens there",
 			find_describe(selector, what), as_root());
 }
 
@@ -207,10 +208,12 @@ static int find_pid(const struct selector *selector, struct servers *servers)
 	pid_t parent = forked_by(selector->pid);
 
 	if (parent && parent != selector->pid && runs_server(selector->pid))
-		return complain("-p %d: a child that the server forked, to save for example: use -p %d", selector->pid,
-				parent);
+		return complain("-p %d: this is a child that the server forked, to save for example: use -p %d",
+				selector->pid, parent);
 	if (parent && runs_server(selector->pid))
-		return complain("-p %d: a forked child of a server that has ended, not a server", selector->pid);
+		return complain(
+			"-p %d: this is not a server but a forked child of one that has ended: use the pid of a server",
+			selector->pid);
 	add(servers, selector->pid, selector);
 	return 0;
 }
@@ -222,8 +225,9 @@ static int find_all(const struct selector *selector, bool follow, struct servers
 
 	n = find_listening(find_is_selected, selector, pids, SERVERS_MAX);
 	if (n > SERVERS_MAX)
-		return complain("--all: %zu servers are more than the %d that are observed at once: name them with -p", n,
-				SERVERS_MAX);
+		return complain(
+			"--all: there are %zu servers, and replylog observes at most %d at once: choose some with -p", n,
+			SERVERS_MAX);
 	if (!n && !follow)
 		return none(selector);
 	for (i = 0; i < n; i++)
@@ -269,7 +273,7 @@ static int check_pid_namespace(void)
 	struct stat st;
 
 	if (stat("/proc/self/ns/pid", &st))
-		return complain("/proc/self/ns/pid: %s: mount /proc", strerror(errno));
+		return complain("cannot read /proc/self/ns/pid: %s: mount /proc", strerror(errno));
 	if (st.st_ino != INIT_PID_NAMESPACE)
 		return complain("this is not the host's pid namespace: run replylog on the host, or in a container "
 				"with --pid=host");

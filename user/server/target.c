@@ -26,7 +26,7 @@ static int no_process(pid_t pid, int err)
 	if (err == ESRCH || err == ENOENT)
 		return complain("-p %d: no such process", pid);
 	if (err == ENOSYS)
-		return complain("this kernel has no pidfd_open (Linux 5.3 or later has it)");
+		return complain("this kernel has no pidfd_open (it needs Linux 5.3 or later)");
 	return complain("-p %d: %s", pid, strerror(err));
 }
 
@@ -43,7 +43,7 @@ static int open_process(struct target *target)
 	if (err)
 		return no_process(target->pid, -err);
 	if (tgid != target->pid)
-		return complain("-p %d: a thread, not a process: use -p %ld", target->pid, tgid);
+		return complain("-p %d: this is a thread, not a process: use -p %ld", target->pid, tgid);
 	if (target->pidfd < 0)
 		return complain("-p %d: pidfd_open: %s", target->pid, strerror(EINVAL));
 	return 0;
@@ -81,12 +81,12 @@ static int open_executable(struct target *target)
 	snprintf(link, sizeof(link), "/proc/%d/exe", target->pid);
 	len = readlink(link, name, sizeof(name) - 1);
 	if (len < 0 && errno == ENOENT)
-		return complain("-p %d: a kernel thread or a zombie, not a server", target->pid);
+		return complain("-p %d: this is a kernel thread or a zombie, not a server", target->pid);
 	fd = len < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return complain("%s: %s%s", link, strerror(errno),
 				errno == EACCES || errno == EPERM
-					? ": CAP_SYS_PTRACE is needed for a process of another user: run as root"
+					? ": replylog needs CAP_SYS_PTRACE for another user's process: run as root"
 					: "");
 	name[len] = '\0';
 	hold_file(&target->file[FILE_EXECUTABLE], fd, name);
@@ -105,7 +105,7 @@ static int load_bias(const struct target *target, const struct elf_image *image,
 	for (i = 0; i < target->n_auxv && target->auxv[i].a_type != AT_ENTRY; i++)
 		;
 	if (!header || i == target->n_auxv)
-		return complain("/proc/%d/auxv: no AT_ENTRY: has the server just ended?", target->pid);
+		return complain("/proc/%d/auxv has no AT_ENTRY: the server may have just ended: try again", target->pid);
 	*bias = target->auxv[i].a_un.a_val - header->e_entry;
 	return 0;
 }
@@ -122,7 +122,8 @@ static int locate_probes(struct target_layer *layer, const struct target_file *f
 		if (!site->present)
 			continue;
 		if (elf_image_vaddr(image, site->probe_offset, &vaddr))
-			return complain("%s: offset 0x%" PRIx64 " is not loaded", file->name, site->probe_offset);
+			return complain("%s: the code at file offset 0x%" PRIx64 " is not loaded", file->name,
+					site->probe_offset);
 		layer->probe_address[kind] = bias + vaddr;
 	}
 	return 0;
@@ -132,7 +133,7 @@ static int locate_probes(struct target_layer *layer, const struct target_file *f
 static int no_tls(struct target *target, const char *why)
 {
 	memset(&target->layer[CONN_TLS], 0, sizeof(target->layer[CONN_TLS]));
-	complain("-p %d: TLS connections, if there are any, will not be seen: %s", target->pid, why);
+	complain("-p %d: replylog will not see this server's TLS connections, if it has any: %s", target->pid, why);
 	return 0;
 }
 
@@ -198,9 +199,9 @@ static void no_server(const struct target *target)
 	char server[PATH_MAX];
 
 	if (module_find_server(target->pid, server))
-		complain("-p %d: %s was started as an argument of %s: start it by itself", target->pid, server, exe);
+		complain("-p %d: %s was started as an argument of %s: start the server directly", target->pid, server, exe);
 	else
-		complain("-p %d: %s is neither a Valkey nor a Redis server", target->pid, exe);
+		complain("-p %d: %s is not a Valkey or Redis server", target->pid, exe);
 }
 
 /* Without these its connections are followed all the same, though less is known of them: said, and gone on. */
@@ -209,12 +210,12 @@ static void say_what_is_missing(const struct target *target)
 	const struct conn_sites *sites = &target->layer[CONN_SOCKET].sites;
 
 	if (!sites->site[SITE_ACCEPT].present)
-		complain("-p %d: new connections are taken for older ones: no %s that looks like it", target->pid,
+		complain("-p %d: replylog treats new connections like older ones: cannot find %s in the server", target->pid,
 			 site_name(CONN_SOCKET, SITE_ACCEPT));
 	if (sites->fd_offset < 0)
 		complain(
-			"-p %d: clients' addresses are not known, and the socket tap can't be used: where the server keeps a "
-			"connection's fd does not show in its code",
+			"-p %d: records will have no client addresses, and the socket tap cannot be used: cannot find where the "
+			"server keeps a connection's fd",
 			target->pid);
 }
 
@@ -237,7 +238,8 @@ static int read_executable(struct target *target)
 		goto cleanup;
 	}
 	if (sites_find(image, CONN_SOCKET, &socket->sites, why, sizeof(why))) {
-		complain("-p %d: %s (%s): nowhere to probe: %s", target->pid, exe->name, target->version, why);
+		complain("-p %d: %s (%s): cannot find the functions to probe: %s", target->pid, exe->name, target->version,
+			 why);
 		goto cleanup;
 	}
 	say_what_is_missing(target);

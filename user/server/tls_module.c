@@ -130,7 +130,7 @@ static int find_mapped(pid_t pid, bool (*wanted)(struct elf_image *image), struc
 			continue;
 		err = try_mapping(pid, &mapping, wanted, module, image);
 		if (err < 0)
-			snprintf(why, why_size, "%s: %s: run as root", mapping.name, strerror(-err));
+			snprintf(why, why_size, "cannot read %s: %s: run as root", mapping.name, strerror(-err));
 		if (err)
 			ret = err;
 	}

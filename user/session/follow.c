@@ -65,8 +65,8 @@ int place_of(struct place *place, pid_t pid)
 	if (n <= 0 && place_is_known(place))
 		return 0;
 	if (n <= 0)
-		return complain("-p %d: --follow knows the next server by where it listens, and this one %s", pid,
-				n ? "doesn't let us see that: run as root" : "listens nowhere");
+		return complain("-p %d: --follow finds the next server by where this one listens, and this one %s", pid,
+				n ? "does not let us see that: run as root" : "listens nowhere: leave out --follow");
 	memcpy(place->endpoints, endpoints, (size_t)n * sizeof(endpoints[0]));
 	place->n = (size_t)n;
 	place->host_network = in_our_network(pid);
@@ -164,7 +164,7 @@ pid_t place_wait(const struct place *place)
 		if (n == 1)
 			break;
 		if (n > 1 && !said)
-			complain("%s: %zu servers could be the next one: waiting until there is one",
+			complain("%s: %zu servers could be the next one: waiting until only one of them is left",
 				 find_describe(place->by, what), n);
 		said |= n > 1;
 		ms = ms * 2 < WAIT_MAX_MS ? ms * 2 : WAIT_MAX_MS;

@@ -33,14 +33,16 @@ static int check_return_probes(const struct target *target, struct way way)
 	if (outcome == CHILD_SURVIVED)
 		return 0;
 	if (outcome == CHILD_DIED)
-		return complain("-p %d runs under a seccomp filter, and on this kernel a return probe kills such a "
-				"process, as it did a child of replylog's (fixed in Linux 6.12.14 and 6.13.3): upgrade "
-				"the kernel, or run the server without the filter",
-				target->pid);
-	return complain("-p %d runs under a seccomp filter, and whether it would survive a return probe could not be "
-			"tried on a child of replylog's: %s: run replylog as root on the host, or the server without "
-			"the filter",
-			target->pid, strerror(err));
+		return complain(
+			"-p %d: the server runs under a seccomp filter, and on this kernel a return probe kills such a "
+			"process: it killed replylog's own test child (fixed in Linux 6.12.14 and 6.13.3): upgrade "
+			"the kernel, or run the server without the filter",
+			target->pid);
+	return complain(
+		"-p %d: the server runs under a seccomp filter, and replylog could not test on a child of its own "
+		"whether the server survives a return probe: %s: run replylog as root on the host, or the server without "
+		"the filter",
+		target->pid, strerror(err));
 }
 
 /*
@@ -52,9 +54,9 @@ static const char *no_socket_tap(const struct target *target)
 	const struct conn_sites *sites = &target->layer[CONN_SOCKET].sites;
 
 	if (sites->fd_offset < 0 || !sites->site[SITE_ACCEPT].present)
-		return "the server's accept function, or its connections' fd, was not found";
+		return "cannot find the server's accept function or the fd of its connections";
 	if (!tracepoints_run_undisturbed())
-		return "this kernel preempts tracepoints, and would skip some";
+		return "this kernel preempts programs on tracepoints, and would skip some of their runs";
 	return NULL;
 }
 
@@ -66,7 +68,7 @@ static int check_tap(const struct target *target, struct way *way, enum tap_choi
 	if (!why)
 		return 0;
 	if (asked == TAP_CHOICE_SOCKET)
-		return complain("--tap socket: -p %d: %s: use auto", target->pid, why);
+		return complain("--tap socket: -p %d: %s: use --tap auto", target->pid, why);
 	way->tap = TAP_CHOICE_CONNECTION;
 	return 0;
 }
@@ -79,10 +81,10 @@ static int check_dispatch(const struct target *target, struct way way)
 	if (!way.dispatch)
 		return 0;
 	if (!target->dispatch.site[DISPATCH_CALL].present)
-		return complain("%s: -p %d: %s: leave it out", asked, target->pid, target->no_dispatch);
+		return complain("%s: -p %d: %s: leave the option out", asked, target->pid, target->no_dispatch);
 	if (!target->layout.valid)
-		return complain("%s: -p %d: %s: install the server's debug symbols, or leave it out", asked, target->pid,
-				target->no_layout);
+		return complain("%s: -p %d: %s: install the server's debug symbols, or leave the option out", asked,
+				target->pid, target->no_layout);
 	return 0;
 }
 
@@ -125,7 +127,7 @@ static int announce(struct stream *stream, const struct options *options, const 
 static int stream_failed(int err)
 {
 	if (err == -EBADMSG)
-		return complain("a record of the BPF programs is not understood: this is a bug, please report it");
+		return complain("cannot understand a record from the BPF programs: this is a bug, please report it");
 	return complain("stdout: %s", strerror(-err));
 }
 
@@ -193,7 +195,7 @@ static int observe_one(const struct options *options, const struct server *serve
 		goto cleanup;
 	sink_init(&sink, STDOUT_FILENO);
 	if (stream_init(&stream, &sink, (uint32_t)target.pid)) {
-		complain("no random bytes or no clock: %s", strerror(errno));
+		complain("cannot get random bytes or read the clock: %s", strerror(errno));
 		goto cleanup;
 	}
 	stream.window = options->max_overhead ? 1 : 0;

@@ -127,7 +127,7 @@ static int confirm_begin(struct run *run, const struct options *options)
 	};
 	int err = confirm_init(&run->confirm, &setup);
 
-	return err ? complain("looking at the BPF map of connections: %s", strerror(-err)) : 0;
+	return err ? complain("cannot read the BPF map of connections: %s", strerror(-err)) : 0;
 }
 
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
@@ -142,7 +142,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	if (options->max_overhead && tick_init())
 		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
-		return complain("no memory for who %u clients say they are: lower --max-clients",
+		return complain("not enough memory for the identities of %u clients: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
 	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
 	stream->identities = &run->identities;
@@ -150,7 +150,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 		return -1;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
-		return complain("the ring buffer: %s", strerror(errno));
+		return complain("cannot open the ring buffer: %s", strerror(errno));
 	return 0;
 }
 

@@ -47,7 +47,7 @@ int signals_catch(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (pipe2(pipe_fds, O_CLOEXEC) || sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL))
-		return complain("signals: %s", strerror(errno));
+		return complain("cannot set up signal handling: %s", strerror(errno));
 	return 0;
 }
 

@@ -76,7 +76,8 @@ static int start_worker(struct supervisor *s, const struct server *server)
 	sigset_t all, before;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-		return complain("-p %d: a socket for its lines: %s", server->pid, strerror(errno));
+		return complain("-p %d: cannot create a socket for the lines of this server: %s", server->pid,
+				strerror(errno));
 	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -92,7 +93,7 @@ static int start_worker(struct supervisor *s, const struct server *server)
 	worker->lines = ends[0];
 	if (worker->pid < 0) {
 		close(ends[0]);
-		return complain("-p %d: a process to observe it: %s", server->pid, strerror(errno));
+		return complain("-p %d: cannot start a process to observe this server: %s", server->pid, strerror(errno));
 	}
 	s->n++;
 	return 0;
@@ -117,8 +118,9 @@ static void reap(struct supervisor *s, struct worker *worker)
 		;
 	worker->pid = 0;
 	if (WIFSIGNALED(status))
-		complain("%s: the process that observed it was killed by signal %d: what it had not written is lost",
-			 name_of(worker, text), WTERMSIG(status));
+		complain(
+			"%s: the process that observed this server was killed by signal %d: the records it had not written are lost",
+			name_of(worker, text), WTERMSIG(status));
 	if (status)
 		s->status = -1;
 	/* A worker ends well when its server has left, and one that executed itself anew may come back under its pid. */

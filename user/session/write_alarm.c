@@ -25,7 +25,7 @@ int tick_init(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGALRM);
 	if (sigaction(SIGALRM, &action, NULL) || sigprocmask(SIG_UNBLOCK, &set, NULL))
-		return complain("signals: %s", strerror(errno));
+		return complain("cannot set up signal handling: %s", strerror(errno));
 	return 0;
 }
 
