@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 #
 #   make            ./replylog
-#   make unit       builds and runs the unit tests
+#   make unit       builds and runs the unit tests; make unit TEST=json only tests/unit/test_json.c
+#   make install    and make uninstall; PREFIX is /usr/local, DESTDIR is put before it
 #   make fuzz       builds the fuzzers into .output/
 #   make V=1        shows the commands
 #
@@ -50,8 +51,20 @@ SANITIZED := $(OUTPUT)/sanitized/replylog.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUTPUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUTPUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
+# Not by a rule: its recipe would run each time, and make would take the header for renewed.
+VERSION := $(shell scripts/version $(OUTPUT)/version_text.h)
+
+PREFIX ?= /usr/local
+INSTALL ?= install
+MANUAL := docs/replylog.8
+# README's links into docs/ hold where they are installed.
+DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md docs/*.svg)
+INSTALLED_BINARY = $(DESTDIR)$(PREFIX)/sbin/replylog
+INSTALLED_MANUAL = $(DESTDIR)$(PREFIX)/share/man/man8/$(notdir $(MANUAL))
+INSTALLED_DOCUMENTS = $(DESTDIR)$(PREFIX)/share/doc/replylog
+
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-build fuzz bpf-arm64 clean
+.PHONY: all unit unit-build fuzz bpf-arm64 install uninstall clean
 
 all: $(BINARY)
 
@@ -100,6 +113,9 @@ $(OUTPUT)/sanitized/%.o: %.c Makefile | $(OUTPUT)/replylog.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@
 
+# They are not linked anew for each commit.
+$(OUTPUT)/sanitized/user/version.o: ALL_CFLAGS += -DREPLYLOG_VERSION='"unit-test"'
+
 # What scripts/layouts prints the table of layouts with.
 $(OUTPUT)/layout_entry: scripts/layout_entry.c user/code/layout_dwarf.c user/code/layouts.h bpf/abi/layout.h Makefile
 	$(call msg,LINK,$@)
@@ -113,8 +129,13 @@ $(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/kernel/uprobe_link.c use
 
 unit-build: $(UNIT_TESTS)
 
-unit: unit-build
-	$(Q)for test in $(UNIT_TESTS); do $$test || exit 1; done
+UNIT_CHOSEN := $(if $(TEST),$(filter $(OUTPUT)/tests/test_$(TEST:test_%=%),$(UNIT_TESTS)),$(UNIT_TESTS))
+ifneq ($(filter unit,$(MAKECMDGOALS)),)
+$(if $(UNIT_CHOSEN),,$(error no unit test $(TEST); there are $(patsubst $(OUTPUT)/tests/test_%,%,$(UNIT_TESTS))))
+endif
+
+unit: $(UNIT_CHOSEN)
+	$(Q)for test in $(UNIT_CHOSEN); do $$test || exit 1; done
 
 # What the fuzzers link, built for them: the way from a record to a line.
 FUZZ_SOURCES := $(wildcard user/output/*.c)
@@ -163,6 +184,20 @@ $(OUTPUT)/modules/%.so: tests/system/modules/%.c Makefile
 	$(call msg,MODULE,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) -D_GNU_SOURCE -shared -fPIC $< -lpthread -o $@
+
+install: $(BINARY)
+	$(call msg,INSTALL,$(DESTDIR)$(PREFIX))
+	$(Q)$(INSTALL) -D -m 755 $(BINARY) "$(INSTALLED_BINARY)"
+	$(Q)$(INSTALL) -D -m 644 $(MANUAL) "$(INSTALLED_MANUAL)"
+	$(Q)for file in $(DOCUMENTS); do $(INSTALL) -D -m 644 $$file "$(INSTALLED_DOCUMENTS)/$$file" || exit 1; done
+
+# Folders go that are replylog's own and hold nothing else.
+uninstall:
+	$(call msg,REMOVE,$(DESTDIR)$(PREFIX))
+	$(Q)rm -f "$(INSTALLED_BINARY)" "$(INSTALLED_MANUAL)"
+	$(Q)for file in $(DOCUMENTS); do rm -f "$(INSTALLED_DOCUMENTS)/$$file"; done
+	$(Q)for dir in "$(INSTALLED_DOCUMENTS)/docs" "$(INSTALLED_DOCUMENTS)"; do \
+		[ ! -d "$$dir" ] || rmdir --ignore-fail-on-non-empty "$$dir"; done
 
 clean:
 	$(call msg,CLEAN,$(OUTPUT))

@@ -1,20 +1,7 @@
 # Debian's packages of any suite and architecture, without touching this machine's own. Sourced by scripts/kernels and
-# scripts/arm64, which set store, the folder that apt keeps its lists in.
+# scripts/arm64, which set root, the project's folder, and store, the folder that apt keeps its lists in.
 # shellcheck shell=bash
-: "${store:?}"
-
-# The mirror this machine already uses is the one that is near, allowed and cached.
-mirror() {
-    if [[ -n ${REPLYLOG_MIRROR:-} ]]; then
-        printf '%s\n' "$REPLYLOG_MIRROR"
-        return
-    fi
-    local own
-    # shellcheck disable=SC2016 # the $(...) belongs to apt's format string
-    own=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-        grep -m1 -E '^https?://[^ ]*/debian/?$' || true)
-    printf '%s\n' "${own:-http://deb.debian.org/debian}"
-}
+: "${root:?}" "${store:?}"
 
 # private_apt <suite> <architecture> <command...>: an apt that knows this suite and nothing of this machine but its way
 # to the net. Signatures are checked, the age of the lists is not: a mirror may be a snapshot.
@@ -29,9 +16,10 @@ private_apt() {
 
 # list_suite <suite> <architecture>: what there is, as of now.
 list_suite() {
-    local dir=$store/apt/$1-$2 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    local dir=$store/apt/$1-$2 keyring=/usr/share/keyrings/debian-archive-keyring.gpg from
+    from=$("$root/scripts/mirror") || exit 1
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
-    printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$(mirror)" "$1" >"$dir/sources.list"
+    printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$from" "$1" >"$dir/sources.list"
     private_apt "$1" "$2" apt-get update >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "apt-get update of $1 failed"; }
 }
 

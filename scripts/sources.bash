@@ -1,9 +1,10 @@
 # The servers' sources, as Debian's suites have them now. Sourced by scripts/layouts and scripts/commands, which set work,
-# a temporary folder, and say what goes wrong. REPLYLOG_MIRROR names another Debian mirror.
+# a temporary folder, and root, the project's, and say what goes wrong.
 # shellcheck shell=bash
-: "${work:?}"
+: "${work:?}" "${root:?}"
 
-mirror=${REPLYLOG_MIRROR:-http://deb.debian.org/debian}
+mirror=$("$root/scripts/mirror")
+security_mirror=$("$root/scripts/mirror" security)
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # As in scripts/servers; security updates keep the version's number and may not keep its layout.
 suites=(bullseye bookworm bookworm-backports trixie forky sid experimental)
@@ -17,7 +18,7 @@ write_apt_settings() {
         printf 'deb-src [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite"
     done >"$work/apt/sources"
     for suite in "${security[@]}"; do
-        printf 'deb-src [signed-by=%s] %s-security %s-security main\n' "$keyring" "$mirror" "$suite"
+        printf 'deb-src [signed-by=%s] %s %s-security main\n' "$keyring" "$security_mirror" "$suite"
     done >>"$work/apt/sources"
     cat >"$work/apt/conf" <<END
 Dir::Etc::sourcelist "$work/apt/sources";

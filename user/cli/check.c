@@ -10,6 +10,7 @@
 #include "user/output/sink.h"
 #include "user/output/stream.h"
 #include "user/server/target.h"
+#include "user/version.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -295,7 +296,7 @@ static int write_json(const struct report *r, struct sink *sink)
 	json_begin(&j, line, sizeof(line) - 1);
 	put(&j, "event", "check");
 	json_u64(&j, "schema", STREAM_SCHEMA);
-	put(&j, "version", REPLYLOG_VERSION);
+	put(&j, "version", replylog_version);
 	json_bool(&j, "would_attach", r->would_attach);
 	put(&j, "reason", r->reason);
 	put_server(&j, r);

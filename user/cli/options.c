@@ -12,6 +12,7 @@
 
 #include "user/complain.h"
 #include "user/cli/size.h"
+#include "user/version.h"
 
 #define KB (UINT64_C(1) << 10)
 #define GB (UINT64_C(1) << 30)
@@ -285,7 +286,7 @@ static enum options_result help(void)
 
 static enum options_result version(void)
 {
-	printf("replylog %s\n", REPLYLOG_VERSION);
+	printf("replylog %s\n", replylog_version);
 	return flushed();
 }
 

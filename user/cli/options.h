@@ -9,8 +9,6 @@
 
 #include "bpf/abi/record.h"
 
-#define REPLYLOG_VERSION "0.1.0"
-
 /* How uprobes are attached; auto takes the first of the others that the kernel has. */
 enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 

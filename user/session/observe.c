@@ -9,6 +9,7 @@
 #include "user/session/run.h"
 #include "user/kernel/seccomp.h"
 #include "user/output/stream.h"
+#include "user/version.h"
 #include "user/session/duty_cycle.h"
 
 #include <errno.h>
@@ -104,7 +105,7 @@ static int announce(struct stream *stream, const struct options *options, const 
 	char text[PLACES_MAX][PROBE_TEXT];
 	const char *probes[PLACES_MAX];
 	struct stream_start start = {
-		.version = REPLYLOG_VERSION,
+		.version = replylog_version,
 		.follows = follows[0] ? follows : NULL,
 		.server_exe = target->file[FILE_EXECUTABLE].name,
 		.server_build_id = target->build_id[0] ? target->build_id : NULL,
