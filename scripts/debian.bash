@@ -20,7 +20,7 @@ list_suite() {
     from=$("$root/scripts/mirror") || exit 1
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
     printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$from" "$1" >"$dir/sources.list"
-    private_apt "$1" "$2" apt-get update >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "apt-get update of $1 failed"; }
+    private_apt "$1" "$2" apt-get update >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "apt-get update failed for $1"; }
 }
 
 # unpack <suite> <architecture> <dir> <package...>: these and all that they depend on, their files only: no script of
@@ -29,7 +29,7 @@ unpack() {
     local dir=$store/apt/$1-$2 deb
     list_suite "$1" "$2"
     private_apt "$1" "$2" apt-get install -y --download-only --no-install-recommends "${@:4}" >"$dir/log" 2>&1 ||
-        { cat "$dir/log" >&2; die "downloading ${*:4} of $1 for $2 failed"; }
+        { cat "$dir/log" >&2; die "cannot download ${*:4} of $1 for $2"; }
     empty_root "$3"
     for deb in "$dir"/archives/*.deb; do
         dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$3"

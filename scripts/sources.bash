@@ -39,13 +39,13 @@ END
 fetch_sources() {
     local name version count=0
     write_apt_settings
-    apt-get update -qq >"$work/log" 2>&1 || { cat "$work/log" >&2; die "no package lists from $mirror"; }
+    apt-get update -qq >"$work/log" 2>&1 || { cat "$work/log" >&2; die "cannot get the package lists from $mirror"; }
     while read -r name version; do
         count=$((count + 1))
         mkdir -p "$work/source/$count"
         say "fetching $name $version"
         (cd "$work/source/$count" && apt-get source -qq --only-source "$name=$version") >"$work/log" 2>&1 ||
-            say "not on this mirror: $name $version"
+            say "this mirror does not have $name $version"
     done < <(apt-cache showsrc redis valkey 2>/dev/null |
         awk '/^Package:/ { name = $2 } /^Version:/ { print name, $2 }' | sort -u)
 }
