@@ -7,16 +7,15 @@
 #define REPLYLOG_MAPS_BPF_H
 
 #include "bpf/env.h"
-#include "bpf/abi/layout.h"
+#include "bpf/abi/shared.h"
+#include "bpf/conn/argv_log.h"
+#include "bpf/conn/execution.h"
+#include "bpf/port.h"
+#include "bpf/tap/io_call.h"
 
 /* Set before loading: where the server keeps what it knows of a client; valid is 0 when that is not known. */
 const volatile struct client_layout client_layout;
 const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in user/code/layouts.h */
-
-#include "bpf/conn/argv_log.h"
-#include "bpf/tap/io_call.h"
-#include "bpf/conn/execution.h"
-#include "bpf/abi/shared.h"
 
 /* Set before loading. */
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
@@ -157,57 +156,57 @@ struct {
 	__type(value, struct head_work);
 } head_works SEC(".maps");
 
-static bool auth_may_be_silent(void)
+port_hook bool auth_may_be_silent(void)
 {
 	return auth_is_silent;
 }
 
-static bool blank_lines_may_confuse(void)
+port_hook bool blank_lines_may_confuse(void)
 {
 	return blank_lines_confuse;
 }
 
-static bool name_is_known(__u64 key)
+port_hook bool name_is_known(__u64 key)
 {
 	return known_names[known_name_slot(key, known_names_seed)] == key;
 }
 
-static void module_has_run(void)
+port_hook void module_has_run(void)
 {
 	engine.modules_ran = 1;
 }
 
-static bool dispatch_probed(void)
+port_hook bool dispatch_probed(void)
 {
 	return probe_dispatch;
 }
 
-static bool server_has_slots(void)
+port_hook bool server_has_slots(void)
 {
 	return !not_in_cluster;
 }
 
-static struct dispatch_log *dispatch_log_at(__u32 number)
+port_hook struct dispatch_log *dispatch_log_at(__u32 number)
 {
 	return bpf_map_lookup_elem(&dispatch_logs, &number);
 }
 
-static struct argv_block *block_at(__u32 index)
+port_hook struct argv_block *block_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&blocks, &index);
 }
 
-static int block_take(__u32 *index)
+port_hook int block_take(__u32 *index)
 {
 	return bpf_map_pop_elem(&free_blocks, index);
 }
 
-static void block_give(__u32 index)
+port_hook void block_give(__u32 index)
 {
 	bpf_map_push_elem(&free_blocks, &index, BPF_ANY);
 }
 
-static __u64 pipeline_limit(void)
+port_hook __u64 pipeline_limit(void)
 {
 	return max_pipeline;
 }
@@ -222,7 +221,7 @@ static __always_inline void count_tally(enum tally tally, __u64 n)
 	__sync_fetch_and_add(&engine.tallies[tally], n);
 }
 
-static void dispatch_disagrees(void)
+port_hook void dispatch_disagrees(void)
 {
 	count_tally(TALLY_DISPATCH_DISAGREES, 1);
 }

@@ -10,13 +10,7 @@
 #define REPLYLOG_ARGV_LOG_H
 
 #include "bpf/conn/connection.h"
-
-/* The pool of blocks: maps in the kernel, an array in the tests. */
-static struct argv_block *block_at(__u32 index);
-static int block_take(__u32 *index);
-static void block_give(__u32 index);
-/* --max-pipeline */
-static __u64 pipeline_limit(void);
+#include "bpf/port.h"
 
 /* The block that is being written; NULL: the inline page is. */
 static __always_inline struct argv_block *argv_block(const struct connection *conn)

@@ -41,17 +41,6 @@ struct reply_end {
 	__u8 state; /* enum reply_state */
 };
 
-/* A module's command has run: it may have given any client another name (RM_SetClientNameById()). */
-static void module_has_run(void);
-/* --threshold */
-static __u64 reply_threshold(void);
-/* Sends the record of a reply at or over the threshold on its way. */
-static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end);
-/* The command at hand has succeeded, or failed (see enum record_event), and its argv says who the client is. */
-static void identity_emit(struct connection *conn, struct work *work, __u32 event);
-/* What the client said of itself before is not to be relied on any more. */
-static void identity_lost(struct connection *conn, struct work *work);
-
 static __always_inline __u64 reply_now(struct work *work)
 {
 	if (!work->now)

@@ -4,6 +4,7 @@
 #define REPLYLOG_DISPATCH_LOG_H
 
 #include "bpf/conn/connection.h"
+#include "bpf/port.h"
 
 /* One execution. */
 struct dispatch {
@@ -32,9 +33,6 @@ struct dispatch_log {
 	struct dispatch done[DISPATCHES];
 	struct dispatch inner[DISPATCHES_INNER];
 };
-
-/* The log of a connection, or NULL. */
-static struct dispatch_log *dispatch_log_at(__u32 number);
 
 /*
  * Once all that was read is executed, at the latest when the last reply begins: have there been as many executions as

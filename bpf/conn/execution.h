@@ -43,11 +43,6 @@
 #include "bpf/dispatch/snapshot_ring.h"
 #include "bpf/conn/tracked_command.h"
 
-/* Is call() probed? */
-static bool dispatch_probed(void);
-/* Counts a reply whose execution is refuted. */
-static void dispatch_disagrees(void);
-
 /* A read finds nothing outstanding. */
 static __always_inline void dispatch_align(struct connection *conn)
 {

@@ -22,19 +22,7 @@
 #define REPLYLOG_PAIRING_H
 
 #include "bpf/conn/connection.h"
-
-/*
- * Does this server leave a failing AUTH or HELLO unanswered while earlier replies are still to be written?
- * (addAuthErrReply() in redis 8.0, 8.6 src/acl.c and valkey 8.0, 8.1; fixed in valkey 9.0, #2106.)
- */
-static bool auth_may_be_silent(void);
-
-/*
- * Does this server take a command behind a line of blanks for typed lines, whatever it is? (processInputBuffer() in valkey
- * 8.0, 8.1 src/networking.c goes on without forgetting the request's type: resetClient() is called for a line that is
- * empty, and once a command was executed.)
- */
-static bool blank_lines_may_confuse(void);
+#include "bpf/port.h"
 
 /* From here on, until the next proof, as many replies as commands prove nothing. */
 static __always_inline void pairing_doubt(struct connection *conn)

@@ -13,9 +13,6 @@
 #include "bpf/conn/argv_log.h"
 #include "bpf/conn/tracked_command.h"
 
-/* Has the server slots to stop serving? Unless it is known not to be one of a cluster. */
-static bool server_has_slots(void);
-
 /* ">3\r\n$12\r\nsunsubscribe\r\n", and what precedes the channel in the request, behind its "*<argc>\r\n". */
 #define CONFIRMED_CHANNEL 23
 #define NAMED_CHANNEL 19

@@ -6,7 +6,7 @@
 #include "bpf/maps.bpf.h"
 #include "bpf/conn/reply.h"
 
-static __u64 reply_threshold(void)
+port_hook __u64 reply_threshold(void)
 {
 	return threshold;
 }
@@ -191,7 +191,7 @@ static __always_inline void emit_lost(__u64 bytes)
 	count_tally(TALLY_ATTRIBUTED_BYTES, -bytes);
 }
 
-static __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
+port_hook __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
 	struct scratch *scratch = (struct scratch *)work; /* its first member */
 	struct reply_record *rec = &scratch->out.reply;
@@ -251,7 +251,7 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 		wake_consumer();
 }
 
-static __noinline void identity_lost(struct connection *conn, struct work *work)
+port_hook __noinline void identity_lost(struct connection *conn, struct work *work)
 {
 	struct scratch *scratch = (struct scratch *)work;
 
@@ -262,7 +262,7 @@ static __noinline void identity_lost(struct connection *conn, struct work *work)
 	identity_wake();
 }
 
-static __noinline void identity_emit(struct connection *conn, struct work *work, __u32 event)
+port_hook __noinline void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	struct scratch *scratch = (struct scratch *)work;
 	struct reply_record *rec = &scratch->out.reply;

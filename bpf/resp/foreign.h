@@ -10,11 +10,9 @@
 #ifndef REPLYLOG_FOREIGN_H
 #define REPLYLOG_FOREIGN_H
 
+#include "bpf/port.h"
 #include "bpf/resp/command.h"
 #include "bpf/resp/known_name.h"
-
-/* Is this key in the table of the server's own plain commands? */
-static bool name_is_known(__u64 key);
 
 static __always_inline bool command_is_known(const __u8 *name, __u64 len)
 {

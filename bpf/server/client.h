@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The server's struct client, and the strings behind it, over offsets that layout.h explains. The includer defines
- * client_layout. Whatever is read may change while it is read, or be no such thing: it is checked before anybody
+ * The server's struct client, and the strings behind it, over offsets that layout.h explains. Whatever is read may change while it is read, or be no such thing: it is checked before anybody
  * believes it.
  */
 #ifndef REPLYLOG_CLIENT_H
 #define REPLYLOG_CLIENT_H
 
-#include "bpf/env.h"
-#include "bpf/abi/layout.h"
+#include "bpf/port.h"
 
 /* A field is the first of the eight bytes from its offset on. */
 static __always_inline __u64 field_value(const volatile struct layout_field *field, __u64 word)

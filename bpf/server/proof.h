@@ -2,8 +2,8 @@
 /*
  * Does the server's struct client prove that nothing is outstanding on its connection? layout.h explains the conditions
  * by their numbers. BPF asks at the return of a read, where the proof also says that a command begins there; user space
- * asks from outside, at any time (user/session/verify.c). The includer defines client_layout and says how the server's memory is
- * read.
+ * asks from outside, at any time (user/session/verify.c). The includer says how the server's memory
+ * is read (env_read_server()).
  */
 #ifndef REPLYLOG_PROOF_H
 #define REPLYLOG_PROOF_H

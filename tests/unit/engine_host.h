@@ -11,12 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bpf/abi/layout.h"
-
-/* Of the structs that a test makes up. */
-static struct client_layout client_layout;
-static __u32 client_span;
-
 #include "bpf/conn/request.h"
 #include "bpf/conn/reply.h"
 
@@ -80,12 +74,12 @@ __u64 env_now(void)
 	return ++host.clock;
 }
 
-static struct argv_block *block_at(__u32 index)
+port_hook struct argv_block *block_at(__u32 index)
 {
 	return index < HOST_BLOCKS ? &host.block[index] : NULL;
 }
 
-static int block_take(__u32 *index)
+port_hook int block_take(__u32 *index)
 {
 	if (!host.free_count)
 		return -1;
@@ -93,32 +87,32 @@ static int block_take(__u32 *index)
 	return 0;
 }
 
-static void block_give(__u32 index)
+port_hook void block_give(__u32 index)
 {
 	host.free[host.free_count++] = index;
 }
 
-static __u64 pipeline_limit(void)
+port_hook __u64 pipeline_limit(void)
 {
 	return host.pipeline_limit;
 }
 
-static __u64 reply_threshold(void)
+port_hook __u64 reply_threshold(void)
 {
 	return host.threshold;
 }
 
-static bool auth_may_be_silent(void)
+port_hook bool auth_may_be_silent(void)
 {
 	return host.auth_is_silent;
 }
 
-static bool blank_lines_may_confuse(void)
+port_hook bool blank_lines_may_confuse(void)
 {
 	return host.blank_lines_confuse;
 }
 
-static bool name_is_known(__u64 key)
+port_hook bool name_is_known(__u64 key)
 {
 	static __u64 table[KNOWN_NAMES], seed;
 
@@ -127,33 +121,33 @@ static bool name_is_known(__u64 key)
 	return table[known_name_slot(key, seed)] == key;
 }
 
-static void module_has_run(void)
+port_hook void module_has_run(void)
 {
 	host.modules_ran = true;
 }
 
-static bool dispatch_probed(void)
+port_hook bool dispatch_probed(void)
 {
 	return host.dispatch;
 }
 
-static bool server_has_slots(void)
+port_hook bool server_has_slots(void)
 {
 	return !host.not_in_cluster;
 }
 
-static struct dispatch_log *dispatch_log_at(__u32 number)
+port_hook struct dispatch_log *dispatch_log_at(__u32 number)
 {
 	(void)number;
 	return &host.dispatches;
 }
 
-static void dispatch_disagrees(void)
+port_hook void dispatch_disagrees(void)
 {
 	host.disagreed++;
 }
 
-static void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
+port_hook void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)
 {
 	struct dispatch dispatch;
 	struct argv_found found = {};
@@ -194,7 +188,7 @@ static void reply_emit(struct connection *conn, struct work *work, const struct 
 	memcpy(rec->head, (found.block ? found.block->bytes : conn->argv.bytes) + found.entry.off, found.entry.len);
 }
 
-static void identity_emit(struct connection *conn, struct work *work, __u32 event)
+port_hook void identity_emit(struct connection *conn, struct work *work, __u32 event)
 {
 	(void)work;
 	if (event == EVENT_IDENTITY_FAILED)
@@ -203,7 +197,7 @@ static void identity_emit(struct connection *conn, struct work *work, __u32 even
 		host_identities[host_identity_count++] = conn->reply_seq;
 }
 
-static void identity_lost(struct connection *conn, struct work *work)
+port_hook void identity_lost(struct connection *conn, struct work *work)
 {
 	(void)conn;
 	(void)work;

@@ -12,11 +12,6 @@
 
 #include "user/output/argv.h"
 #include "bpf/env.h"
-#include "bpf/abi/layout.h"
-
-/* Of the structs made up here. */
-static struct client_layout client_layout;
-static __u32 client_span;
 
 /* A part of memory that is not there. */
 static struct {

@@ -10,7 +10,6 @@
 static long read_server(void *to, size_t len, __u64 addr);
 #define env_read_server(to, len, addr) read_server(to, len, addr)
 
-static struct client_layout client_layout;
 static pid_t server;
 static struct mapped dispatches;
 
@@ -19,24 +18,11 @@ static struct mapped dispatches;
 #include "bpf/conn/pairing.h"
 #include "bpf/server/proof.h"
 
-static struct dispatch_log *dispatch_log_at(__u32 number)
+port_hook struct dispatch_log *dispatch_log_at(__u32 number)
 {
 	return dispatches.entries && number < dispatches.count
 		       ? (struct dispatch_log *)(dispatches.entries + number * dispatches.stride)
 		       : NULL;
-}
-
-/* These only BPF asks. */
-#define ONLY_BPF __attribute__((unused)) static
-
-ONLY_BPF bool auth_may_be_silent(void)
-{
-	return true;
-}
-
-ONLY_BPF bool blank_lines_may_confuse(void)
-{
-	return true;
 }
 
 static long read_server(void *to, size_t len, __u64 addr)
