@@ -3,8 +3,8 @@
  * What the engine needs from where it runs. The engine (window, framer, argv log, requests, replies) is the same code
  * in the kernel and in the unit tests; only these few words differ.
  */
-#ifndef REPLYLOG_ENV_H
-#define REPLYLOG_ENV_H
+#ifndef REPLYLOG_BPF_ENV_H
+#define REPLYLOG_BPF_ENV_H
 
 #ifdef __bpf__
 

@@ -3,8 +3,8 @@
  * All memory that BPF and user space share, and all that the programs have. Everything is allocated when it is loaded:
  * no probe ever waits for memory or fails for lack of it without saying so.
  */
-#ifndef REPLYLOG_MAPS_BPF_H
-#define REPLYLOG_MAPS_BPF_H
+#ifndef REPLYLOG_BPF_MAPS_BPF_H
+#define REPLYLOG_BPF_MAPS_BPF_H
 
 #include "bpf/env.h"
 #include "bpf/abi/shared.h"
@@ -101,13 +101,13 @@ struct recent {
  */
 struct scratch {
 	struct work work;
-	struct call call;
+	struct io_call call;
 	struct recent recent[RECENT];
 	struct {
 		struct reply_record reply;
-		__u8 head[2 * BLOCK_PART + HEAD_WORDS_MAX]; /* what follows it */
+		__u8 head[2 * BLOCK_PART + SNAPSHOT_WORDS_MAX]; /* what follows it */
 	} out;
-	struct heads_compare compare;
+	struct snapshots_compare compare;
 };
 
 /* A thread's place in this and the next map is found by its tid: see tap_slot(). */
@@ -146,14 +146,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct heads);
+	__type(value, struct snapshot_ring);
 } dispatch_heads SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct head_work);
+	__type(value, struct snapshot_work);
 } head_works SEC(".maps");
 
 port_hook bool auth_may_be_silent(void)
@@ -216,14 +216,14 @@ static __always_inline void count_loss(enum loss loss)
 	__sync_fetch_and_add(&engine.losses[loss], 1);
 }
 
-static __always_inline void count_tally(enum tally tally, __u64 n)
+static __always_inline void counter_add(enum counter counter, __u64 n)
 {
-	__sync_fetch_and_add(&engine.tallies[tally], n);
+	__sync_fetch_and_add(&engine.counters[counter], n);
 }
 
 port_hook void dispatch_disagrees(void)
 {
-	count_tally(TALLY_DISPATCH_DISAGREES, 1);
+	counter_add(COUNTER_DISPATCH_DISAGREES, 1);
 }
 
 /* What was not attributed because of a loss that is counted. */
@@ -234,7 +234,7 @@ static __always_inline void count_lost(__u32 loss, __u64 replies, __u64 bytes)
 		return;
 	__sync_fetch_and_add(&engine.lost_replies[loss], replies);
 	__sync_fetch_and_add(&engine.lost_bytes[loss], bytes);
-	count_tally(TALLY_UNATTRIBUTED_BYTES, bytes);
+	counter_add(COUNTER_UNATTRIBUTED_BYTES, bytes);
 }
 
 #endif

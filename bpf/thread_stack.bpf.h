@@ -6,8 +6,8 @@
  * whose threads are preempted in the kernel). A program that has a tail call keeps the stack of its thread
  * (check_max_stack_depth() in kernel/bpf/verifier.c), even if the call is dead code that the verifier removes.
  */
-#ifndef REPLYLOG_OWN_STACK_BPF_H
-#define REPLYLOG_OWN_STACK_BPF_H
+#ifndef REPLYLOG_BPF_THREAD_STACK_BPF_H
+#define REPLYLOG_BPF_THREAD_STACK_BPF_H
 
 #include "bpf/env.h"
 
@@ -24,7 +24,7 @@ struct no_programs io_own_stack SEC(".maps"), once_own_stack SEC(".maps"), socke
 const volatile bool never;
 
 /* The first thing that every program does that threads of the server can run at the same time. */
-static __always_inline void keep_own_stack(void *ctx, void *no_programs)
+static __always_inline void keep_thread_stack(void *ctx, void *no_programs)
 {
 	if (never)
 		bpf_tail_call(ctx, no_programs, 0);

@@ -6,8 +6,8 @@
  *
  * BPF and user space both include this file: no implicit padding.
  */
-#ifndef REPLYLOG_LAYOUT_H
-#define REPLYLOG_LAYOUT_H
+#ifndef REPLYLOG_BPF_ABI_LAYOUT_H
+#define REPLYLOG_BPF_ABI_LAYOUT_H
 
 /*
  * THE PROOF that an old connection can be joined.

@@ -5,8 +5,8 @@
  * Times are CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns). Sizes are bytes on the wire of the RESP protocol.
  * Both sides include this file, so every struct is laid out without implicit padding and asserted below.
  */
-#ifndef REPLYLOG_RECORD_H
-#define REPLYLOG_RECORD_H
+#ifndef REPLYLOG_BPF_ABI_RECORD_H
+#define REPLYLOG_BPF_ABI_RECORD_H
 
 /* As the server's COMMANDLOG/SLOWLOG keeps argv (valkey 9.1 src/commandlog.h, redis 7.0 src/slowlog.h). */
 #define ARGV_MAX_ARGS 32
@@ -162,23 +162,23 @@ enum loss {
 };
 
 /* What is worth knowing without being a loss. Reported in the stop record. */
-enum tally {
-	TALLY_JOINED,             /* connections older than the attach, or lost, that were joined */
-	TALLY_UNJOINED,           /* connections that could not be joined so far */
-	TALLY_MONITORS,           /* connections left out because they are no clients (any more): MONITOR, */
-	TALLY_REPLICATION,        /* replicas, the primary, slot migration, */
-	TALLY_CLUSTER_LINKS,      /* the cluster bus, */
-	TALLY_OUTGOING,           /* others that the server itself opened; */
-	TALLY_SILENCED,           /* or because of CLIENT REPLY, */
-	TALLY_OTHERS,             /* SCRIPT DEBUG, or an inline command that may be any of these */
-	TALLY_UNANSWERED,         /* commands outstanding when their connection closed, or at the end */
-	TALLY_REPLY_BYTES,        /* all bytes that the server wrote to its clients; each is one of the next three: */
-	TALLY_ATTRIBUTED_BYTES,   /* of a reply or push that was framed, and not lost on its way to user space, */
-	TALLY_UNATTRIBUTED_BYTES, /* lost, or on a connection that is not joined (yet), */
-	TALLY_LEFT_OUT_BYTES,     /* no replies: on a connection that is left out, or leaving */
-	TALLY_DISPATCH_UNREAD,    /* commands dispatched whose structs could not be read, or made no sense */
-	TALLY_DISPATCH_DISAGREES, /* replies that refute the numbering of executions: argv or the count is another one */
-	TALLIES,
+enum counter {
+	COUNTER_JOINED,             /* connections older than the attach, or lost, that were joined */
+	COUNTER_UNJOINED,           /* connections that could not be joined so far */
+	COUNTER_MONITORS,           /* connections left out because they are no clients (any more): MONITOR, */
+	COUNTER_REPLICATION,        /* replicas, the primary, slot migration, */
+	COUNTER_CLUSTER_LINKS,      /* the cluster bus, */
+	COUNTER_OUTGOING,           /* others that the server itself opened; */
+	COUNTER_SILENCED,           /* or because of CLIENT REPLY, */
+	COUNTER_OTHERS,             /* SCRIPT DEBUG, or an inline command that may be any of these */
+	COUNTER_UNANSWERED,         /* commands outstanding when their connection closed, or at the end */
+	COUNTER_REPLY_BYTES,        /* all bytes that the server wrote to its clients; each is one of the next three: */
+	COUNTER_ATTRIBUTED_BYTES,   /* of a reply or push that was framed, and not lost on its way to user space, */
+	COUNTER_UNATTRIBUTED_BYTES, /* lost, or on a connection that is not joined (yet), */
+	COUNTER_EXCLUDED_BYTES,     /* no replies: on a connection that is left out, or leaving */
+	COUNTER_DISPATCH_UNREAD,    /* commands dispatched whose structs could not be read, or made no sense */
+	COUNTER_DISPATCH_DISAGREES, /* replies that refute the numbering of executions: argv or the count is another one */
+	COUNTERS,
 };
 
 #endif

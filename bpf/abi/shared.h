@@ -2,8 +2,8 @@
 /*
  * The state that BPF and user space both look at while the probes run. Records: see record.h.
  */
-#ifndef REPLYLOG_SHARED_H
-#define REPLYLOG_SHARED_H
+#ifndef REPLYLOG_BPF_ABI_SHARED_H
+#define REPLYLOG_BPF_ABI_SHARED_H
 
 #include "bpf/abi/record.h"
 
@@ -39,7 +39,7 @@ struct engine_state {
 	__u64 losses[LOSS_KINDS];
 	__u64 lost_replies[LOSS_KINDS]; /* what was not attributed because of them, as far as it is known */
 	__u64 lost_bytes[LOSS_KINDS];
-	__u64 tallies[TALLIES];
+	__u64 counters[COUNTERS];
 };
 
 /* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */

@@ -6,8 +6,8 @@
  * What can't be kept is not forgotten: the command keeps its number, so later replies still find their own commands,
  * and a record without a head says why.
  */
-#ifndef REPLYLOG_ARGV_LOG_H
-#define REPLYLOG_ARGV_LOG_H
+#ifndef REPLYLOG_BPF_CONN_ARGV_LOG_H
+#define REPLYLOG_BPF_CONN_ARGV_LOG_H
 
 #include "bpf/conn/connection.h"
 #include "bpf/port.h"
@@ -281,7 +281,7 @@ static __always_inline void argv_release(struct connection *conn, bool all)
 {
 	struct block_release release = {
 		.conn = conn,
-		.needed_seq = conn->talk.multi ? conn->talk.first_queued : conn->reply_seq,
+		.needed_seq = conn->session.multi ? conn->session.first_queued : conn->reply_seq,
 		.all = all,
 	};
 
@@ -295,7 +295,7 @@ static __always_inline void argv_release(struct connection *conn, bool all)
 /* Does nothing that was read need its head any more? What is queued in a transaction does. */
 static __always_inline bool argv_idle(const struct connection *conn)
 {
-	return !outstanding(conn) && conn->request.state == REQUEST_BOUNDARY && !conn->talk.multi;
+	return !outstanding(conn) && conn->request.state == REQUEST_BOUNDARY && !conn->session.multi;
 }
 
 /* After replies were written: gives back what no outstanding command needs. */

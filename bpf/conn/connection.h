@@ -6,8 +6,8 @@
  * src/io_threads.c trySendReadToIOThreads, trySendWriteToIOThreads; redis 7.0 src/networking.c io_threads_op), and
  * what passes it from thread to thread orders our stores as well as its own.
  */
-#ifndef REPLYLOG_CONNECTION_H
-#define REPLYLOG_CONNECTION_H
+#ifndef REPLYLOG_BPF_CONN_CONNECTION_H
+#define REPLYLOG_BPF_CONN_CONNECTION_H
 
 #include "bpf/resp/command.h"
 #include "bpf/env.h"
@@ -81,8 +81,8 @@ enum connection_mode {
 	MODE_UNJOINED = 0, /* older than the attach, or lost, and not at a known boundary */
 	MODE_ACCEPTED,     /* the server has just accepted it and has not read from it yet */
 	MODE_FOLLOWED,     /* framed, replies are attributed */
-	MODE_LEAVING,      /* no more commands are framed, but those read before still get their replies */
-	MODE_LEFT_OUT,     /* not a conversation of commands and replies (any more) */
+	MODE_DRAINING,     /* no more commands are framed, but those read before still get their replies */
+	MODE_EXCLUDED,     /* not a session of commands and replies (any more) */
 	MODE_PASSED_OVER,  /* the bytes of a connection that is followed elsewhere */
 };
 
@@ -150,31 +150,31 @@ struct reply_framing {
 };
 
 /* A command whose reply is looked at. */
-struct turn {
+struct tracked_command {
 	__u32 seq;         /* the low bits of its number */
 	__u32 number : 26; /* of a SELECT: the database; of the subscribing commands: the arguments; see foreign.h */
 	__u32 class : 6;   /* enum command_class */
 };
 
-#define TURN_NUMBER_MAX ((1U << 26) - 1) /* and that means: not known */
+#define TRACKED_NUMBER_MAX ((1U << 26) - 1) /* and that means: not known */
 
 _Static_assert(COMMAND_OPAQUE < 64, "six bits");
 
 /*
  * As many as there are commands that can be outstanding. Those of most connections lie in the connection, the others in
- * blocks of the pool that heads are kept in, too: turn number n in block n / BLOCK_TURNS, of which a connection has no
- * more than TURN_BLOCKS, in turn_block[n / BLOCK_TURNS % TURN_BLOCKS].
+ * blocks of the pool that heads are kept in, too: number n of them in block n / BLOCK_TRACKED, of which a connection has no
+ * more than TRACKED_BLOCKS, in tracked_block[n / BLOCK_TRACKED % TRACKED_BLOCKS].
  */
-#define INLINE_TURNS 32
-#define BLOCK_TURNS (ARGV_BLOCK_BYTES / sizeof(struct turn))
-#define TURN_BLOCKS 16
-#define TURNS_MAX ((TURN_BLOCKS - 1) * BLOCK_TURNS) /* the first and the last block are in use only in part */
+#define INLINE_TRACKED 32
+#define BLOCK_TRACKED (ARGV_BLOCK_BYTES / sizeof(struct tracked_command))
+#define TRACKED_BLOCKS 16
+#define TRACKED_MAX ((TRACKED_BLOCKS - 1) * BLOCK_TRACKED) /* the first and the last block are in use only in part */
 
-_Static_assert(sizeof(struct turn) == 8, "a power of two of them fills a block");
-_Static_assert(TURNS_MAX >= PIPELINE_MAX, "each outstanding command may be one");
+_Static_assert(sizeof(struct tracked_command) == 8, "a power of two of them fills a block");
+_Static_assert(TRACKED_MAX >= PIPELINE_MAX, "each outstanding command may be one");
 
 /* Between two replies: what the commands so far have made of the connection. In the order the server executed them. */
-struct conversation {
+struct session {
 	__u64 queued;       /* inside MULTI: commands answered by QUEUED */
 	__u64 first_queued; /* inside MULTI: number of the command that follows it */
 	__u64 exec_left;    /* inside EXEC's reply: inner replies still to come; 0: not inside */
@@ -196,7 +196,7 @@ struct conversation {
 };
 
 /* Who is at the other end; does not change while the connection lives. */
-struct peer {
+struct conn_id {
 	__u64 client_id; /* the server's own; 0 unknown */
 	__u8 addr[16];   /* network byte order; IPv4 uses the first 4 */
 	__u16 port;      /* host byte order */
@@ -251,17 +251,17 @@ struct connection {
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
 	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
 	struct huge_request huge;
-	struct peer peer;
-	struct conversation talk;
-	struct turn next_turn; /* the oldest one outstanding */
-	struct turn turn[INLINE_TURNS];
-	__u32 turns_from; /* turns outstanding: [from, to), held in turn[n % INLINE_TURNS] */
-	__u32 turns_to;
-	__u32 turns_paged; /* while there are blocks for them: those from this one on are held there */
-	__u16 turn_blocks; /* for which there are, a bit each */
-	__u16 turn_block[TURN_BLOCKS];
-	__u8 left_as; /* enum command_class: why it is leaving or left out */
-	__u8 lost_as; /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
+	struct conn_id id;
+	struct session session;
+	struct tracked_command next_tracked; /* the oldest one outstanding */
+	struct tracked_command tracked[INLINE_TRACKED];
+	__u32 tracked_from; /* turns outstanding: [from, to), held in turn[n % INLINE_TRACKED] */
+	__u32 tracked_to;
+	__u32 tracked_paged;  /* while there are blocks for them: those from this one on are held there */
+	__u16 tracked_blocks; /* for which there are, a bit each */
+	__u16 tracked_block[TRACKED_BLOCKS];
+	__u8 excluded_as; /* enum command_class: why it is leaving or left out */
+	__u8 lost_as;     /* 1 + enum loss: why what is written to it can't be attributed, until it is joined; 0: no loss */
 	__u8 dispatch_known; /* enum dispatch_known */
 	__u8 pad2[3];
 	__u32 dispatch_base;       /* command number n was execution number n + base, modulo 2^32 */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The executions of a connection's commands, as they are noted (--dispatch). Whose each is: dispatch.h. */
-#ifndef REPLYLOG_DISPATCH_LOG_H
-#define REPLYLOG_DISPATCH_LOG_H
+#ifndef REPLYLOG_BPF_CONN_DISPATCH_LOG_H
+#define REPLYLOG_BPF_CONN_DISPATCH_LOG_H
 
 #include "bpf/conn/connection.h"
 #include "bpf/port.h"
@@ -13,7 +13,7 @@ struct dispatch {
 	__u64 inner_ns; /* of that, in the commands that it executed itself: a script's */
 	__u64 name;     /* how argv[0] begins; 0 unknown */
 	__u32 inner;    /* and how many of them */
-	__u32 head;     /* the place of its head in the connection's heads (--argv-from dispatch), or HEAD_NONE */
+	__u32 head;     /* the place of its head in the connection's heads (--argv-from dispatch), or SNAPSHOT_NONE */
 };
 
 /* The last executions of a connection, and the first ones inside the last EXEC. */
@@ -41,7 +41,7 @@ struct dispatch_log {
  */
 static __always_inline bool dispatch_in_step(const struct connection *conn)
 {
-	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	struct dispatch_log *log = dispatch_log_at(conn->id.number);
 
 	if (!log || !conn->dispatch_known)
 		return false;

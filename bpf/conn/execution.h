@@ -29,15 +29,15 @@
  *
  * Servers have bugs, and modules do what they like: so it is checked besides. When the last outstanding reply begins,
  * there must have been as many executions as commands (dispatch_in_step()); execution must lie between request and reply;
- * and with --argv-from dispatch all that is kept of what was executed must be what was asked (heads_differ()). What does
+ * and with --argv-from dispatch all that is kept of what was executed must be what was asked (snapshots_differ()). What does
  * not fit is counted, and nothing is known until 1. holds again.
  *
  * Read: redis 6.0.16, 7.0.15, 8.0.2, 8.0.6, 8.6.3, valkey 8.0.1, 8.1.1, 9.1.2: src/server.c processCommand() and call(),
  * src/multi.c execCommand(), src/blocked.c, src/networking.c resetClient() and processPendingCommandAndInputBuffer(),
  * src/module.c checkModuleAuthentication(), src/cluster_legacy.c clusterCommandSetSlot(), src/db.c (redis 8).
  */
-#ifndef REPLYLOG_DISPATCH_H
-#define REPLYLOG_DISPATCH_H
+#ifndef REPLYLOG_BPF_CONN_EXECUTION_H
+#define REPLYLOG_BPF_CONN_EXECUTION_H
 
 #include "bpf/conn/dispatch_log.h"
 #include "bpf/dispatch/snapshot_ring.h"
@@ -46,7 +46,7 @@
 /* A read finds nothing outstanding. */
 static __always_inline void dispatch_align(struct connection *conn)
 {
-	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	struct dispatch_log *log = dispatch_log_at(conn->id.number);
 
 	if (!log)
 		return;
@@ -66,7 +66,7 @@ static __always_inline void dispatch_refute(struct connection *conn)
 /* A reply of this type begins. An attribute hides the type. */
 static __always_inline void dispatch_reply_begins(struct connection *conn, __u8 type)
 {
-	if (!dispatch_probed() || (type != '-' && type != '!' && type != '|') || conn->talk.exec_left)
+	if (!dispatch_probed() || (type != '-' && type != '!' && type != '|') || conn->session.exec_left)
 		return;
 	if (conn->dispatch_known)
 		conn->dispatch_known = DISPATCH_BEFORE_ERROR;
@@ -107,16 +107,16 @@ static __always_inline bool dispatch_read_inner(struct dispatch_log *log, __u32 
 /* Is the reply at hand one of those that commands in a transaction get when they are queued? */
 static __always_inline bool dispatch_is_queueing(struct connection *conn)
 {
-	const struct turn *turn = turn_at_hand(conn);
+	const struct tracked_command *tracked = tracked_current(conn);
 
-	return conn->talk.multi && !(turn && command_ends_queueing(turn->class));
+	return conn->session.multi && !(tracked && command_ends_queueing(tracked->class));
 }
 
 /* The execution of command number seq, whose reply is at hand. False when it is not proven or not kept. */
 static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, struct dispatch *out)
 {
-	const struct conversation *talk = &conn->talk;
-	struct dispatch_log *log = dispatch_log_at(conn->peer.number);
+	const struct session *session = &conn->session;
+	struct dispatch_log *log = dispatch_log_at(conn->id.number);
 	__u32 number = conn->dispatch_base + (__u32)conn->reply_seq;
 
 	if (!log || conn->dispatch_known != DISPATCH_KNOWN || dispatch_is_queueing(conn))
@@ -125,8 +125,8 @@ static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, st
 		dispatch_refute(conn);
 		return false;
 	}
-	if (talk->exec_left && seq != conn->reply_seq)
-		return dispatch_read_inner(log, number, talk->queued - talk->exec_left, talk->queued, out);
+	if (session->exec_left && seq != conn->reply_seq)
+		return dispatch_read_inner(log, number, session->queued - session->exec_left, session->queued, out);
 	return dispatch_read(log, number, out);
 }
 

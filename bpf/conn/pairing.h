@@ -10,7 +10,7 @@
  *   - As many replies as commands prove the order unless the server may have answered one command never and another one
  *     twice, or one by bytes that are both a reply more and the beginning of a reply that takes in others. Where that can
  *     be is known: modules' commands (foreign.h), AUTH and HELLO of some versions (may_be_unanswered()), errors that echo
- *     what a client has sent (talk_error()). With one of them in a burst there is a doubt, and its records are ambiguous.
+ *     what a client has sent (attribution_error()). With one of them in a burst there is a doubt, and its records are ambiguous.
  *   - What doesn't add up is out of step: a reply that nothing asked for, a reply of a form that its command can't have,
  *     commands outstanding here and none there. All that waits is ambiguous, that is counted, and the connection is
  *     joined anew.
@@ -18,8 +18,8 @@
  * BPF asks for the proof at a read, when it is wanted or commands are outstanding; user space (user/session/verify.c) asks from
  * outside when records wait. What is large and small costs the same; what is alone costs nothing.
  */
-#ifndef REPLYLOG_PAIRING_H
-#define REPLYLOG_PAIRING_H
+#ifndef REPLYLOG_BPF_CONN_PAIRING_H
+#define REPLYLOG_BPF_CONN_PAIRING_H
 
 #include "bpf/conn/connection.h"
 #include "bpf/port.h"
@@ -57,7 +57,7 @@ static __always_inline bool pairing_adds_up(const struct connection *conn)
 {
 	const struct reply_framing *r = &conn->reply;
 
-	return !outstanding(conn) && !r->owed && !r->carried && !conn->talk.exec_left && !conn->talk.confirming &&
+	return !outstanding(conn) && !r->owed && !r->carried && !conn->session.exec_left && !conn->session.confirming &&
 	       r->reply.start == conn->written_bytes;
 }
 

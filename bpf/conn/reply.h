@@ -6,14 +6,14 @@
  * Nesting needs no stack. owed counts the elements that complete the reply: it starts at 1, each element takes one
  * away, an aggregate of n adds n (2n for a map; an attribute, which is no element itself, adds 2n).
  */
-#ifndef REPLYLOG_REPLY_H
-#define REPLYLOG_REPLY_H
+#ifndef REPLYLOG_BPF_CONN_REPLY_H
+#define REPLYLOG_BPF_CONN_REPLY_H
 
 #include "bpf/conn/attribution.h"
 
 static __always_inline long reply_element_done(struct connection *conn, struct work *work)
 {
-	return conn->reply.owed ? 0 : talk_frame_ends(conn, work);
+	return conn->reply.owed ? 0 : attribution_frame_ends(conn, work);
 }
 
 /* The next piece of this write. Only when there is one. */
@@ -22,7 +22,7 @@ static __always_inline int reply_next_piece(struct connection *conn, struct work
 	if (cursor_next_piece(work))
 		return -1;
 	if (conn->reply.frame == FRAME_PUSH)
-		talk_keep_more(conn, work);
+		push_keep_more(conn, work);
 	return 0;
 }
 
@@ -112,11 +112,11 @@ static __always_inline long reply_confirmed_number(struct connection *conn, stru
 
 	if (size == RESP_SHORT)
 		return reply_more(conn, work);
-	if (size < 0 || conn->reply.owed != 1 || talk_subscribed_now(conn, n))
+	if (size < 0 || conn->reply.owed != 1 || session_count_subscriptions(conn, n))
 		return reply_verdict(work, REPLY_MALFORMED);
 	work->cur.pos += size;
 	conn->reply.owed = 0;
-	return talk_frame_ends(conn, work);
+	return attribution_frame_ends(conn, work);
 }
 
 static __always_inline long reply_header(struct connection *conn, struct work *work, const __u8 *header, __u32 avail)
@@ -131,7 +131,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		if (type == ':' && reply_confirms(r))
 			return reply_confirmed_number(conn, work, header, avail);
 		if (type == '-')
-			talk_error(conn);
+			attribution_error(conn);
 		r->owed--;
 		return reply_line(conn, work, header, avail);
 	}
@@ -151,7 +151,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		r->skip = n + 2;
 		return reply_payload(conn, work);
 	}
-	if (r->exec_header && talk_exec_begins(conn, work, n))
+	if (r->exec_header && exec_begins(conn, work, n))
 		return 0;
 	owes = reply_owes(type, n);
 	if (owes < 0)
@@ -166,29 +166,29 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 #define WHOLE_REPLIES 8
 
 /* What starts here may be a short line, or a bulk with a short header. */
-static __always_inline void reply_learn(struct alike *alike, const __u8 *start)
+static __always_inline void reply_learn(struct header_cache *cache, const __u8 *start)
 {
 	__u64 marks, n = 0;
 	__u32 header = 0;
 
 	if (*start == '$') {
 		header = resp_short_number(start, &n);
-		return alike_learn(alike, start, header, n + 2);
+		return header_cache_learn(cache, start, header, n + 2);
 	}
 	marks = reply_is_line(*start) ? bytes_equal(env_load64(start), '\n') : 0;
 	n = marks ? bytes_count(bytes_below(marks)) : 0;
-	alike_learn(alike, start, n && word_byte(env_load64(start), n) == '\r' ? n + 1 : 0, 0);
+	header_cache_learn(cache, start, n && word_byte(env_load64(start), n) == '\r' ? n + 1 : 0, 0);
 }
 
 /* The size of what starts here, when it is one of those and all in avail; else 0. */
 static __always_inline __u64 reply_whole_size(struct work *work, const __u8 *start, __u32 avail)
 {
-	struct alike *alike = &work->reply_alike;
+	struct header_cache *cache = &work->reply_headers;
 	__u32 size;
 
-	if (!alike_knows(alike, start))
-		reply_learn(alike, start);
-	size = env_reload(alike->size);
+	if (!header_cache_knows(cache, start))
+		reply_learn(cache, start);
+	size = env_reload(cache->size);
 	return size <= avail ? size : 0;
 }
 
@@ -206,17 +206,17 @@ static __always_inline __u64 reply_countable(const struct connection *conn)
  * Do the next WHOLE_REPLIES all begin like the last one? Then they are as far apart as that one is long, and none has to
  * wait for the one before it.
  */
-static __always_inline bool reply_row(const struct alike *alike, const __u8 *start, __u32 avail, __u64 small)
+static __always_inline bool reply_row(const struct header_cache *cache, const __u8 *start, __u32 avail, __u64 small)
 {
-	__u32 size = alike->size, i;
+	__u32 size = cache->size, i;
 	__u64 differ = 0;
 
 	if (!size || size >= small || size > WINDOW / WHOLE_REPLIES || size * WHOLE_REPLIES > avail)
 		return false;
-	if ((alike->header & 0xff) == '-')
+	if ((cache->header & 0xff) == '-')
 		return false;
 	for (i = 0; i < WHOLE_REPLIES; i++)
-		differ |= (env_load64(start + i * size) & alike->mask) ^ alike->header;
+		differ |= (env_load64(start + i * size) & cache->mask) ^ cache->header;
 	return !differ;
 }
 
@@ -253,9 +253,9 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 	__u64 most = reply_countable(conn), small = inside ? ~0ULL : reply_threshold();
 	__u32 at, passed;
 
-	if (most >= WHOLE_REPLIES && reply_row(&work->reply_alike, start, avail, small)) {
+	if (most >= WHOLE_REPLIES && reply_row(&work->reply_headers, start, avail, small)) {
 		passed = WHOLE_REPLIES;
-		work->at = work->reply_alike.size * WHOLE_REPLIES;
+		work->at = work->reply_headers.size * WHOLE_REPLIES;
 	} else {
 		passed = reply_each(work, start, avail, most, small);
 	}
@@ -276,14 +276,14 @@ static __always_inline bool reply_whole(struct connection *conn, struct work *wo
 /* What begins at pos answers a command. STEP_AGAIN: more of it is there now. */
 static __always_inline int reply_answer_begins(struct connection *conn, struct work *work, const __u8 *bytes, __u32 avail)
 {
-	const struct turn *turn;
+	const struct tracked_command *tracked;
 
-	if (talk_looks_at(conn) || *bytes == '-') {
-		turn = turn_at_hand(conn);
-		if (!talk_shows_enough(bytes, avail, turn ? turn->class : COMMAND_PLAIN))
+	if (attribution_looks_at(conn) || *bytes == '-') {
+		tracked = tracked_current(conn);
+		if (!attribution_has_enough(bytes, avail, tracked ? tracked->class : COMMAND_PLAIN))
 			return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
 	}
-	return talk_reply_begins(conn, work, bytes);
+	return attribution_reply_begins(conn, work, bytes);
 }
 
 /* A frame begins at pos, or a push between two elements of a reply. STEP_ON: its header is to be parsed. */
@@ -302,7 +302,7 @@ static __always_inline int reply_begin(struct connection *conn, struct work *wor
 		return reply_more(conn, work) ? STEP_STOP : STEP_AGAIN;
 	if (type != '>' && kind == PUBSUB_OTHER)
 		return reply_answer_begins(conn, work, bytes, avail);
-	begun = talk_pubsub_begins(conn, work, bytes, avail, kind);
+	begun = pubsub_begins(conn, work, bytes, avail, kind);
 	return begun == STEP_AGAIN ? reply_answer_begins(conn, work, bytes, avail) : begun;
 }
 
@@ -345,7 +345,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	work->now = 0;
 	work->verdict = REPLY_OK;
 	if (r->frame == FRAME_PUSH && work->cur.left)
-		talk_keep_more(conn, work);
+		push_keep_more(conn, work);
 	if (r->skip || !reply_more(conn, work))
 		env_loop(steps < ENV_LOOP_MAX ? steps : ENV_LOOP_MAX, reply_step, &frame);
 	r->carried = work->cur.end - work->cur.pos;
@@ -354,7 +354,7 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
 		return REPLY_MALFORMED;
 	if (work->verdict == REPLY_OK)
-		talk_pauses(conn, work);
+		attribution_pauses(conn, work);
 	return work->verdict;
 }
 

@@ -3,8 +3,8 @@
  * Framing of requests: finds where each command ends, numbers it and keeps its head. Follows the server's own reader
  * (processMultibulkBuffer and processInlineBuffer in redis 7.0 and valkey 9.1 src/networking.c), lenience included.
  */
-#ifndef REPLYLOG_REQUEST_H
-#define REPLYLOG_REQUEST_H
+#ifndef REPLYLOG_BPF_CONN_REQUEST_H
+#define REPLYLOG_BPF_CONN_REQUEST_H
 
 #include "bpf/conn/argv_log.h"
 #include "bpf/resp/foreign.h"
@@ -13,10 +13,10 @@
 
 enum request_verdict {
 	REQUEST_OK = 0,
-	REQUEST_LEAVES,         /* the command at hand ends the conversation: see its class */
-	REQUEST_TOO_MANY_TURNS, /* there is no room for one more of them */
-	REQUEST_MALFORMED,      /* not RESP, or a form that is refused; the server will say so and close */
-	REQUEST_UNREADABLE,     /* the server's memory could not be read */
+	REQUEST_DRAINS,           /* the command at hand ends the session: see its class */
+	REQUEST_TOO_MANY_TRACKED, /* there is no room for one more of them */
+	REQUEST_MALFORMED,        /* not RESP, or a form that is refused; the server will say so and close */
+	REQUEST_UNREADABLE,       /* the server's memory could not be read */
 };
 
 static __always_inline int request_verdict(struct work *work, __u32 verdict)
@@ -95,7 +95,7 @@ static __always_inline void request_begin(struct connection *conn, struct work *
 	q->head_off = request_head_start(conn, work);
 	q->command_start = request_position(conn, work);
 	q->arg = 0;
-	q->number = TURN_NUMBER_MAX;
+	q->number = TRACKED_NUMBER_MAX;
 	q->class = COMMAND_PLAIN;
 	q->inline_words = 0;
 	q->inline_blanks = 0;
@@ -113,7 +113,7 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 	}
 }
 
-/* What the reply of the command at hand will be looked at with; see struct turn. */
+/* What the reply of the command at hand will be looked at with; see struct tracked_command. */
 static __always_inline __u32 request_number(const struct request_framing *q)
 {
 	return q->class == COMMAND_SELECT || q->class == COMMAND_FOREIGN ? q->number : q->arg - 1;
@@ -125,8 +125,9 @@ static __always_inline int request_complete(struct connection *conn, struct work
 	__u32 pending = conn->request.beyond_head ? 0 : work->cur.pos - line_end - work->run;
 	__u32 off = conn->request.head_off;
 
-	if (command_turns(conn->request.class) && turn_add(conn, conn->request.class, request_number(&conn->request)))
-		return request_verdict(work, REQUEST_TOO_MANY_TURNS);
+	if (command_is_tracked(conn->request.class) &&
+	    tracked_add(conn, conn->request.class, request_number(&conn->request)))
+		return request_verdict(work, REQUEST_TOO_MANY_TRACKED);
 	argv_push(conn, off, argv_page(conn)->used + pending - off, work->now,
 		  request_position(conn, work) - conn->request.command_start);
 	conn->read_seq++;
@@ -236,7 +237,7 @@ static __always_inline __u32 request_keep(struct connection *conn, struct work *
 static __always_inline int request_classify(struct connection *conn, struct work *work, __u8 class)
 {
 	conn->request.class = class;
-	return command_leaves(class) ? request_verdict(work, REQUEST_LEAVES) : STEP_ON;
+	return command_drains(class) ? request_verdict(work, REQUEST_DRAINS) : STEP_ON;
 }
 
 /* The database that a SELECT names, when it is a short number and all there. */
@@ -246,7 +247,7 @@ static __always_inline __u32 request_db(const __u8 *arg, __u64 len)
 
 	if (len >= 1 && len <= 7)
 		db = digits_parse(env_load64(arg), (1ULL << 8 * len) - 1, len);
-	return db < 0 ? TURN_NUMBER_MAX : db;
+	return db < 0 ? TRACKED_NUMBER_MAX : db;
 }
 
 /* What is looked at of a name: more than any that we know, and what ends it. */
@@ -569,12 +570,12 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 }
 
 /* What starts here may be an argument of at most ARGV_MAX_ARG_BYTES bytes. */
-static __always_inline void argument_learn(struct alike *alike, const __u8 *start)
+static __always_inline void argument_learn(struct header_cache *cache, const __u8 *start)
 {
 	__u64 len = 0;
 	__u32 header = *start == '$' ? resp_short_number(start, &len) : 0;
 
-	alike_learn(alike, start, len > ARGV_MAX_ARG_BYTES ? 0 : header, len + 2);
+	header_cache_learn(cache, start, len > ARGV_MAX_ARG_BYTES ? 0 : header, len + 2);
 }
 
 /*
@@ -583,9 +584,9 @@ static __always_inline void argument_learn(struct alike *alike, const __u8 *star
  */
 static __always_inline bool argument_is_plain(struct work *work, const __u8 *start)
 {
-	struct alike *alike = &work->arg_alike[0];
-	__u32 payload = env_reload(alike->payload) & 15;
-	__u32 len = env_reload(alike->size) - payload - 2;
+	struct header_cache *cache = &work->arg_headers[0];
+	__u32 payload = env_reload(cache->payload) & 15;
+	__u32 len = env_reload(cache->size) - payload - 2;
 	__u64 name = 0;
 
 	if (len < 8) {
@@ -608,7 +609,7 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 {
 	__u64 word = env_load64(start);
 	__u32 args = (word >> 8 & 0xff) - '0', at, i, size;
-	struct alike *alike;
+	struct header_cache *cache;
 
 	if ((word & 0xffff00ff) != WORD4('*', 0, '\r', '\n') || args - 1 >= WHOLE_ARGS || conn->head_lost)
 		return false;
@@ -620,10 +621,10 @@ static __always_inline bool request_whole(struct connection *conn, struct work *
 		env_opaque(at);
 		if (at >= WINDOW || at >= avail)
 			return false;
-		alike = &work->arg_alike[i];
-		if (!alike_knows(alike, start + at))
-			argument_learn(alike, start + at);
-		size = env_reload(alike->size);
+		cache = &work->arg_headers[i];
+		if (!header_cache_knows(cache, start + at))
+			argument_learn(cache, start + at);
+		size = env_reload(cache->size);
 		if (!size || size > avail - at || (!i && !argument_is_plain(work, start + at)))
 			return false;
 		work->at = at + size;

@@ -7,8 +7,8 @@
  * The command names its first channel in its first confirmation, so another channel tells that nobody asked. The same
  * one leaves it open.
  */
-#ifndef REPLYLOG_UNASKED_H
-#define REPLYLOG_UNASKED_H
+#ifndef REPLYLOG_BPF_CONN_SERVER_SUNSUBSCRIBE_H
+#define REPLYLOG_BPF_CONN_SERVER_SUNSUBSCRIBE_H
 
 #include "bpf/conn/argv_log.h"
 #include "bpf/conn/tracked_command.h"
@@ -37,7 +37,7 @@ static __always_inline bool channels_differ(const __u8 *confirmed, const __u8 *n
 static __always_inline bool head_names_another(const struct connection *conn, const __u8 *head, __u32 len)
 {
 	const __u8 *confirmed = conn->push_head + CONFIRMED_CHANNEL;
-	__u32 kept = conn->talk.push_len, n = ~0U;
+	__u32 kept = conn->session.push_len, n = ~0U;
 	__u64 number, channel = 0;
 	__u32 argc = resp_short_number(head, &number) & 7, size = resp_short_number(confirmed, &channel);
 
@@ -55,13 +55,13 @@ static __always_inline bool head_names_another(const struct connection *conn, co
 /* Is the push at hand, a sunsubscribe, surely not the first confirmation of the SUNSUBSCRIBE at hand? */
 env_noinline bool unasked_surely(struct connection *conn)
 {
-	struct turn *turn = turn_at_hand(conn);
+	struct tracked_command *tracked = tracked_current(conn);
 	struct argv_found found = {};
 	__u64 off;
 
-	if (!turn)
+	if (!tracked)
 		return true;
-	if (!turn->number)
+	if (!tracked->number)
 		return false;
 	argv_find(conn, conn->reply_seq, &found);
 	if (found.status != ARGV_KEPT)

@@ -5,59 +5,59 @@
  * after reading, whether what was read is still there. Only commands of the same client overwrite each other, so one
  * that waits while its reply drains is kept for as long as that takes.
  */
-#ifndef REPLYLOG_HEADS_H
-#define REPLYLOG_HEADS_H
+#ifndef REPLYLOG_BPF_DISPATCH_SNAPSHOT_RING_H
+#define REPLYLOG_BPF_DISPATCH_SNAPSHOT_RING_H
 
 #include "bpf/dispatch/argv_snapshot.h"
 #include "bpf/resp/resp.h"
 
-#define HEADS_RING 4096
+#define SNAPSHOTS_RING 4096
 
-struct heads {
-	__u32 end; /* where the next one will be, modulo 2^32: in bytes[end % HEADS_RING] and on */
+struct snapshot_ring {
+	__u32 end; /* where the next one will be, modulo 2^32: in bytes[end % SNAPSHOTS_RING] and on */
 	__u32 pad;
-	__u8 bytes[HEADS_RING + HEAD_MAX]; /* one that begins in the ring ends behind it, if need be */
+	__u8 bytes[SNAPSHOTS_RING + SNAPSHOT_MAX]; /* one that begins in the ring ends behind it, if need be */
 };
 
 /* A place in the ring is a number, or this. The others are a multiple of 8, plus 1. */
-#define HEAD_NONE 0
+#define SNAPSHOT_NONE 0
 
-static __always_inline __u32 heads_room(__u32 len)
+static __always_inline __u32 snapshots_room(__u32 len)
 {
 	return (len + 7) & ~7U;
 }
 
 /* Adds a head of len bytes, and gives its place. */
-env_noinline __u32 heads_keep(struct heads *heads, const struct head_work *work, __u64 len)
+env_noinline __u32 snapshots_keep(struct snapshot_ring *snapshots, const struct snapshot_work *work, __u64 len)
 {
 	__u32 at;
 	__u64 off;
 
 	/* What is there is taken back before it is overwritten. */
-	at = env_add(&heads->end, heads_room(len));
-	off = at % HEADS_RING;
+	at = env_add(&snapshots->end, snapshots_room(len));
+	off = at % SNAPSHOTS_RING;
 	env_opaque(off);
 	env_opaque(len);
-	if (!len || len > HEAD_MAX || off >= HEADS_RING || env_copy(heads->bytes + off, len, work->bytes))
-		return HEAD_NONE;
+	if (!len || len > SNAPSHOT_MAX || off >= SNAPSHOTS_RING || env_copy(snapshots->bytes + off, len, work->bytes))
+		return SNAPSHOT_NONE;
 	return at + 1;
 }
 
 /* Is the head of len bytes that was read there still whole? */
-static __always_inline bool heads_hold(struct heads *heads, __u32 place, __u32 len)
+static __always_inline bool snapshots_hold(struct snapshot_ring *snapshots, __u32 place, __u32 len)
 {
-	__u32 added = env_add(&heads->end, 0) - (place - 1);
+	__u32 added = env_add(&snapshots->end, 0) - (place - 1);
 
-	return added <= HEADS_RING || added == heads_room(len);
+	return added <= SNAPSHOTS_RING || added == snapshots_room(len);
 }
 
 /* Copies a head's beginning. False when there is none. */
-static __always_inline bool heads_read(const struct heads *heads, __u32 place, struct dispatch_head *out)
+static __always_inline bool snapshots_read(const struct snapshot_ring *snapshots, __u32 place, struct argv_snapshot *out)
 {
-	return place != HEAD_NONE && !env_copy(out, sizeof(*out), heads->bytes + (place - 1) % HEADS_RING);
+	return place != SNAPSHOT_NONE && !env_copy(out, sizeof(*out), snapshots->bytes + (place - 1) % SNAPSHOTS_RING);
 }
 
-static __always_inline __u32 head_words_len(const struct dispatch_head *head)
+static __always_inline __u32 snapshot_words_len(const struct argv_snapshot *head)
 {
 	__u32 len = 0, i;
 
@@ -66,30 +66,30 @@ static __always_inline __u32 head_words_len(const struct dispatch_head *head)
 	return len;
 }
 
-static __always_inline __u32 head_len(const struct dispatch_head *head)
+static __always_inline __u32 snapshot_len(const struct argv_snapshot *head)
 {
-	return head->argv_len + head_words_len(head);
+	return head->argv_len + snapshot_words_len(head);
 }
 
 /* Where argv begins in bytes; the words follow it. */
-static __always_inline __u32 heads_argv(__u32 place)
+static __always_inline __u32 snapshots_argv(__u32 place)
 {
-	return (place - 1) % HEADS_RING + sizeof(struct dispatch_head);
+	return (place - 1) % SNAPSHOTS_RING + sizeof(struct argv_snapshot);
 }
 
 /*
  * Copies len bytes at from to offset at of to, where size bytes are; most is a constant that len is not over. 0, or -1.
  * The caller then asks whether the head is still there.
  */
-static __always_inline int heads_copy(const struct heads *heads, __u64 from, __u64 len, __u8 *to, __u64 at, const __u64 size,
-				      const __u64 most)
+static __always_inline int snapshots_copy(const struct snapshot_ring *snapshots, __u64 from, __u64 len, __u8 *to, __u64 at,
+					  const __u64 size, const __u64 most)
 {
 	env_opaque(from);
 	env_opaque(len);
 	env_opaque(at);
-	if (from > sizeof(heads->bytes) - most || len > most || at > size - most)
+	if (from > sizeof(snapshots->bytes) - most || len > most || at > size - most)
 		return -1;
-	return env_copy(to + at, len, heads->bytes + from);
+	return env_copy(to + at, len, snapshots->bytes + from);
 }
 
 /* ---- is it the same command? ---- */
@@ -98,7 +98,7 @@ static __always_inline int heads_copy(const struct heads *heads, __u64 from, __u
  * How far the comparison of two heads has come. The request's may have an argument whole that is shortened in the other:
  * the true lengths must be equal, and what both have.
  */
-struct heads_compare {
+struct snapshots_compare {
 	__u32 asked, asked_end; /* in the request's head */
 	__u32 kept, kept_end;   /* in heads->bytes */
 	__u32 same;             /* so many of the next bytes must be equal; 0: a header follows */
@@ -108,18 +108,18 @@ struct heads_compare {
 };
 
 /* A header and an argument's bytes, a word at a time. */
-#define HEADS_COMPARE_STEPS (2 + ARGV_MAX_ARGS * (1 + ARGV_MAX_ARG_BYTES / 8))
+#define SNAPSHOTS_COMPARE_STEPS (2 + ARGV_MAX_ARGS * (1 + ARGV_MAX_ARG_BYTES / 8))
 /* Where a header is read, two words behind its tag are. */
-#define HEADS_ASKED_MAX ARGV_HEAD_MAX
-#define HEADS_KEPT_MAX (HEADS_RING + HEAD_MAX - 17)
+#define SNAPSHOTS_ASKED_MAX ARGV_HEAD_MAX
+#define SNAPSHOTS_KEPT_MAX (SNAPSHOTS_RING + SNAPSHOT_MAX - 17)
 
-struct heads_compare_frame {
-	struct heads_compare *compare;
-	const __u8 *asked; /* readable up to HEADS_ASKED_MAX and a header */
-	const struct heads *heads;
+struct snapshots_compare_frame {
+	struct snapshots_compare *compare;
+	const __u8 *asked; /* readable up to SNAPSHOTS_ASKED_MAX and a header */
+	const struct snapshot_ring *snapshots;
 };
 
-static __always_inline long heads_compare_word(struct heads_compare *compare, const __u8 *asked, const __u8 *kept)
+static __always_inline long snapshots_compare_word(struct snapshots_compare *compare, const __u8 *asked, const __u8 *kept)
 {
 	__u32 same = compare->same, n = same < 8 ? same : 8;
 
@@ -132,7 +132,7 @@ static __always_inline long heads_compare_word(struct heads_compare *compare, co
 }
 
 /* The size of a header, or 0 when it has none. */
-static __always_inline __u32 head_number_size(const __u8 *header)
+static __always_inline __u32 snapshot_number_size(const __u8 *header)
 {
 	__u64 cr = bytes_equal(env_load64(header + 1), '\r');
 
@@ -161,12 +161,12 @@ static __always_inline __s64 head_number(const __u8 *header, __u32 size)
  * "*<argc>", or the header of an argument. Without a call of resp_number(): eight calls deep, the kernel's stack of 512
  * bytes has no room for one.
  */
-static __always_inline long heads_compare_header(struct heads_compare *compare, const __u8 *asked, const __u8 *kept)
+static __always_inline long snapshots_compare_header(struct snapshots_compare *compare, const __u8 *asked, const __u8 *kept)
 {
-	__u32 size = head_number_size(asked);
+	__u32 size = snapshot_number_size(asked);
 	__s64 n, same;
 
-	if (size <= 3 || size != head_number_size(kept) || head_numbers_differ(asked, kept, size) ||
+	if (size <= 3 || size != snapshot_number_size(kept) || head_numbers_differ(asked, kept, size) ||
 	    (*asked == '*') != (*kept == '*'))
 		return 1;
 	compare->asked += size;
@@ -185,10 +185,10 @@ static __always_inline long heads_compare_header(struct heads_compare *compare, 
 	return 0;
 }
 
-static long heads_compare_step(__u32 i, void *data)
+static long snapshots_compare_step(__u32 i, void *data)
 {
-	struct heads_compare_frame *frame = data;
-	struct heads_compare *compare = frame->compare;
+	struct snapshots_compare_frame *frame = data;
+	struct snapshots_compare *compare = frame->compare;
 	__u64 asked = env_reload(compare->asked), kept = env_reload(compare->kept);
 
 	if (asked >= compare->asked_end || kept >= compare->kept_end) {
@@ -197,28 +197,28 @@ static long heads_compare_step(__u32 i, void *data)
 	}
 	env_opaque(asked);
 	env_opaque(kept);
-	if (asked > HEADS_ASKED_MAX || kept > HEADS_KEPT_MAX)
+	if (asked > SNAPSHOTS_ASKED_MAX || kept > SNAPSHOTS_KEPT_MAX)
 		return 1;
 	if (compare->same)
-		return heads_compare_word(compare, frame->asked + asked, frame->heads->bytes + kept) & 1;
-	return heads_compare_header(compare, frame->asked + asked, frame->heads->bytes + kept) & 1;
+		return snapshots_compare_word(compare, frame->asked + asked, frame->snapshots->bytes + kept) & 1;
+	return snapshots_compare_header(compare, frame->asked + asked, frame->snapshots->bytes + kept) & 1;
 }
 
 /* Does the request's multibulk, len bytes, say another command than the head at place? If that is still there. */
-env_noinline bool heads_differ(struct heads_compare *compare, const __u8 *asked, __u32 len, const struct heads *heads,
-			       __u32 place)
+env_noinline bool snapshots_differ(struct snapshots_compare *compare, const __u8 *asked, __u32 len,
+				   const struct snapshot_ring *snapshots, __u32 place)
 {
-	struct heads_compare_frame frame = { .compare = compare, .asked = asked, .heads = heads };
-	__u64 off = (place - 1) % HEADS_RING;
+	struct snapshots_compare_frame frame = { .compare = compare, .asked = asked, .snapshots = snapshots };
+	__u64 off = (place - 1) % SNAPSHOTS_RING;
 
 	env_opaque(off);
-	if (off >= HEADS_RING)
+	if (off >= SNAPSHOTS_RING)
 		return true;
 	__builtin_memset(compare, 0, sizeof(*compare));
 	compare->asked_end = len;
-	compare->kept = off + sizeof(struct dispatch_head);
-	compare->kept_end = compare->kept + ((const struct dispatch_head *)(heads->bytes + off))->argv_len;
-	env_loop(HEADS_COMPARE_STEPS, heads_compare_step, &frame);
+	compare->kept = off + sizeof(struct argv_snapshot);
+	compare->kept_end = compare->kept + ((const struct argv_snapshot *)(snapshots->bytes + off))->argv_len;
+	env_loop(SNAPSHOTS_COMPARE_STEPS, snapshots_compare_step, &frame);
 	return !env_reload(compare->equal);
 }
 

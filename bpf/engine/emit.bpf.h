@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Records, on their way to user space. */
-#ifndef REPLYLOG_EMIT_BPF_H
-#define REPLYLOG_EMIT_BPF_H
+#ifndef REPLYLOG_BPF_ENGINE_EMIT_BPF_H
+#define REPLYLOG_BPF_ENGINE_EMIT_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include "bpf/conn/reply.h"
@@ -39,19 +39,19 @@ static __always_inline int emit_record(struct scratch *scratch)
 /* What every record says of its connection. */
 static __always_inline void emit_begin(const struct connection *conn, struct reply_record *rec, __u8 event)
 {
-	const struct peer *peer = &conn->peer;
+	const struct conn_id *id = &conn->id;
 
 	__builtin_memset(rec, 0, sizeof(*rec));
 	rec->event = event;
-	rec->client_id = peer->client_id;
-	rec->client_port = peer->port;
-	rec->client_family = peer->family;
-	__builtin_memcpy(rec->client_addr, peer->addr, sizeof(rec->client_addr));
-	rec->connection = peer->number;
-	rec->generation = peer->generation;
-	rec->attribution = talk_attribution(conn);
+	rec->client_id = id->client_id;
+	rec->client_port = id->port;
+	rec->client_family = id->family;
+	__builtin_memcpy(rec->client_addr, id->addr, sizeof(rec->client_addr));
+	rec->connection = id->number;
+	rec->generation = id->generation;
+	rec->attribution = session_attribution(conn);
 	rec->from_start = conn->from_start;
-	rec->db = conn->talk.db;
+	rec->db = conn->session.db;
 	rec->checks = conn->checks;
 }
 
@@ -110,40 +110,41 @@ static __always_inline bool emit_has_multibulk(const struct scratch *scratch)
 }
 
 /* What was executed is not what was asked; or a module's filter has changed it. */
-static __always_inline bool emit_disproved(struct scratch *scratch, struct heads *heads, __u32 place)
+static __always_inline bool emit_disproved(struct scratch *scratch, struct snapshot_ring *snapshots, __u32 place)
 {
-	struct dispatch_head head;
+	struct argv_snapshot head;
 
-	return emit_has_multibulk(scratch) && heads_read(heads, place, &head) &&
-	       heads_differ(&scratch->compare, scratch->out.head, scratch->out.reply.argv_len, heads, place) &&
-	       heads_hold(heads, place, sizeof(head) + head_len(&head));
+	return emit_has_multibulk(scratch) && snapshots_read(snapshots, place, &head) &&
+	       snapshots_differ(&scratch->compare, scratch->out.head, scratch->out.reply.argv_len, snapshots, place) &&
+	       snapshots_hold(snapshots, place, sizeof(head) + snapshot_len(&head));
 }
 
 /* Appends the words of the head, and its argv, unless the request's says the same. 0, or -1 when it has no room. */
-static __always_inline int emit_append(struct scratch *scratch, const struct heads *heads, __u32 place,
-				       const struct dispatch_head *head, __u32 argv_len)
+static __always_inline int emit_append(struct scratch *scratch, const struct snapshot_ring *snapshots, __u32 place,
+				       const struct argv_snapshot *head, __u32 argv_len)
 {
-	__u64 at = scratch->out.reply.argv_len, argv = heads_argv(place), words = head_words_len(head);
+	__u64 at = scratch->out.reply.argv_len, argv = snapshots_argv(place), words = snapshot_words_len(head);
 
-	if (heads_copy(heads, argv + head->argv_len, words, scratch->out.head, at, sizeof(scratch->out.head),
-		       HEAD_WORDS_MAX))
+	if (snapshots_copy(snapshots, argv + head->argv_len, words, scratch->out.head, at, sizeof(scratch->out.head),
+			   SNAPSHOT_WORDS_MAX))
 		return -1;
-	return argv_len ? heads_copy(heads, argv, argv_len, scratch->out.head, at + words, sizeof(scratch->out.head),
-				     HEAD_MAX - HEAD_WORDS_MAX)
+	return argv_len ? snapshots_copy(snapshots, argv, argv_len, scratch->out.head, at + words, sizeof(scratch->out.head),
+					 SNAPSHOT_MAX - SNAPSHOT_WORDS_MAX)
 			: 0;
 }
 
 /* Adds to what the request says what the server's structs said, all of it still being there. */
-static __always_inline void emit_dispatched(struct scratch *scratch, struct heads *heads, __u32 place)
+static __always_inline void emit_dispatched(struct scratch *scratch, struct snapshot_ring *snapshots, __u32 place)
 {
 	struct reply_record *rec = &scratch->out.reply;
-	struct dispatch_head head;
+	struct argv_snapshot head;
 	__u32 argv_len;
 
-	if (!heads_read(heads, place, &head))
+	if (!snapshots_read(snapshots, place, &head))
 		return;
 	argv_len = emit_has_multibulk(scratch) ? 0 : head.argv_len;
-	if (emit_append(scratch, heads, place, &head, argv_len) || !heads_hold(heads, place, sizeof(head) + head_len(&head)))
+	if (emit_append(scratch, snapshots, place, &head, argv_len) ||
+	    !snapshots_hold(snapshots, place, sizeof(head) + snapshot_len(&head)))
 		return;
 	rec->argv_from = ARGV_FROM_DISPATCH;
 	rec->exec_argv_len = argv_len;
@@ -156,22 +157,22 @@ static __always_inline void emit_dispatched(struct scratch *scratch, struct head
 static __always_inline void emit_dispatch(struct connection *conn, struct scratch *scratch, __u64 seq)
 {
 	struct reply_record *rec = &scratch->out.reply;
-	struct heads *heads = argv_at_dispatch ? bpf_map_lookup_elem(&dispatch_heads, &conn->peer.number) : NULL;
+	struct snapshot_ring *snapshots = argv_at_dispatch ? bpf_map_lookup_elem(&dispatch_heads, &conn->id.number) : NULL;
 	struct dispatch dispatch;
 
-	if (heads)
+	if (snapshots)
 		rec->argv_from = ARGV_FROM_REQUEST;
 	if (!dispatch_find(conn, seq, &dispatch))
 		return;
 	if (dispatch.start_ns < rec->request_ns || dispatch.start_ns + dispatch.exec_ns > rec->last_byte_ns ||
-	    (heads && emit_disproved(scratch, heads, dispatch.head)))
+	    (snapshots && emit_disproved(scratch, snapshots, dispatch.head)))
 		return dispatch_refute(conn);
 	rec->exec_ns = dispatch.exec_ns;
 	rec->inner_ns = dispatch.inner_ns;
 	rec->exec_name = dispatch.name;
 	rec->inner = dispatch.inner;
-	if (heads)
-		emit_dispatched(scratch, heads, dispatch.head);
+	if (snapshots)
+		emit_dispatched(scratch, snapshots, dispatch.head);
 }
 
 static __always_inline void emit_push(const struct connection *conn, struct scratch *scratch)
@@ -179,7 +180,7 @@ static __always_inline void emit_push(const struct connection *conn, struct scra
 	struct reply_record *rec = &scratch->out.reply;
 
 	rec->argv_status = ARGV_PUSH;
-	rec->argv_len = conn->talk.push_len;
+	rec->argv_len = conn->session.push_len;
 	__builtin_memcpy(scratch->out.head, conn->push_head, PUSH_HEAD);
 }
 
@@ -188,7 +189,7 @@ static __always_inline void emit_lost(__u64 bytes)
 {
 	count_loss(LOSS_RING_FULL);
 	count_lost(LOSS_RING_FULL, 1, bytes);
-	count_tally(TALLY_ATTRIBUTED_BYTES, -bytes);
+	counter_add(COUNTER_ATTRIBUTED_BYTES, -bytes);
 }
 
 port_hook __noinline void reply_emit(struct connection *conn, struct work *work, const struct reply_end *end)

@@ -3,8 +3,8 @@
  * The seam between taps and engine. A tap says: this connection, this direction, these bytes, this thread. Which tap
  * spoke matters only when a connection is met.
  */
-#ifndef REPLYLOG_ENGINE_BPF_H
-#define REPLYLOG_ENGINE_BPF_H
+#ifndef REPLYLOG_BPF_ENGINE_ENGINE_BPF_H
+#define REPLYLOG_BPF_ENGINE_ENGINE_BPF_H
 
 #include "bpf/server/syscall_conn.bpf.h"
 #include "bpf/server/conn_type.bpf.h"
@@ -27,37 +27,37 @@ struct worker {
 	enum tap tap;
 };
 
-static __always_inline enum tally tally_of(__u8 class)
+static __always_inline enum counter counter_of(__u8 class)
 {
 	switch (class) {
 	case COMMAND_MONITOR:
-		return TALLY_MONITORS;
+		return COUNTER_MONITORS;
 	case COMMAND_REPLICATION:
-		return TALLY_REPLICATION;
+		return COUNTER_REPLICATION;
 	case COMMAND_REPLY_MODE:
-		return TALLY_SILENCED;
+		return COUNTER_SILENCED;
 	}
-	return TALLY_OTHERS;
+	return COUNTER_OTHERS;
 }
 
-/* Begins a conversation at the output's position, with nothing outstanding. */
-static __always_inline void connection_start(struct connection *conn)
+/* Begins a session at the output's position, with nothing outstanding. */
+static __always_inline void connection_reset(struct connection *conn)
 {
 	__builtin_memset(&conn->request, 0, sizeof(conn->request));
 	__builtin_memset(&conn->reply, 0, sizeof(conn->reply));
-	__builtin_memset(&conn->talk, 0, sizeof(conn->talk));
+	__builtin_memset(&conn->session, 0, sizeof(conn->session));
 	conn->settled = conn->reply.reply.start = conn->written_bytes;
 	conn->reply_seq = conn->read_seq;
 	conn->subscriber = 0;
 	conn->dispatch_known = DISPATCH_UNKNOWN;
-	turns_forget(conn);
+	tracked_forget(conn);
 }
 
 /* Gives back all blocks of the pool. */
 static __always_inline void connection_give_blocks(struct connection *conn)
 {
 	argv_release(conn, true);
-	turns_forget(conn);
+	tracked_forget(conn);
 }
 
 /* Forgets all framing. What was outstanding can't be attributed any more. */
@@ -65,22 +65,22 @@ static __noinline void connection_unjoin(struct connection *conn)
 {
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
-	ledger_settle(conn, talk_complete_until(conn));
-	connection_start(conn);
-	conn->talk.db = -1;
+	ledger_settle(conn, attribution_complete_until(conn));
+	connection_reset(conn);
+	conn->session.db = -1;
 	conn->from_start = 0;
 	conn->mode = MODE_UNJOINED;
 	conn->attribution = ATTRIBUTION_AMBIGUOUS;
-	count_tally(TALLY_UNJOINED, 1);
+	counter_add(COUNTER_UNJOINED, 1);
 }
 
 /* What it is told from now on is no reply. It is counted once, whether it said so itself or the server's structs do. */
-static __always_inline void connection_leave_out(struct connection *conn, enum tally why)
+static __always_inline void connection_exclude(struct connection *conn, enum counter why)
 {
-	if (tally_of(conn->left_as) != why)
-		count_tally(why, 1);
-	conn->left_as = why == TALLY_MONITORS ? COMMAND_MONITOR : COMMAND_REPLICATION;
-	conn->mode = MODE_LEFT_OUT;
+	if (counter_of(conn->excluded_as) != why)
+		counter_add(why, 1);
+	conn->excluded_as = why == COUNTER_MONITORS ? COMMAND_MONITOR : COMMAND_REPLICATION;
+	conn->mode = MODE_EXCLUDED;
 }
 
 /*
@@ -107,12 +107,12 @@ static __always_inline bool begins_command(__u64 addr, __u64 len)
 	       start[1] <= '9';
 }
 
-/* What an older connection is for that is not a client's, TALLIES when that can't be told. */
-static __always_inline enum tally connection_purpose(const struct conn_client *client, __u64 addr, __u64 len)
+/* What an older connection is for that is not a client's, COUNTERS when that can't be told. */
+static __always_inline enum counter connection_purpose(const struct conn_client *client, __u64 addr, __u64 len)
 {
 	if (is_cluster_bus(client, addr, len))
-		return TALLY_CLUSTER_LINKS;
-	return client_layout.valid ? join_left_out(client) : TALLIES;
+		return COUNTER_CLUSTER_LINKS;
+	return client_layout.valid ? join_excludes(client) : COUNTERS;
 }
 
 /*
@@ -122,13 +122,13 @@ static __always_inline enum tally connection_purpose(const struct conn_client *c
 static __always_inline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
-	enum tally why;
+	enum counter why;
 
 	connection_client(conn->server_conn, &client);
 	why = connection_purpose(&client, addr, len);
-	if (why != TALLIES) {
-		count_tally(TALLY_UNJOINED, -1);
-		connection_leave_out(conn, why);
+	if (why != COUNTERS) {
+		counter_add(COUNTER_UNJOINED, -1);
+		connection_exclude(conn, why);
 		return false;
 	}
 	if (client_layout.valid) {
@@ -141,8 +141,8 @@ static __always_inline bool connection_join(struct connection *conn, __u64 addr,
 	ledger_passes(conn, 0);
 	conn->mode = MODE_FOLLOWED;
 	conn->lost_as = 0;
-	count_tally(TALLY_JOINED, 1);
-	count_tally(TALLY_UNJOINED, -1);
+	counter_add(COUNTER_JOINED, 1);
+	counter_add(COUNTER_UNJOINED, -1);
 	return true;
 }
 
@@ -191,15 +191,15 @@ static __always_inline struct connection *connection_new(__u64 key)
 		bpf_map_push_elem(&free_connections, &number, BPF_ANY);
 		return NULL;
 	}
-	generation = conn->peer.generation + 1;
+	generation = conn->id.generation + 1;
 	__builtin_memset(conn, 0, offsetof(struct connection, argv) + sizeof(conn->argv.page));
-	__builtin_memset(&conn->peer, 0, sizeof(conn->peer));
-	conn->left_as = conn->lost_as = 0;
-	conn->peer.number = number;
-	conn->peer.generation = generation;
+	__builtin_memset(&conn->id, 0, sizeof(conn->id));
+	conn->excluded_as = conn->lost_as = 0;
+	conn->id.number = number;
+	conn->id.generation = generation;
 	conn->key = key;
 	conn->server_conn = conn->client_at = 0;
-	connection_start(conn);
+	connection_reset(conn);
 	return conn;
 }
 
@@ -207,7 +207,7 @@ static __always_inline struct connection *connection_new(__u64 key)
 static __always_inline void connection_watch(const struct connection *conn)
 {
 	if (probe_dispatch && conn->server_conn)
-		bpf_map_update_elem(&dispatch_numbers, &conn->server_conn, &conn->peer.number, BPF_ANY);
+		bpf_map_update_elem(&dispatch_numbers, &conn->server_conn, &conn->id.number, BPF_ANY);
 }
 
 static __always_inline void connection_unwatch(const struct connection *conn)
@@ -223,7 +223,7 @@ static __always_inline void connection_forget(struct connection *conn)
 
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
-	ledger_settle(conn, talk_complete_until(conn));
+	ledger_settle(conn, attribution_complete_until(conn));
 	connection_unwatch(conn);
 	conn->key = 0;
 	if (!number)
@@ -245,13 +245,13 @@ static __always_inline void connection_ends(struct worker *worker, __u64 key, st
 		ends->server_conn = key;
 		ends->sk = connection_sock(key);
 	} else {
-		ends->server_conn = caller_connection(&worker->scratch->work);
+		ends->server_conn = syscall_connection(&worker->scratch->work);
 		ends->sk = (struct sock *)key;
 	}
 }
 
 /* Notes who is there. Its struct client must exist: it is made before the first read. */
-static __always_inline void connection_introduce(struct connection *conn, const struct ends *ends)
+static __always_inline void connection_identify(struct connection *conn, const struct ends *ends)
 {
 	struct conn_client client;
 
@@ -260,23 +260,23 @@ static __always_inline void connection_introduce(struct connection *conn, const 
 	connection_watch(conn);
 	conn->sk = (__u64)ends->sk;
 	conn->client_at = client.at;
-	conn->peer.client_id = client.id;
-	peer_address(ends->sk, &conn->peer);
+	conn->id.client_id = client.id;
+	sock_address(ends->sk, &conn->id);
 }
 
 /* A connection whose beginning we don't know, in whatever state it is. */
-static __always_inline void connection_is_older(struct connection *conn, const struct ends *ends)
+static __always_inline void connection_mark_midstream(struct connection *conn, const struct ends *ends)
 {
-	connection_introduce(conn, ends);
+	connection_identify(conn, ends);
 	connection_unjoin(conn);
 }
 
-static __always_inline struct connection *connection_meet(__u64 key, const struct ends *ends)
+static __always_inline struct connection *connection_add_midstream(__u64 key, const struct ends *ends)
 {
 	struct connection *conn = connection_new(key);
 
 	if (conn)
-		connection_is_older(conn, ends);
+		connection_mark_midstream(conn, ends);
 	return conn;
 }
 
@@ -285,7 +285,7 @@ static __always_inline struct connection *connection_meet(__u64 key, const struc
  * missed unnoticed. Of len bytes of a read that are counted by the kernel already, but not by us yet. Not for TLS,
  * whose plain text they don't count: its first read never has as many bytes as the socket had received.
  */
-static __always_inline void connection_count(struct connection *conn, __u64 len)
+static __always_inline void connection_start_accounting(struct connection *conn, __u64 len)
 {
 	struct sock *sk = (struct sock *)conn->sk;
 
@@ -297,12 +297,12 @@ static __always_inline void connection_count(struct connection *conn, __u64 len)
 }
 
 /* What begins here is followed from its start. */
-static __always_inline void connection_begins(struct connection *conn)
+static __always_inline void connection_follow(struct connection *conn)
 {
 	conn->mode = MODE_FOLLOWED;
 	conn->attribution = ATTRIBUTION_EXACT;
 	conn->from_start = 1;
-	conn->talk.db = 0;
+	conn->session.db = 0;
 }
 
 /* These bytes are seen elsewhere in plain text: this connection is to be passed over. */
@@ -337,7 +337,7 @@ static __always_inline bool connection_is_tls(const struct worker *worker, const
 }
 
 /* Who is at the ends of a connection that we don't know yet. False: it is passed over. */
-static __always_inline bool connection_encounter(struct worker *worker, __u64 key, __u64 addr, __u64 len, struct ends *ends)
+static __always_inline bool connection_find_ends(struct worker *worker, __u64 key, __u64 addr, __u64 len, struct ends *ends)
 {
 	connection_ends(worker, key, ends);
 	if (!connection_is_tls(worker, ends, addr, len))
@@ -347,30 +347,30 @@ static __always_inline bool connection_encounter(struct worker *worker, __u64 ke
 }
 
 /* The first read of a connection that was not seen being accepted. */
-static __noinline struct connection *connection_open(struct worker *worker, __u64 key, __u64 addr, __u64 len)
+static __noinline struct connection *connection_add_at_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct conn_client client;
 	struct connection *conn;
 	struct ends ends;
 
-	if (!connection_encounter(worker, key, addr, len, &ends))
+	if (!connection_find_ends(worker, key, addr, len, &ends))
 		return NULL;
 	if (!ends.server_conn) /* a socket of another kind: a module's, Sentinel's, a file transfer */
 		return NULL;
-	conn = connection_meet(key, &ends);
+	conn = connection_add_midstream(key, &ends);
 	if (!conn)
 		count_loss(LOSS_CLIENTS_FULL);
 	if (!conn || !first_read(ends.sk, len))
 		return conn;
-	connection_count(conn, len);
-	count_tally(TALLY_UNJOINED, -1);
+	connection_start_accounting(conn, len);
+	counter_add(COUNTER_UNJOINED, -1);
 	connection_client(ends.server_conn, &client);
 	if (is_cluster_bus(&client, addr, len))
-		connection_leave_out(conn, TALLY_CLUSTER_LINKS);
+		connection_exclude(conn, COUNTER_CLUSTER_LINKS);
 	else if (has_sent(ends.sk)) /* where the server spoke first, it is the client */
-		connection_leave_out(conn, TALLY_OUTGOING);
+		connection_exclude(conn, COUNTER_OUTGOING);
 	else
-		connection_begins(conn);
+		connection_follow(conn);
 	return conn;
 }
 
@@ -382,12 +382,12 @@ static __always_inline void connection_accepted_ends(const struct connection *co
 }
 
 /* What was read of it first was not seen. */
-static __noinline void connection_begun_unseen(struct connection *conn)
+static __noinline void connection_mark_begun_unseen(struct connection *conn)
 {
 	struct ends ends;
 
 	connection_accepted_ends(conn, &ends);
-	connection_is_older(conn, &ends);
+	connection_mark_midstream(conn, &ends);
 }
 
 /*
@@ -403,46 +403,46 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
 	first = first_read(ends.sk, len);
 	if (worker->tap == TAP_SOCKET && !first && is_tcp(ends.sk)) {
 		count_loss(LOSS_MISSED);
-		return connection_is_older(conn, &ends);
+		return connection_mark_midstream(conn, &ends);
 	}
-	connection_introduce(conn, &ends);
+	connection_identify(conn, &ends);
 	if (worker->tap == TAP_SOCKET || first)
-		connection_count(conn, len);
-	connection_begins(conn);
+		connection_start_accounting(conn, len);
+	connection_follow(conn);
 }
 
 /*
  * All that was asked before it left is answered. It is joined again when it is proven that it talks as others do: what
  * would have made it a MONITOR may have been refused.
  */
-static __always_inline void connection_left(struct connection *conn)
+static __always_inline void connection_drained(struct connection *conn)
 {
 	if (client_layout.valid)
 		return connection_unjoin(conn);
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
-	ledger_settle(conn, talk_complete_until(conn));
-	conn->mode = MODE_LEFT_OUT;
+	ledger_settle(conn, attribution_complete_until(conn));
+	conn->mode = MODE_EXCLUDED;
 }
 
 static __always_inline bool connection_followed(const struct connection *conn)
 {
-	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_LEAVING);
+	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_DRAINING);
 }
 
 /* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
 static __always_inline bool connection_owes(const struct connection *conn)
 {
-	return conn->mode != MODE_LEAVING || outstanding(conn) || conn->reply.owed;
+	return conn->mode != MODE_DRAINING || outstanding(conn) || conn->reply.owed;
 }
 
 /* What was awaited can't be attributed any more. The connection may be joined again. */
 static __always_inline void connection_give_up(struct connection *conn)
 {
-	if (conn->mode == MODE_LEAVING)
-		return connection_left(conn);
+	if (conn->mode == MODE_DRAINING)
+		return connection_drained(conn);
 	if (conn->mode == MODE_ACCEPTED)
-		return connection_begun_unseen(conn);
+		return connection_mark_begun_unseen(conn);
 	connection_unjoin(conn);
 }
 
@@ -478,12 +478,12 @@ static __always_inline bool connection_is_one_way(const struct connection *conn)
 }
 
 /* A replica's link says several times what it is (REPLCONF, PSYNC), and is one. */
-static __always_inline void connection_leave(struct connection *conn, __u8 class)
+static __always_inline void connection_drain(struct connection *conn, __u8 class)
 {
-	if (class != COMMAND_REPLICATION || conn->left_as != class)
-		count_tally(tally_of(class), 1);
-	conn->left_as = class;
-	conn->mode = MODE_LEAVING;
+	if (class != COMMAND_REPLICATION || conn->excluded_as != class)
+		counter_add(counter_of(class), 1);
+	conn->excluded_as = class;
+	conn->mode = MODE_DRAINING;
 	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */
 }
 
@@ -494,8 +494,8 @@ static __always_inline void connection_misframed(struct connection *conn)
 		return connection_lost(conn, LOSS_FRAMING);
 	count_loss(LOSS_FRAMING);
 	ledger_blame(conn, LOSS_FRAMING, 0);
-	conn->left_as = COMMAND_OPAQUE;
-	conn->mode = MODE_LEAVING;
+	conn->excluded_as = COMMAND_OPAQUE;
+	conn->mode = MODE_DRAINING;
 	conn->request.state = REQUEST_BOUNDARY;
 }
 
@@ -559,22 +559,22 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	enum request_verdict verdict;
 
 	if (!conn)
-		conn = connection_open(worker, key, addr, len);
+		conn = connection_add_at_read(worker, key, addr, len);
 	if (!conn)
 		return;
 	if (conn->mode == MODE_ACCEPTED)
 		connection_first_read(worker, conn, len);
 	if (connection_followed(conn) && pairing_wants_proof(conn))
 		connection_check_pairing(conn, addr);
-	if (conn->mode == MODE_LEAVING && !outstanding(conn))
-		connection_left(conn);
-	if (conn->mode >= MODE_LEAVING)
+	if (conn->mode == MODE_DRAINING && !outstanding(conn))
+		connection_drained(conn);
+	if (conn->mode >= MODE_DRAINING)
 		return;
 	if (conn->mode == MODE_UNJOINED) {
 		if (!connection_join(conn, addr, len))
 			return;
 		if (worker->tap == TAP_SOCKET || conn->counted)
-			connection_count(conn, len);
+			connection_start_accounting(conn, len);
 	}
 	if (!connection_has_all_read(conn, len))
 		return connection_lost(conn, LOSS_MISSED);
@@ -586,15 +586,15 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	switch (verdict) {
 	case REQUEST_OK:
 		if (connection_is_one_way(conn))
-			connection_leave(conn, COMMAND_REPLICATION);
+			connection_drain(conn, COMMAND_REPLICATION);
 		break;
-	case REQUEST_LEAVES:
-		connection_leave(conn, conn->request.class);
+	case REQUEST_DRAINS:
+		connection_drain(conn, conn->request.class);
 		break;
-	case REQUEST_TOO_MANY_TURNS:
+	case REQUEST_TOO_MANY_TRACKED:
 		count_loss(LOSS_TURNS);
 		ledger_blame(conn, LOSS_TURNS, 1);
-		connection_leave(conn, COMMAND_OPAQUE);
+		connection_drain(conn, COMMAND_OPAQUE);
 		break;
 	case REQUEST_MALFORMED:
 		connection_misframed(conn);
@@ -617,7 +617,7 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 	case REPLY_OK:
 		argv_after_write(conn);
 		break;
-	case REPLY_LEAVES:
+	case REPLY_DRAINS:
 		connection_unjoin(conn);
 		break;
 	case REPLY_UNREADABLE:
@@ -633,34 +633,34 @@ static __always_inline void engine_written(struct connection *conn, enum reply_v
 }
 
 /* An older connection, on what is written to it first: who never asks is only met like that. */
-static __always_inline struct connection *connection_meet_written(__u64 key, const struct ends *ends, __u64 len)
+static __always_inline struct connection *connection_add_at_write(__u64 key, const struct ends *ends, __u64 len)
 {
 	struct connection *conn;
 	struct conn_client client;
 
 	/* It may be no client's at all: a module's, Sentinel's; one that is refused, before there is a client. */
 	if (!ends->server_conn || !connection_client(ends->server_conn, &client)) {
-		count_tally(TALLY_UNATTRIBUTED_BYTES, len);
+		counter_add(COUNTER_UNATTRIBUTED_BYTES, len);
 		return NULL;
 	}
-	conn = connection_meet(key, ends);
+	conn = connection_add_midstream(key, ends);
 	if (!conn)
 		count_lost(LOSS_CLIENTS_FULL, 0, len);
 	return conn;
 }
 
 /* Is it for something that is not a client's? Then it is left out. */
-static __always_inline void connection_recognise(struct connection *conn, __u64 addr, __u64 len)
+static __always_inline void connection_classify(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
-	enum tally why;
+	enum counter why;
 
 	connection_client(conn->server_conn, &client);
 	why = connection_purpose(&client, addr, len);
-	if (why == TALLIES)
+	if (why == COUNTERS)
 		return;
-	count_tally(TALLY_UNJOINED, -1);
-	connection_leave_out(conn, why);
+	counter_add(COUNTER_UNJOINED, -1);
+	connection_exclude(conn, why);
 }
 
 /* Bytes that are written to a connection that is not followed, or not known yet. */
@@ -669,15 +669,15 @@ static __noinline void engine_written_unfollowed(struct worker *worker, struct c
 {
 	struct ends ends = {};
 
-	if (conn ? conn->mode == MODE_PASSED_OVER : !connection_encounter(worker, key, addr, len, &ends))
+	if (conn ? conn->mode == MODE_PASSED_OVER : !connection_find_ends(worker, key, addr, len, &ends))
 		return;
 	worker->stats->reply_bytes += len;
 	if (!conn)
-		conn = connection_meet_written(key, &ends, len);
+		conn = connection_add_at_write(key, &ends, len);
 	if (!conn)
 		return;
 	if (conn->mode == MODE_UNJOINED)
-		connection_recognise(conn, addr, len);
+		connection_classify(conn, addr, len);
 	ledger_passes(conn, len);
 }
 
@@ -755,13 +755,13 @@ static __noinline void engine_missed(__u64 key, bool closed, __u64 sent)
 /* The client goes, or the server lets it go: what it was waiting for is logged, or at least counted. */
 static __always_inline void connection_abort(struct connection *conn, struct work *work)
 {
-	__u64 unanswered = outstanding(conn), until = talk_cut_at(conn);
+	__u64 unanswered = outstanding(conn), until = attribution_cut_at(conn);
 
-	if (talk_closes(conn, work))
+	if (attribution_closes(conn, work))
 		unanswered--;
 	ledger_settle(conn, until);
 	if (unanswered)
-		count_tally(TALLY_UNANSWERED, unanswered);
+		counter_add(COUNTER_UNANSWERED, unanswered);
 }
 
 /* Bytes passed in a call that we know nothing of: the connection is nobody's that we follow, or it is lost. */

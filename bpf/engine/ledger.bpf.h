@@ -4,8 +4,8 @@
  * unattributed, or left out because it is told to no client. Framing itself counts nothing: a connection's
  * positions say how much of its output is attributed when it is lost, left or closed, and only then that is added up.
  */
-#ifndef REPLYLOG_LEDGER_BPF_H
-#define REPLYLOG_LEDGER_BPF_H
+#ifndef REPLYLOG_BPF_ENGINE_LEDGER_BPF_H
+#define REPLYLOG_BPF_ENGINE_LEDGER_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include "bpf/server/peer.bpf.h"
@@ -19,9 +19,10 @@ static __always_inline void ledger_blame(struct connection *conn, enum loss loss
 }
 
 /* Is what is written to it no reply, for it is no client's (any more)? It may turn out to be one all the same. */
-static __always_inline bool ledger_leaves_out(const struct connection *conn)
+static __always_inline bool ledger_excludes(const struct connection *conn)
 {
-	return conn->mode != MODE_FOLLOWED && (conn->left_as == COMMAND_MONITOR || conn->left_as == COMMAND_REPLICATION);
+	return conn->mode != MODE_FOLLOWED &&
+	       (conn->excluded_as == COMMAND_MONITOR || conn->excluded_as == COMMAND_REPLICATION);
 }
 
 /* Bytes of no reply and no push that was framed. */
@@ -30,7 +31,7 @@ static __always_inline void ledger_unattributed(const struct connection *conn, _
 	if (conn->lost_as)
 		count_lost(conn->lost_as - 1, 0, bytes);
 	else
-		count_tally(ledger_leaves_out(conn) ? TALLY_LEFT_OUT_BYTES : TALLY_UNATTRIBUTED_BYTES, bytes);
+		counter_add(ledger_excludes(conn) ? COUNTER_EXCLUDED_BYTES : COUNTER_UNATTRIBUTED_BYTES, bytes);
 }
 
 /* The output is attributed until there, and what follows is not. */
@@ -39,7 +40,7 @@ static __always_inline void ledger_settle(struct connection *conn, __u64 until)
 	__u64 attributed = until - conn->settled, rest = conn->written_bytes - until;
 
 	if (attributed)
-		count_tally(TALLY_ATTRIBUTED_BYTES, attributed);
+		counter_add(COUNTER_ATTRIBUTED_BYTES, attributed);
 	if (rest)
 		ledger_unattributed(conn, rest);
 	conn->settled = conn->written_bytes;
@@ -60,13 +61,13 @@ static __always_inline void ledger_catch_up(struct connection *conn)
 	if (!unseen)
 		return;
 	conn->written_bytes += unseen;
-	count_tally(TALLY_REPLY_BYTES, unseen);
+	counter_add(COUNTER_REPLY_BYTES, unseen);
 }
 
 /* Bytes were written, maybe more than these, by a call that is not followed up. */
 static __always_inline void ledger_unnoticed(struct connection *conn, __u64 sent)
 {
-	count_tally(TALLY_REPLY_BYTES, sent);
+	counter_add(COUNTER_REPLY_BYTES, sent);
 	conn->written_bytes += sent;
 	ledger_catch_up(conn);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The checks of pairing.h, where the server's structs are at hand. */
-#ifndef REPLYLOG_PAIRING_BPF_H
-#define REPLYLOG_PAIRING_BPF_H
+#ifndef REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
+#define REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
 
 #include "bpf/engine/emit.bpf.h"
 #include "bpf/conn/pairing.h"
@@ -62,10 +62,10 @@ static __always_inline bool pairing_starts_anew(struct connection *conn, __u64 c
 	__u64 resp = client_field(client, &client_layout.resp, 0);
 
 	pairing_told(conn, ATTRIBUTION_AMBIGUOUS);
-	conn->talk.db = client_db(client);
-	conn->talk.resp = resp == 2 || resp == 3 ? resp : 0;
-	return !conn->talk.multi && !client_flag(client, FLAG_MULTI) &&
-	       client_flag(client, FLAG_PUBSUB) == talk_is_subscribed(conn);
+	conn->session.db = client_db(client);
+	conn->session.resp = resp == 2 || resp == 3 ? resp : 0;
+	return !conn->session.multi && !client_flag(client, FLAG_MULTI) &&
+	       client_flag(client, FLAG_PUBSUB) == session_is_subscribed(conn);
 }
 
 enum pairing {

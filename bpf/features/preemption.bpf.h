@@ -4,8 +4,8 @@
  * not run a program that is already running on the same CPU (__bpf_trace_run() in kernel/trace/bpf_trace.c), and the
  * socket tap would miss calls.
  */
-#ifndef REPLYLOG_PREEMPTION_BPF_H
-#define REPLYLOG_PREEMPTION_BPF_H
+#ifndef REPLYLOG_BPF_FEATURES_PREEMPTION_BPF_H
+#define REPLYLOG_BPF_FEATURES_PREEMPTION_BPF_H
 
 #include "bpf/env.h"
 #include "bpf/abi/shared.h"

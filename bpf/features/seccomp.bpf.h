@@ -3,8 +3,8 @@
  * Counts what is hit in the child on which user/kernel/seccomp.c tries a return probe: a child that survives because nothing
  * was probed in it proves nothing.
  */
-#ifndef REPLYLOG_SECCOMP_BPF_H
-#define REPLYLOG_SECCOMP_BPF_H
+#ifndef REPLYLOG_BPF_FEATURES_SECCOMP_BPF_H
+#define REPLYLOG_BPF_FEATURES_SECCOMP_BPF_H
 
 #include "bpf/env.h"
 #include "bpf/thread_stack.bpf.h"
@@ -16,7 +16,7 @@ __u32 seccomp_hits;
 
 SEC("?uprobe") int ask_seccomp(void *ctx)
 {
-	keep_own_stack(ctx, &io_own_stack);
+	keep_thread_stack(ctx, &io_own_stack);
 	if (bpf_get_current_pid_tgid() >> 32 == seccomp_child)
 		__sync_fetch_and_add(&seccomp_hits, 1);
 	return 0;

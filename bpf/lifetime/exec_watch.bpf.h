@@ -7,15 +7,15 @@
  *
  * One look at each execve of the host. The children that a server forks to execute something have pids of their own.
  */
-#ifndef REPLYLOG_RESTART_BPF_H
-#define REPLYLOG_RESTART_BPF_H
+#ifndef REPLYLOG_BPF_LIFETIME_EXEC_WATCH_BPF_H
+#define REPLYLOG_BPF_LIFETIME_EXEC_WATCH_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include "bpf/thread_stack.bpf.h"
 
 SEC("?raw_tp/sched_process_exec") int server_executes(void *ctx)
 {
-	keep_own_stack(ctx, &socket_own_stack);
+	keep_thread_stack(ctx, &socket_own_stack);
 	if (bpf_get_current_pid_tgid() >> 32 != target_tgid)
 		return 0;
 	/* In this order: see engine_ready() in user/kernel/engine.c. */

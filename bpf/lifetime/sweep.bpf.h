@@ -8,8 +8,8 @@
  * made for that, "syscall", may not use all of our maps before Linux 6.4 ("Sleepable programs can only use array, hash,
  * and ringbuf maps" on 6.1).
  */
-#ifndef REPLYLOG_SWEEP_BPF_H
-#define REPLYLOG_SWEEP_BPF_H
+#ifndef REPLYLOG_BPF_LIFETIME_SWEEP_BPF_H
+#define REPLYLOG_BPF_LIFETIME_SWEEP_BPF_H
 
 #include "bpf/lifetime/thread_exit.bpf.h"
 
@@ -21,19 +21,19 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 		connection_abort(conn, work);
 		return pairing_closes(conn);
 	}
-	if (talk_is_large(conn)) {
+	if (attribution_is_large(conn)) {
 		count_loss(LOSS_UNFINISHED);
 		ledger_blame(conn, LOSS_UNFINISHED, 1);
 	}
-	count_tally(TALLY_UNANSWERED, outstanding(conn));
-	ledger_settle(conn, talk_complete_until(conn));
+	counter_add(COUNTER_UNANSWERED, outstanding(conn));
+	ledger_settle(conn, attribution_complete_until(conn));
 }
 
 /* Should it be met again, it will be counted again. */
 static __always_inline void sweep_forget(struct connection *conn)
 {
 	if (conn->mode == MODE_UNJOINED)
-		count_tally(TALLY_UNJOINED, -1);
+		counter_add(COUNTER_UNJOINED, -1);
 	connection_forget(conn);
 }
 

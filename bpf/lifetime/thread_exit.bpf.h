@@ -5,8 +5,8 @@
  *
  * One look at each thread of the host that ends.
  */
-#ifndef REPLYLOG_THREAD_EXIT_BPF_H
-#define REPLYLOG_THREAD_EXIT_BPF_H
+#ifndef REPLYLOG_BPF_LIFETIME_THREAD_EXIT_BPF_H
+#define REPLYLOG_BPF_LIFETIME_THREAD_EXIT_BPF_H
 
 #include "bpf/tap/dispatch.bpf.h"
 
@@ -40,7 +40,7 @@ SEC("?raw_tp/sched_process_exit") int thread_exits(void *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__u32 slot;
 
-	keep_own_stack(ctx, &socket_own_stack);
+	keep_thread_stack(ctx, &socket_own_stack);
 	/* The main thread keeps its place: its hits are told apart to the end. */
 	if (pid_tgid >> 32 != target_tgid || (__u32)pid_tgid == target_tgid)
 		return 0;

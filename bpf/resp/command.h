@@ -3,8 +3,8 @@
  * Commands that are more than one reply to one command, known by name: those that change what later bytes on their
  * connection mean. All others are plain.
  */
-#ifndef REPLYLOG_COMMAND_H
-#define REPLYLOG_COMMAND_H
+#ifndef REPLYLOG_BPF_RESP_COMMAND_H
+#define REPLYLOG_BPF_RESP_COMMAND_H
 
 #include "bpf/resp/known_name.h"
 #include "bpf/resp/resp.h"
@@ -35,7 +35,7 @@ enum command_class {
 	COMMAND_PUNSUBSCRIBE,
 	COMMAND_SUNSUBSCRIBE,
 
-	/* The connection is no conversation of commands and replies any more, or we can't follow it. */
+	/* The connection is no session of commands and replies any more, or we can't follow it. */
 	COMMAND_MONITOR,
 	COMMAND_REPLICATION, /* SYNC, PSYNC, REPLCONF, CLUSTER SYNCSLOTS (valkey 9.0 on): links of the servers' own */
 	COMMAND_REPLY_MODE,  /* CLIENT REPLY: OFF and SKIP suppress replies; which ones, only the server knows for sure */
@@ -55,7 +55,7 @@ static __always_inline bool command_identifies(__u8 class)
 }
 
 /* Is its reply looked at? */
-static __always_inline bool command_turns(__u8 class)
+static __always_inline bool command_is_tracked(__u8 class)
 {
 	return class >= COMMAND_MULTI && class <= COMMAND_SUNSUBSCRIBE;
 }
@@ -87,7 +87,7 @@ static __always_inline __u32 subscription_kind(__u8 class)
 	return SUBSCRIBED_SHARDS;
 }
 
-static __always_inline bool command_leaves(__u8 class)
+static __always_inline bool command_drains(__u8 class)
 {
 	return class >= COMMAND_MONITOR;
 }

@@ -7,8 +7,8 @@
  *   -ERR unknown command 'NAME', with args beginning with: ...     redis 7.0 on, valkey (processCommandAndResetClient(),
  *   -ERR unknown command `NAME`, with args beginning with: ...     redis 6.0              src/server.c)
  */
-#ifndef REPLYLOG_FOREIGN_H
-#define REPLYLOG_FOREIGN_H
+#ifndef REPLYLOG_BPF_RESP_FOREIGN_H
+#define REPLYLOG_BPF_RESP_FOREIGN_H
 
 #include "bpf/port.h"
 #include "bpf/resp/command.h"

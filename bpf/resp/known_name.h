@@ -3,8 +3,8 @@
  * Which commands are the server's own, and need no look: a hash table without collisions. User space fills it, and looks
  * for a seed that leads to none (user/server/known_names.c); BPF looks up one name with one load.
  */
-#ifndef REPLYLOG_KNOWN_NAME_H
-#define REPLYLOG_KNOWN_NAME_H
+#ifndef REPLYLOG_BPF_RESP_KNOWN_NAME_H
+#define REPLYLOG_BPF_RESP_KNOWN_NAME_H
 
 #include "bpf/resp/resp.h"
 

@@ -7,8 +7,8 @@
  *   window:   [ carried, right-aligned ][ bytes of this piece .......... ][ slack for word loads ]
  *             0                         CARRY                            CARRY + WINDOW
  */
-#ifndef REPLYLOG_WINDOW_H
-#define REPLYLOG_WINDOW_H
+#ifndef REPLYLOG_BPF_RESP_PARSE_WINDOW_H
+#define REPLYLOG_BPF_RESP_PARSE_WINDOW_H
 
 #include "bpf/env.h"
 #include "bpf/resp/resp.h"
@@ -54,7 +54,7 @@ struct cursor {
  * begins alike has the same size, whatever the rest of it is. Most do, and to compare costs less than to parse: nothing
  * that comes after has to wait for what is compared.
  */
-struct alike {
+struct header_cache {
 	__u64 header;
 	__u64 mask;    /* the bytes of the header that are compared */
 	__u32 size;    /* 0: nothing is known */
@@ -79,8 +79,8 @@ struct work {
 	__u32 size;
 	__u64 number;
 	__u64 plain_name; /* the last name of a plain command that was looked up, when it has under 8 bytes: they, and how many */
-	struct alike reply_alike;
-	struct alike arg_alike[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */
+	struct header_cache reply_headers;
+	struct header_cache arg_headers[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */
 };
 
 /* Results of the parts of a step. */
@@ -97,18 +97,18 @@ struct frame {
 };
 
 /* Learns from the first header bytes at start, behind which come payload bytes and what ends them. header 0: nothing. */
-static __always_inline void alike_learn(struct alike *alike, const __u8 *start, __u32 header, __u32 payload)
+static __always_inline void header_cache_learn(struct header_cache *cache, const __u8 *start, __u32 header, __u32 payload)
 {
-	alike->mask = header ? ~0ULL >> (64 - 8 * header) : 0;
-	alike->header = env_load64(start) & alike->mask;
-	alike->size = header ? header + payload : 0;
-	alike->payload = header;
+	cache->mask = header ? ~0ULL >> (64 - 8 * header) : 0;
+	cache->header = env_load64(start) & cache->mask;
+	cache->size = header ? header + payload : 0;
+	cache->payload = header;
 }
 
 /* Whether what starts here is known by how it begins. */
-static __always_inline bool alike_knows(const struct alike *alike, const __u8 *start)
+static __always_inline bool header_cache_knows(const struct header_cache *cache, const __u8 *start)
 {
-	return alike->size && (env_load64(start) & alike->mask) == alike->header;
+	return cache->size && (env_load64(start) & cache->mask) == cache->header;
 }
 
 /* Bytes of this read or write that are not parsed yet. */

@@ -7,8 +7,8 @@
  *
  * (addReplyPubsubMessage() and its like in redis 7.0 and valkey 9.1 src/pubsub.c.)
  */
-#ifndef REPLYLOG_PUBSUB_H
-#define REPLYLOG_PUBSUB_H
+#ifndef REPLYLOG_BPF_RESP_PUBSUB_H
+#define REPLYLOG_BPF_RESP_PUBSUB_H
 
 #include "bpf/resp/command.h"
 #include "bpf/resp/parse_window.h"

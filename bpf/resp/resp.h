@@ -2,8 +2,8 @@
 /*
  * RESP headers: a type byte, a decimal number, CRLF. Read a machine word at a time, without a loop.
  */
-#ifndef REPLYLOG_RESP_H
-#define REPLYLOG_RESP_H
+#ifndef REPLYLOG_BPF_RESP_RESP_H
+#define REPLYLOG_BPF_RESP_RESP_H
 
 #include "bpf/env.h"
 

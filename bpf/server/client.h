@@ -3,8 +3,8 @@
  * The server's struct client, and the strings behind it, over offsets that layout.h explains. Whatever is read may change while it is read, or be no such thing: it is checked before anybody
  * believes it.
  */
-#ifndef REPLYLOG_CLIENT_H
-#define REPLYLOG_CLIENT_H
+#ifndef REPLYLOG_BPF_SERVER_CLIENT_H
+#define REPLYLOG_BPF_SERVER_CLIENT_H
 
 #include "bpf/port.h"
 

@@ -3,8 +3,8 @@
  * Plain or TLS: word 0 of struct connection points at the functions of its type (struct ConnectionType in redis 6.0-8.6,
  * valkey 8.0-9.1 src/connection.h), one of which reads. Where it is in there differs from version to version.
  */
-#ifndef REPLYLOG_CONN_TYPE_BPF_H
-#define REPLYLOG_CONN_TYPE_BPF_H
+#ifndef REPLYLOG_BPF_SERVER_CONN_TYPE_BPF_H
+#define REPLYLOG_BPF_SERVER_CONN_TYPE_BPF_H
 
 #include "bpf/maps.bpf.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Joining a conversation that is older than we are, or that we lost: only where it is proven that a command begins and
+ * Joining a session that is older than we are, or that we lost: only where it is proven that a command begins and
  * that nothing is outstanding. The proof reads the server's struct client and is written down in layout.h; without a
  * layout for this very server there is none, and what is joined is marked ambiguous.
  */
-#ifndef REPLYLOG_JOIN_BPF_H
-#define REPLYLOG_JOIN_BPF_H
+#ifndef REPLYLOG_BPF_SERVER_JOIN_BPF_H
+#define REPLYLOG_BPF_SERVER_JOIN_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include "bpf/server/peer.bpf.h"
@@ -21,16 +21,16 @@ static __noinline bool join_is_proven(const struct conn_client *client, __u64 ad
 	return client_is_plain(at) && client_has_consumed(at, addr) && client_has_written(at);
 }
 
-/* What a connection is for that is not a client's, TALLIES when that can't be told. */
-static __always_inline enum tally join_left_out(const struct conn_client *client)
+/* What a connection is for that is not a client's, COUNTERS when that can't be told. */
+static __always_inline enum counter join_excludes(const struct conn_client *client)
 {
 	if (!client->at)
-		return TALLIES;
+		return COUNTERS;
 	if (client_flag(client->at, FLAG_MONITOR))
-		return TALLY_MONITORS;
+		return COUNTER_MONITORS;
 	if (client_flag(client->at, FLAG_REPLICA) || client_flag(client->at, FLAG_PRIMARY))
-		return TALLY_REPLICATION;
-	return TALLIES;
+		return COUNTER_REPLICATION;
+	return COUNTERS;
 }
 
 #endif

@@ -3,8 +3,8 @@
  * Who is behind a connection of the server: the address from the kernel's socket, the client id from the server's own
  * structs. Neither is ever guessed: each is read over a pointer that must point back.
  */
-#ifndef REPLYLOG_PEER_BPF_H
-#define REPLYLOG_PEER_BPF_H
+#ifndef REPLYLOG_BPF_SERVER_PEER_BPF_H
+#define REPLYLOG_BPF_SERVER_PEER_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include <bpf/bpf_core_read.h>
@@ -38,28 +38,28 @@ static __always_inline struct sock *connection_sock(__u64 conn)
 	return BPF_CORE_READ(socket, sk);
 }
 
-static __always_inline void peer_address(struct sock *sk, struct peer *peer)
+static __always_inline void sock_address(struct sock *sk, struct conn_id *id)
 {
 	__u16 family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
 
-	peer->family = FAMILY_UNKNOWN;
-	peer->port = 0;
+	id->family = FAMILY_UNKNOWN;
+	id->port = 0;
 	if (family == AF_UNIX) {
-		peer->family = FAMILY_UNIX;
+		id->family = FAMILY_UNIX;
 		return;
 	}
 	if (family != AF_INET && family != AF_INET6)
 		return;
-	peer->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	id->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	if (family == AF_INET) {
 		__be32 addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
 
-		peer->family = FAMILY_INET;
-		__builtin_memcpy(peer->addr, &addr, sizeof(addr));
+		id->family = FAMILY_INET;
+		__builtin_memcpy(id->addr, &addr, sizeof(addr));
 		return;
 	}
-	peer->family = FAMILY_INET6;
-	BPF_CORE_READ_INTO(&peer->addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	id->family = FAMILY_INET6;
+	BPF_CORE_READ_INTO(&id->addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 }
 
 static __always_inline bool is_tcp(struct sock *sk)

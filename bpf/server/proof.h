@@ -5,8 +5,8 @@
  * asks from outside, at any time (user/session/verify.c). The includer says how the server's memory
  * is read (env_read_server()).
  */
-#ifndef REPLYLOG_PROOF_H
-#define REPLYLOG_PROOF_H
+#ifndef REPLYLOG_BPF_SERVER_PROOF_H
+#define REPLYLOG_BPF_SERVER_PROOF_H
 
 #include "bpf/server/client.h"
 

@@ -5,8 +5,8 @@
  * between has put that on the stack. Every word there is a candidate, and proves itself: its fd is the call's, and it
  * points at a client that points back.
  */
-#ifndef REPLYLOG_CALLER_BPF_H
-#define REPLYLOG_CALLER_BPF_H
+#ifndef REPLYLOG_BPF_SERVER_SYSCALL_CONN_BPF_H
+#define REPLYLOG_BPF_SERVER_SYSCALL_CONN_BPF_H
 
 #include "bpf/maps.bpf.h"
 #include "bpf/server/peer.bpf.h"
@@ -74,7 +74,7 @@ static long caller_step(__u32 i, void *data)
 }
 
 /* The connection that the system call at hand is made for, 0 when it can't be told. work's window is overwritten. */
-static __always_inline __u64 caller_connection(struct work *work)
+static __always_inline __u64 syscall_connection(struct work *work)
 {
 	struct pt_regs *regs = caller_registers();
 	__u64 *words = (__u64 *)work->bytes;

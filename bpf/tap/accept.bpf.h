@@ -3,8 +3,8 @@
  * The proof that a connection is followed from its start, whatever its transport: the call in which the server accepts
  * it, once a connection. connSocketAccept serves TCP and, by way of connUnixAccept, Unix sockets; connTLSAccept TLS.
  */
-#ifndef REPLYLOG_ACCEPT_BPF_H
-#define REPLYLOG_ACCEPT_BPF_H
+#ifndef REPLYLOG_BPF_TAP_ACCEPT_BPF_H
+#define REPLYLOG_BPF_TAP_ACCEPT_BPF_H
 
 #include "bpf/tap/connection_tap.bpf.h"
 
@@ -43,7 +43,7 @@ static __always_inline int tap_accept(struct pt_regs *ctx)
 
 SEC("?uprobe") int conn_accept(struct pt_regs *ctx)
 {
-	keep_own_stack(ctx, &once_own_stack);
+	keep_thread_stack(ctx, &once_own_stack);
 	return tap_accept(ctx);
 }
 

@@ -4,8 +4,8 @@
  * iovcnt). At entry the arguments are noted, at return it is known how many bytes went through: read bytes before the
  * server looks at them, written ones before it lets go of their buffer.
  */
-#ifndef REPLYLOG_CONNECTION_TAP_BPF_H
-#define REPLYLOG_CONNECTION_TAP_BPF_H
+#ifndef REPLYLOG_BPF_TAP_CONNECTION_TAP_BPF_H
+#define REPLYLOG_BPF_TAP_CONNECTION_TAP_BPF_H
 
 #include "bpf/engine/engine.bpf.h"
 #include "bpf/tap/overhead.bpf.h"
@@ -77,7 +77,7 @@ static __always_inline bool tap_hit(struct worker *worker, enum hit hit)
 static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 {
 	struct worker worker = { .tap = TAP_CONNECTION };
-	struct call *call;
+	struct io_call *call;
 
 	if (!tap_wanted())
 		return 1;
@@ -86,7 +86,7 @@ static __always_inline int tap_enter(struct pt_regs *ctx, enum io_op op)
 		return 1;
 	}
 	call = &worker.scratch->call;
-	if (call_hands_over(call, op, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_SP(ctx)))
+	if (io_call_hands_over(call, op, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_SP(ctx)))
 		return 1;
 	if (call->op != IO_NONE) /* its return never came */
 		engine_missed(call->conn, false, 0);
@@ -110,7 +110,7 @@ static __always_inline int tap_return(struct pt_regs *ctx, enum io_op op)
 {
 	__s32 bytes = PT_REGS_RC(ctx);
 	struct worker worker = { .tap = TAP_CONNECTION };
-	struct call *call;
+	struct io_call *call;
 	__u64 begin;
 
 	if (!tap_wanted() || !tap_worker(tap_slot(false), &worker))
@@ -162,18 +162,18 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 #define CONNECTION_TAP(name, op)                               \
 	SEC("?uprobe") int name##_session(struct pt_regs *ctx) \
 	{                                                      \
-		keep_own_stack(ctx, &io_own_stack);            \
+		keep_thread_stack(ctx, &io_own_stack);         \
 		return tap_session(ctx, op);                   \
 	}                                                      \
 	SEC("?uprobe") int name##_enter(struct pt_regs *ctx)   \
 	{                                                      \
-		keep_own_stack(ctx, &io_own_stack);            \
+		keep_thread_stack(ctx, &io_own_stack);         \
 		tap_enter(ctx, op);                            \
 		return 0;                                      \
 	}                                                      \
 	SEC("?uprobe") int name##_return(struct pt_regs *ctx)  \
 	{                                                      \
-		keep_own_stack(ctx, &io_own_stack);            \
+		keep_thread_stack(ctx, &io_own_stack);         \
 		return tap_return(ctx, op);                    \
 	}
 
@@ -183,7 +183,7 @@ CONNECTION_TAP(conn_writev, IO_WRITEV)
 
 SEC("?uprobe") int conn_close(struct pt_regs *ctx)
 {
-	keep_own_stack(ctx, &once_own_stack);
+	keep_thread_stack(ctx, &once_own_stack);
 	return tap_close(ctx);
 }
 

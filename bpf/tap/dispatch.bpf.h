@@ -4,8 +4,8 @@
  * the one function that executes a command: a client's own, one that EXEC executes for it, and those of scripts and
  * modules, which use clients without a connection. All this is paid by the main thread for each command.
  */
-#ifndef REPLYLOG_DISPATCH_BPF_H
-#define REPLYLOG_DISPATCH_BPF_H
+#ifndef REPLYLOG_BPF_TAP_DISPATCH_BPF_H
+#define REPLYLOG_BPF_TAP_DISPATCH_BPF_H
 
 #include "bpf/tap/connection_tap.bpf.h"
 #include "bpf/dispatch/snapshot_ring.h"
@@ -101,20 +101,20 @@ static __always_inline __u64 dispatch_name(__u64 client)
 /* Keeps what the server's structs say of the command, and how its name begins. */
 static __always_inline void dispatch_take(struct dispatch_frame *frame, __u32 slot, __u64 conn)
 {
-	struct heads *heads = bpf_map_lookup_elem(&dispatch_heads, &frame->connection);
-	struct head_work *work;
+	struct snapshot_ring *snapshots = bpf_map_lookup_elem(&dispatch_heads, &frame->connection);
+	struct snapshot_work *work;
 	__u32 len;
 
 	slot--;
 	work = bpf_map_lookup_elem(&head_works, &slot);
-	if (!heads || !work)
+	if (!snapshots || !work)
 		return;
-	len = head_take(work, frame->client, conn);
+	len = snapshot_take(work, frame->client, conn);
 	if (!len) {
-		count_tally(TALLY_DISPATCH_UNREAD, 1);
+		counter_add(COUNTER_DISPATCH_UNREAD, 1);
 		return;
 	}
-	frame->dispatch.head = heads_keep(heads, work, len);
+	frame->dispatch.head = snapshots_keep(snapshots, work, len);
 	frame->dispatch.name = work->name;
 }
 
@@ -290,7 +290,7 @@ SEC("?uprobe") int call_session(struct pt_regs *ctx)
 {
 	__u32 ret;
 
-	keep_own_stack(ctx, &io_own_stack);
+	keep_thread_stack(ctx, &io_own_stack);
 	ret = PT_REGS_IP(ctx) != bpf_get_attach_cookie(ctx) ? dispatch_return(ctx) : dispatch_enter(ctx);
 	env_opaque(ret); /* the compiler knows that it is 0 or 1, and is to let the verifier know, too */
 	return ret & 1;
@@ -298,14 +298,14 @@ SEC("?uprobe") int call_session(struct pt_regs *ctx)
 
 SEC("?uprobe") int call_enter(struct pt_regs *ctx)
 {
-	keep_own_stack(ctx, &io_own_stack);
+	keep_thread_stack(ctx, &io_own_stack);
 	dispatch_enter(ctx);
 	return 0;
 }
 
 SEC("?uprobe") int call_return(struct pt_regs *ctx)
 {
-	keep_own_stack(ctx, &io_own_stack);
+	keep_thread_stack(ctx, &io_own_stack);
 	return dispatch_return(ctx);
 }
 

@@ -2,15 +2,15 @@
 /*
  * A call of the server's connection layer that is under way in a thread, and the calls that it makes itself.
  */
-#ifndef REPLYLOG_CALL_H
-#define REPLYLOG_CALL_H
+#ifndef REPLYLOG_BPF_TAP_IO_CALL_H
+#define REPLYLOG_BPF_TAP_IO_CALL_H
 
 #include "bpf/abi/shared.h"
 #include "bpf/resp/parse_window.h"
 
-struct call {
+struct io_call {
 	__u32 op;     /* enum io_op; 0: none */
-	__u32 handed; /* calls that it has made itself: see call_hands_over() */
+	__u32 handed; /* calls that it has made itself: see io_call_hands_over() */
 	__u64 conn;   /* its arguments */
 	__u64 addr;
 	__u64 len;
@@ -18,7 +18,7 @@ struct call {
 };
 
 /* Is this write what comes next in the iovec of a writev? */
-static __always_inline bool call_is_next_buffer(const struct call *outer, __u64 addr, __u64 len)
+static __always_inline bool io_call_is_next_buffer(const struct io_call *outer, __u64 addr, __u64 len)
 {
 	struct server_iovec iov = {};
 	__u32 n = outer->handed;
@@ -33,11 +33,12 @@ static __always_inline bool call_is_next_buffer(const struct call *outer, __u64 
  * outer one's return never come, the next write is not what its iovec holds, and tells that bytes were missed, as any
  * other call of the thread does. Only a copy is not in the iovec, and it is the first.
  */
-static __always_inline bool call_hands_over(struct call *outer, enum io_op op, __u64 conn, __u64 addr, __u64 len, __u64 sp)
+static __always_inline bool io_call_hands_over(struct io_call *outer, enum io_op op, __u64 conn, __u64 addr, __u64 len,
+					       __u64 sp)
 {
 	if (outer->op != IO_WRITEV || op != IO_WRITE || outer->conn != conn || sp > outer->sp)
 		return false;
-	if (outer->handed && !call_is_next_buffer(outer, addr, len))
+	if (outer->handed && !io_call_is_next_buffer(outer, addr, len))
 		return false;
 	outer->handed++;
 	return true;

@@ -3,8 +3,8 @@
  * --max-overhead: what the probes take of each thread's time, added up as they are hit. The programs time themselves;
  * what the kernel does to get to them, they can't see: user/kernel/probe_cost.c measures it before anything is attached.
  */
-#ifndef REPLYLOG_OVERHEAD_BPF_H
-#define REPLYLOG_OVERHEAD_BPF_H
+#ifndef REPLYLOG_BPF_TAP_OVERHEAD_BPF_H
+#define REPLYLOG_BPF_TAP_OVERHEAD_BPF_H
 
 #include "bpf/maps.bpf.h"
 

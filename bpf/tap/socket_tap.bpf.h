@@ -6,8 +6,8 @@
  *
  * Connections come and go by the connection tap's probes on close and accept, which are hit once each.
  */
-#ifndef REPLYLOG_SOCKET_TAP_BPF_H
-#define REPLYLOG_SOCKET_TAP_BPF_H
+#ifndef REPLYLOG_BPF_TAP_SOCKET_TAP_BPF_H
+#define REPLYLOG_BPF_TAP_SOCKET_TAP_BPF_H
 
 #include "bpf/tap/accept.bpf.h"
 
@@ -65,13 +65,13 @@ static __always_inline int socket_tap(const struct socket_io *io, bool received)
 
 SEC("?raw_tp/sock_recv_length") int socket_received(struct socket_io *io)
 {
-	keep_own_stack(io, &socket_own_stack);
+	keep_thread_stack(io, &socket_own_stack);
 	return socket_tap(io, true);
 }
 
 SEC("?raw_tp/sock_send_length") int socket_sent(struct socket_io *io)
 {
-	keep_own_stack(io, &socket_own_stack);
+	keep_thread_stack(io, &socket_own_stack);
 	return socket_tap(io, false);
 }
 
@@ -81,7 +81,7 @@ SEC("?uprobe") int socket_accept(struct pt_regs *ctx)
 	struct worker worker = { .tap = TAP_SOCKET };
 	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
-	keep_own_stack(ctx, &once_own_stack);
+	keep_thread_stack(ctx, &once_own_stack);
 	if (!tap_wanted() || !tap_hit(&worker, HIT_PROBE) || !accepts_client(server_conn))
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
@@ -96,7 +96,7 @@ SEC("?uprobe") int socket_accept_tls(struct pt_regs *ctx)
 	struct worker worker = { .tap = TAP_SOCKET };
 	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
-	keep_own_stack(ctx, &once_own_stack);
+	keep_thread_stack(ctx, &once_own_stack);
 	if (!tap_wanted() || !tap_hit(&worker, HIT_PROBE))
 		return 0;
 	sk = (__u64)connection_sock(server_conn);
@@ -114,7 +114,7 @@ SEC("?uprobe") int socket_close(struct pt_regs *ctx)
 	struct worker worker = { .tap = TAP_SOCKET };
 	__u64 server_conn = PT_REGS_PARM1(ctx), sk;
 
-	keep_own_stack(ctx, &once_own_stack);
+	keep_thread_stack(ctx, &once_own_stack);
 	if (!tap_wanted())
 		return 0;
 	sk = (__u64)connection_sock(server_conn);

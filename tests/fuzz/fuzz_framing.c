@@ -24,7 +24,7 @@ static void show(void)
 {
 	size_t i;
 
-	fputs("conversation:\n", stderr);
+	fputs("session:\n", stderr);
 	for (i = 0; i < stream.len; i++)
 		fprintf(stderr, stream.wire[i] >= ' ' && stream.wire[i] < 127 ? "%c" : "\\x%02x", stream.wire[i]);
 	fprintf(stderr, "\nhiredis read %zu replies%s%s, the server %zu requests, the framer %zu\n", by_hiredis.n,
@@ -206,7 +206,7 @@ static void join_attributes(struct replies_read *h, const struct stream *s)
 	h->n = n;
 }
 
-/* hiredis itself, held against how the conversation was made. */
+/* hiredis itself, held against how the session was made. */
 static void check_reading(const struct replies_read *h, const struct stream *s)
 {
 	size_t i;
@@ -295,9 +295,9 @@ static bool answer(struct host_conn *c, const struct requests_read *r, size_t at
 static void compare_requests(struct host_conn *c, const struct requests_read *r, enum request_verdict verdict,
 			     size_t answered)
 {
-	CHECK(verdict == REQUEST_OK || verdict == REQUEST_MALFORMED || verdict == REQUEST_LEAVES);
+	CHECK(verdict == REQUEST_OK || verdict == REQUEST_MALFORMED || verdict == REQUEST_DRAINS);
 	/* It may have seen the name of a command that is refused or not there yet. Control characters end a name to it. */
-	if (verdict == REQUEST_LEAVES)
+	if (verdict == REQUEST_DRAINS)
 		CHECK(r->unusual || (answered == r->n && r->at < r->len));
 	else if (answered < r->n)
 		CHECK(verdict == REQUEST_MALFORMED && r->unusual);

@@ -14,7 +14,7 @@
 #define MARKS_MAX 4096
 
 /*
- * One direction of a conversation, and the same for a reader that knows neither attributes ('|') nor blob errors ('!'),
+ * One direction of a session, and the same for a reader that knows neither attributes ('|') nor blob errors ('!'),
  * as hiredis 1.2 does not (processItem in its read.c): they are maps and bulks there. Byte for byte as long.
  */
 struct stream {

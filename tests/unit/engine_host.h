@@ -167,12 +167,12 @@ port_hook void reply_emit(struct connection *conn, struct work *work, const stru
 	rec->state = end->state;
 	rec->expected = end->bytes_expected;
 	rec->kind = end->kind;
-	rec->attribution = talk_attribution(conn);
+	rec->attribution = session_attribution(conn);
 	rec->certain = pairing_is_certain(conn);
-	rec->db = conn->talk.db;
+	rec->db = conn->session.db;
 	rec->push = end->kind == KIND_PUSH;
 	if (rec->push) {
-		rec->head_len = conn->talk.push_len;
+		rec->head_len = conn->session.push_len;
 		memcpy(rec->head, conn->push_head, rec->head_len);
 		return;
 	}
@@ -216,10 +216,10 @@ static struct host_conn *host_connect(void)
 
 	memset(&c->work, 0xa5, sizeof(c->work));
 	/* What outlives a call. */
-	memset(&c->work.reply_alike, 0, sizeof(c->work.reply_alike));
-	memset(c->work.arg_alike, 0, sizeof(c->work.arg_alike));
+	memset(&c->work.reply_headers, 0, sizeof(c->work.reply_headers));
+	memset(c->work.arg_headers, 0, sizeof(c->work.arg_headers));
 	c->conn.mode = MODE_FOLLOWED;
-	turns_forget(&c->conn);
+	tracked_forget(&c->conn);
 	return c;
 }
 

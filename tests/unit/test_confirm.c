@@ -136,7 +136,7 @@ static int setup(void **state)
 	t.state.ready = 1;
 	t.conn->key = 1;
 	t.conn->mode = MODE_FOLLOWED;
-	t.conn->peer.generation = 7;
+	t.conn->id.generation = 7;
 	t.conn->server_conn = (__u64)t.server_conn;
 	t.server_conn[4] = (__u64)&t.client;
 	t.client.conn = (__u64)t.server_conn;
@@ -453,7 +453,7 @@ static void test_what_bpf_counts(void **state)
 	t.conn->mode = MODE_UNJOINED;
 	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.conn->mode = MODE_FOLLOWED;
-	t.conn->peer.client_id = 4; /* the struct's is another one */
+	t.conn->id.client_id = 4; /* the struct's is another one */
 	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.client.id = 4;
 	assert_int_equal(verify(), VERIFY_IN_STEP);

@@ -350,7 +350,7 @@ static void test_cut_off(void **state)
 	ask(c, PING PING);
 	execute(2);
 	answer(c, PONG "$16\r\nxxxx");
-	assert_true(talk_closes(&c->conn, &c->work));
+	assert_true(attribution_closes(&c->conn, &c->work));
 	assert_times(1, 2);
 	free(c);
 }

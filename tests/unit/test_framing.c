@@ -23,7 +23,7 @@ struct exchange {
 #define X128 X16 X16 X16 X16 X16 X16 X16 X16
 
 /* One of everything that a client may send and a server may answer. */
-static const struct exchange conversation[] = {
+static const struct exchange session[] = {
 	{ "*1\r\n$4\r\nPING\r\n", NULL, "+PONG\r\n" },
 	{ "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", NULL, "$5\r\nhello\r\n" },
 	{ "*2\r\n$3\r\nGET\r\n$4\r\nnone\r\n", NULL, "$-1\r\n" },
@@ -57,7 +57,7 @@ static const struct exchange conversation[] = {
 	{ "*2\r\n$16\r\nGETGETGETGETGETG\r\n$1\r\nk\r\n", NULL, "+a long status that takes several words of eight\r\n" },
 };
 
-#define EXCHANGES (sizeof(conversation) / sizeof(conversation[0]))
+#define EXCHANGES (sizeof(session) / sizeof(session[0]))
 
 static char requests[4096], replies[4096];
 static size_t requests_len, replies_len;
@@ -68,8 +68,8 @@ static int join_conversation(void **state)
 
 	(void)state;
 	for (i = 0; i < EXCHANGES; i++) {
-		strcat(requests, conversation[i].request);
-		strcat(replies, conversation[i].reply);
+		strcat(requests, session[i].request);
+		strcat(replies, session[i].reply);
 		/* Between commands, things that are none. */
 		if (i == 2)
 			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n*-2147483649\r\n\n*-9223372036854775808\r\n*-5\r\n");
@@ -101,11 +101,11 @@ static void check_conversation(void)
 		const struct host_record *rec = &host_records[i];
 
 		assert_int_equal(rec->seq, i);
-		assert_int_equal(rec->bytes, strlen(conversation[i].reply));
+		assert_int_equal(rec->bytes, strlen(session[i].reply));
 		assert_int_equal(rec->status, ARGV_KEPT);
-		assert_int_equal(rec->request_bytes, strlen(conversation[i].request));
+		assert_int_equal(rec->request_bytes, strlen(session[i].request));
 		assert_int_equal(rec->state, STATE_COMPLETE);
-		check_head(rec, &conversation[i]);
+		check_head(rec, &session[i]);
 	}
 }
 
@@ -234,10 +234,10 @@ static void test_request_and_reply_in_turn(void **state)
 	for (round = 0; round < 200; round++) {
 		host_reset(0, 0); /* the inline page has to do */
 		for (i = 0; i < EXCHANGES; i++) {
-			assert_int_equal(host_read(c, conversation[i].request, strlen(conversation[i].request)), REQUEST_OK);
-			assert_int_equal(host_write(c, conversation[i].reply, strlen(conversation[i].reply)), REPLY_OK);
+			assert_int_equal(host_read(c, session[i].request, strlen(session[i].request)), REQUEST_OK);
+			assert_int_equal(host_write(c, session[i].reply, strlen(session[i].reply)), REPLY_OK);
 			assert_int_equal(host_records[i].status, ARGV_KEPT);
-			check_head(&host_records[i], &conversation[i]);
+			check_head(&host_records[i], &session[i]);
 		}
 	}
 	free(c);
@@ -330,7 +330,7 @@ static void test_head_before_leaving(void **state)
 
 	(void)state;
 	host_reset(0, 4);
-	assert_int_equal(host_read(c, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$7\r\nMONITOR\r\n", 37), REQUEST_LEAVES);
+	assert_int_equal(host_read(c, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$7\r\nMONITOR\r\n", 37), REQUEST_DRAINS);
 	assert_int_equal(host_write(c, "$-1\r\n", 5), REPLY_OK);
 	assert_int_equal(host_count, 1);
 	assert_int_equal(host_records[0].status, ARGV_KEPT);
@@ -551,7 +551,7 @@ static void check_leaving(const char *request, size_t len)
 		verdict = host_read(c, request, cut);
 		if (verdict == REQUEST_OK)
 			verdict = host_read(c, request + cut, len - cut);
-		if (verdict != REQUEST_LEAVES)
+		if (verdict != REQUEST_DRAINS)
 			fail_msg("%s, cut at %zu: verdict %d", request, cut, verdict);
 		assert_int_equal(c->conn.read_seq, 1);
 		assert_int_equal(host_write(c, "+PONG\r\n", 7), REPLY_OK);
@@ -710,12 +710,12 @@ static void test_cut_off(void **state)
 
 	(void)state;
 	host_reset(0, 4);
-	assert_false(talk_closes(&c->conn, &c->work));
+	assert_false(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_read(c, "PING\r\n", 6), REQUEST_OK);
-	assert_false(talk_closes(&c->conn, &c->work));
+	assert_false(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_write(c, "$10\r\nabc", 8), REPLY_OK);
 	assert_int_equal(host_write(c, "def", 3), REPLY_OK);
-	assert_true(talk_closes(&c->conn, &c->work));
+	assert_true(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	end = &host_records[0];
 	assert_int_equal(end->bytes, 11);
@@ -724,7 +724,7 @@ static void test_cut_off(void **state)
 	assert_int_equal(end->state, STATE_ABORTED);
 	assert_memory_equal(end->head, "PING\r", 5);
 	assert_int_equal(host_write(c, "ghij\r\n", 6), REPLY_OK);
-	assert_false(talk_closes(&c->conn, &c->work));
+	assert_false(attribution_closes(&c->conn, &c->work));
 	free(c);
 }
 

@@ -180,11 +180,11 @@ static int remove_workdir(void **state)
 static const char *in_workdir(const char *name)
 {
 	static char paths[2][256];
-	static int turn;
+	static int tracked;
 
-	turn = !turn;
-	snprintf(paths[turn], sizeof(paths[turn]), "%s/%s", workdir, name);
-	return paths[turn];
+	tracked = !tracked;
+	snprintf(paths[tracked], sizeof(paths[tracked]), "%s/%s", workdir, name);
+	return paths[tracked];
 }
 
 /* Makes workdir/fixture; false when this compiler does not know the flags. */

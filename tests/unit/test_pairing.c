@@ -262,15 +262,15 @@ static void test_a_modules_command_may_change_who_the_client_is(void **state)
 
 	(void)state;
 	host_reset(0, 4);
-	c->conn.talk.db = 3;
+	c->conn.session.db = 3;
 	c->conn.from_start = 1;
 	read_ok(c, NOBODY);
 	assert_int_equal(answer(c, "-ERR unknown command 'Nobody', with args beginning with: \r\n"), REPLY_OK);
-	assert_int_equal(c->conn.talk.db, 3);
+	assert_int_equal(c->conn.session.db, 3);
 	assert_int_equal(c->conn.from_start, 1);
 	read_ok(c, NEVER);
 	assert_int_equal(answer(c, "+OK\r\n"), REPLY_OK);
-	assert_int_equal(c->conn.talk.db, -1);
+	assert_int_equal(c->conn.session.db, -1);
 	assert_int_equal(c->conn.from_start, 0);
 	free(c);
 }

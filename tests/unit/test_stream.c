@@ -675,15 +675,15 @@ static void test_stop(void **state)
 	char expected[704];
 
 	(void)state;
-	stop.tally[TALLY_JOINED] = 3;
-	stop.tally[TALLY_MONITORS] = 4;
-	stop.tally[TALLY_UNANSWERED] = 6;
-	stop.tally[TALLY_REPLY_BYTES] = 17;
-	stop.tally[TALLY_ATTRIBUTED_BYTES] = 10;
-	stop.tally[TALLY_UNATTRIBUTED_BYTES] = 5;
-	stop.tally[TALLY_LEFT_OUT_BYTES] = 2;
-	stop.tally[TALLY_DISPATCH_UNREAD] = 8;
-	stop.tally[TALLY_DISPATCH_DISAGREES] = 9;
+	stop.counter[COUNTER_JOINED] = 3;
+	stop.counter[COUNTER_MONITORS] = 4;
+	stop.counter[COUNTER_UNANSWERED] = 6;
+	stop.counter[COUNTER_REPLY_BYTES] = 17;
+	stop.counter[COUNTER_ATTRIBUTED_BYTES] = 10;
+	stop.counter[COUNTER_UNATTRIBUTED_BYTES] = 5;
+	stop.counter[COUNTER_EXCLUDED_BYTES] = 2;
+	stop.counter[COUNTER_DISPATCH_UNREAD] = 8;
+	stop.counter[COUNTER_DISPATCH_DISAGREES] = 9;
 	record(BYTES(LRANGE));
 	assert_int_equal(reply(), 0);
 	assert_int_equal(stream_dropped(&stream, LOSS_RING_FULL, &(struct stream_loss){ .count = 9 }), 0);

@@ -45,7 +45,7 @@ static const char *const state_names[] = { "complete", "aborted" };
 static const char *const loss_names[] = {
 	"ring_full", "clients_full", "framing", "unreadable", "no_scratch", "missed", "turns", "unfinished", "out_of_step",
 };
-static const char *const tally_names[] = {
+static const char *const counter_names[] = {
 	"joined",           "unjoined",          "left_out_monitor",   "left_out_replication",
 	"left_out_cluster", "left_out_outgoing", "left_out_silenced",  "left_out_other",
 	"unanswered",       "reply_bytes",       "attributed_bytes",   "unattributed_bytes",
@@ -57,7 +57,7 @@ static const char *const stop_names[] = { "signal", "server_exited", "server_res
 #define NAMES(names) (sizeof(names) / sizeof((names)[0]))
 
 _Static_assert(NAMES(loss_names) == LOSS_KINDS, "every loss has a name");
-_Static_assert(NAMES(tally_names) == TALLIES, "every tally has a name");
+_Static_assert(NAMES(counter_names) == COUNTERS, "every counter has a name");
 _Static_assert(NAMES(source_names) == ARGV_SOURCES, "every source has a name");
 _Static_assert(NAMES(stop_names) == STOP_REASONS, "every stop has a name");
 _Static_assert(KIND_MULTI == NAMES(kind_names) - 1, "every kind has a name");
@@ -581,8 +581,8 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 	json_u64(&j, "held", stop->held);
 	json_u64(&j, "held_median_us", stop->held_median_us);
 	json_u64(&j, "held_max_us", stop->held_max_us);
-	for (int tally = 0; tally < TALLIES; tally++)
-		json_u64(&j, tally_names[tally], stop->tally[tally]);
+	for (int counter = 0; counter < COUNTERS; counter++)
+		json_u64(&j, counter_names[counter], stop->counter[counter]);
 	if (s->window) {
 		json_u64(&j, "windows", s->window);
 		json_u64(&j, "paused_us", s->paused_ns / NS_PER_US);

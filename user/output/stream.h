@@ -91,7 +91,7 @@ struct stream_stop {
 	uint64_t hits_io;                     /* and on its other threads */
 	uint64_t held;                        /* replies that had to wait for a check */
 	uint64_t held_median_us, held_max_us; /* and how long; 0 when none had to */
-	uint64_t tally[TALLIES];
+	uint64_t counter[COUNTERS];
 };
 
 /*

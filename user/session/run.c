@@ -398,7 +398,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct stream_stop stop = { .reason = reason };
 	const struct waits *waits = &run->confirm.waits;
 	struct engine_hits hits;
-	int tally;
+	int counter;
 
 	tick_stop();
 	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
@@ -409,9 +409,9 @@ int run_finish(struct run *run, enum stop_reason reason)
 	stop.held = waits->records;
 	stop.held_median_us = waits_median_us(waits);
 	stop.held_max_us = waits->max_us;
-	for (tally = 0; tally < TALLIES; tally++)
-		stop.tally[tally] = engine_state(run->engine)->tallies[tally];
-	stop.tally[TALLY_REPLY_BYTES] += hits.reply_bytes;
+	for (counter = 0; counter < COUNTERS; counter++)
+		stop.counter[counter] = engine_state(run->engine)->counters[counter];
+	stop.counter[COUNTER_REPLY_BYTES] += hits.reply_bytes;
 	run->error = stream_stop(run->stream, &stop);
 	return run->error ? -1 : 0;
 }

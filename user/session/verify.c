@@ -82,7 +82,7 @@ static struct connection *connection_at(const struct verifier *v, __u32 number, 
 	if (!v->connections.entries || number >= v->connections.count)
 		return NULL;
 	conn = (struct connection *)(v->connections.entries + number * v->connections.stride);
-	return __atomic_load_n(&conn->peer.generation, __ATOMIC_ACQUIRE) == generation ? conn : NULL;
+	return __atomic_load_n(&conn->id.generation, __ATOMIC_ACQUIRE) == generation ? conn : NULL;
 }
 
 /* What moves when anything is read from or written to a connection. */
@@ -99,13 +99,13 @@ static void progress_read(const struct connection *conn, struct progress *p)
 	memset(p, 0, sizeof(*p));
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	p->key = live->key;
-	p->generation = live->peer.generation;
+	p->generation = live->id.generation;
 	p->read_bytes = live->read_bytes;
 	p->written_bytes = live->written_bytes;
 	p->read_seq = live->read_seq;
 	p->reply_seq = live->reply_seq;
 	p->server_conn = live->server_conn;
-	p->client_id = live->peer.client_id;
+	p->client_id = live->id.client_id;
 	p->checks = live->checks;
 	p->followed = live->mode == MODE_FOLLOWED && live->request.state == REQUEST_BOUNDARY && !live->request.carried;
 	p->adds_up = pairing_adds_up(conn);

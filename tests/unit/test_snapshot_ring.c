@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is kept of a command as it is dispatched (bpf/server/client.h, dispatch_head.h, heads.h), over structs made up here. */
+/* What is kept of a command as it is dispatched (bpf/server/client.h, argv_snapshot.h, snapshot_ring.h), over structs made up here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +59,7 @@ static struct {
 	struct client client;
 	void *conn[8];
 	struct object *argv[64];
-	struct head_work work;
+	struct snapshot_work work;
 	void *made[512];
 	size_t n_made;
 } server;
@@ -149,7 +149,7 @@ static void add(const char *word)
 static __u32 take(void)
 {
 	memset(&server.work, 0xa5, sizeof(server.work));
-	return head_take(&server.work, (unsigned long)&server.client, (unsigned long)server.conn);
+	return snapshot_take(&server.work, (unsigned long)&server.client, (unsigned long)server.conn);
 }
 
 /* What user space makes of it. */
@@ -157,9 +157,9 @@ static void decode(struct argv *out)
 {
 	__u32 len = take();
 
-	assert_int_equal(len, sizeof(struct dispatch_head) + head_len(&server.work.head));
+	assert_int_equal(len, sizeof(struct argv_snapshot) + snapshot_len(&server.work.head));
 	assert_int_equal(
-		argv_decode(out, server.work.bytes + sizeof(struct dispatch_head), server.work.head.argv_len, false), 0);
+		argv_decode(out, server.work.bytes + sizeof(struct argv_snapshot), server.work.head.argv_len, false), 0);
 }
 
 static void assert_argument(const struct argv *a, unsigned int i, const char *bytes, uint64_t true_len)
@@ -323,7 +323,7 @@ static void test_who(void **state)
 	server.client.lib_name = make_object(make_sds(0, "lib", 3, 3));
 	server.client.lib_ver = make_object(make_sds(0, "not in this version", 19, 19));
 	assert_true(take());
-	words = (const char *)server.work.bytes + sizeof(struct dispatch_head) + server.work.head.argv_len;
+	words = (const char *)server.work.bytes + sizeof(struct argv_snapshot) + server.work.head.argv_len;
 	assert_memory_equal(words, "aliceworkerlib", 14);
 	assert_int_equal(server.work.head.word[WORD_USER], 5);
 	assert_int_equal(server.work.head.word[WORD_NAME], 6);
@@ -432,23 +432,24 @@ static void test_refused(void **state)
 
 /* ---- the ring ---- */
 
-static struct heads heads;
+static struct snapshot_ring snapshots;
 
 static __u32 keep(char fill, __u32 argv_len)
 {
-	server.work.head = (struct dispatch_head){ .argv_len = argv_len };
-	memset(server.work.bytes + sizeof(struct dispatch_head), fill, argv_len);
-	return heads_keep(&heads, &server.work, sizeof(struct dispatch_head) + argv_len);
+	server.work.head = (struct argv_snapshot){ .argv_len = argv_len };
+	memset(server.work.bytes + sizeof(struct argv_snapshot), fill, argv_len);
+	return snapshots_keep(&snapshots, &server.work, sizeof(struct argv_snapshot) + argv_len);
 }
 
 static bool is_kept(__u32 place, char fill, __u32 argv_len)
 {
-	struct dispatch_head head;
-	__u8 bytes[HEAD_MAX];
+	struct argv_snapshot head;
+	__u8 bytes[SNAPSHOT_MAX];
 
-	if (!heads_read(&heads, place, &head) || head.argv_len != argv_len ||
-	    heads_copy(&heads, heads_argv(place), argv_len, bytes, 0, sizeof(bytes), HEAD_MAX - sizeof(head)) ||
-	    !heads_hold(&heads, place, sizeof(head) + argv_len))
+	if (!snapshots_read(&snapshots, place, &head) || head.argv_len != argv_len ||
+	    snapshots_copy(&snapshots, snapshots_argv(place), argv_len, bytes, 0, sizeof(bytes),
+			   SNAPSHOT_MAX - sizeof(head)) ||
+	    !snapshots_hold(&snapshots, place, sizeof(head) + argv_len))
 		return false;
 	for (__u32 i = 0; i < argv_len; i++)
 		assert_int_equal(bytes[i], fill);
@@ -467,17 +468,17 @@ static void test_ring(void **state)
 	for (size_t b = 0; b < sizeof(begins) / sizeof(begins[0]); b++) {
 		unsigned int kept = 0;
 
-		heads.end = begins[b];
+		snapshots.end = begins[b];
 		for (int i = 0; i < N; i++) {
 			__u32 since = 0;
 
 			len[i] = lengths[(unsigned int)i * 7 % LENGTHS];
 			place[i] = keep((char)('a' + i % 26), len[i]);
 			for (int j = i; j >= 0; j--) {
-				since += heads_room(sizeof(struct dispatch_head) + len[j]);
+				since += snapshots_room(sizeof(struct argv_snapshot) + len[j]);
 				assert_int_equal(is_kept(place[j], (char)('a' + j % 26), len[j]),
-						 since <= HEADS_RING || i == j);
-				kept += since <= HEADS_RING || i == j;
+						 since <= SNAPSHOTS_RING || i == j);
+				kept += since <= SNAPSHOTS_RING || i == j;
 			}
 		}
 		assert_true(kept > N);
@@ -486,11 +487,11 @@ static void test_ring(void **state)
 
 static void test_nothing_kept(void **state)
 {
-	struct dispatch_head head;
+	struct argv_snapshot head;
 
 	(void)state;
-	assert_int_equal(heads_keep(&heads, &server.work, 0), HEAD_NONE);
-	assert_false(heads_read(&heads, HEAD_NONE, &head));
+	assert_int_equal(snapshots_keep(&snapshots, &server.work, 0), SNAPSHOT_NONE);
+	assert_false(snapshots_read(&snapshots, SNAPSHOT_NONE, &head));
 }
 
 /* ---- is it the same command? ---- */
@@ -518,8 +519,8 @@ static void ask_count(int argc)
 /* Executes what was added, wherever in the ring it lies, and compares. */
 static bool same_as_executed(void)
 {
-	static const __u32 ends[] = { 0, 8, HEADS_RING - 8, HEADS_RING - 64 };
-	struct heads_compare compare;
+	static const __u32 ends[] = { 0, 8, SNAPSHOTS_RING - 8, SNAPSHOTS_RING - 64 };
+	struct snapshots_compare compare;
 	int differ = -1;
 
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
@@ -527,10 +528,10 @@ static bool same_as_executed(void)
 		int result;
 
 		assert_true(len);
-		heads.end = ends[i];
-		place = heads_keep(&heads, &server.work, len);
+		snapshots.end = ends[i];
+		place = snapshots_keep(&snapshots, &server.work, len);
 		memset(&compare, 0xa5, sizeof(compare));
-		result = heads_differ(&compare, asked, asked_len, &heads, place);
+		result = snapshots_differ(&compare, asked, asked_len, &snapshots, place);
 		assert_true(differ < 0 || differ == result);
 		differ = result;
 	}

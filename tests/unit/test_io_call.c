@@ -19,19 +19,19 @@ static const struct server_iovec iov[] = {
 	{ (unsigned long)second, sizeof(second) },
 };
 
-static struct call writev_of(__u64 buffers)
+static struct io_call writev_of(__u64 buffers)
 {
-	return (struct call){ .op = IO_WRITEV, .conn = CONN, .addr = (unsigned long)iov, .len = buffers, .sp = SP };
+	return (struct io_call){ .op = IO_WRITEV, .conn = CONN, .addr = (unsigned long)iov, .len = buffers, .sp = SP };
 }
 
-static bool hands_over(struct call *outer, const void *bytes, __u64 len)
+static bool hands_over(struct io_call *outer, const void *bytes, __u64 len)
 {
-	return call_hands_over(outer, IO_WRITE, CONN, (unsigned long)bytes, len, SP - 64);
+	return io_call_hands_over(outer, IO_WRITE, CONN, (unsigned long)bytes, len, SP - 64);
 }
 
 static void test_one_by_one(void **state)
 {
-	struct call outer = writev_of(2);
+	struct io_call outer = writev_of(2);
 
 	(void)state;
 	assert_true(hands_over(&outer, first, sizeof(first)));
@@ -40,7 +40,7 @@ static void test_one_by_one(void **state)
 
 static void test_copied_together(void **state)
 {
-	struct call outer = writev_of(2);
+	struct io_call outer = writev_of(2);
 
 	(void)state;
 	assert_true(hands_over(&outer, elsewhere, sizeof(first) + sizeof(second)));
@@ -48,16 +48,16 @@ static void test_copied_together(void **state)
 
 static void test_jump(void **state)
 {
-	struct call outer = writev_of(1);
+	struct io_call outer = writev_of(1);
 
 	(void)state;
-	assert_true(call_hands_over(&outer, IO_WRITE, CONN, (unsigned long)first, sizeof(first), SP));
+	assert_true(io_call_hands_over(&outer, IO_WRITE, CONN, (unsigned long)first, sizeof(first), SP));
 }
 
 /* The return of each of these is missed; the next write is one of its own. */
 static void test_missed_return(void **state)
 {
-	struct call all = writev_of(2), some = writev_of(2), copy = writev_of(2), jump = writev_of(1);
+	struct io_call all = writev_of(2), some = writev_of(2), copy = writev_of(2), jump = writev_of(1);
 
 	(void)state;
 	hands_over(&all, first, sizeof(first));
@@ -74,13 +74,13 @@ static void test_missed_return(void **state)
 
 static void test_others(void **state)
 {
-	struct call outer = writev_of(2), write = { .op = IO_WRITE, .conn = CONN, .sp = SP };
+	struct io_call outer = writev_of(2), write = { .op = IO_WRITE, .conn = CONN, .sp = SP };
 	__u64 addr = (unsigned long)first;
 
 	(void)state;
-	assert_false(call_hands_over(&outer, IO_READ, CONN, addr, sizeof(first), SP - 64));
-	assert_false(call_hands_over(&outer, IO_WRITE, CONN + 16, addr, sizeof(first), SP - 64));
-	assert_false(call_hands_over(&outer, IO_WRITE, CONN, addr, sizeof(first), SP + 8));
+	assert_false(io_call_hands_over(&outer, IO_READ, CONN, addr, sizeof(first), SP - 64));
+	assert_false(io_call_hands_over(&outer, IO_WRITE, CONN + 16, addr, sizeof(first), SP - 64));
+	assert_false(io_call_hands_over(&outer, IO_WRITE, CONN, addr, sizeof(first), SP + 8));
 	assert_false(hands_over(&write, first, sizeof(first)));
 }
 

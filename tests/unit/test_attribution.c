@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * What replies mean: transactions, subscriptions, pushes and what else makes a connection more than one reply to one
- * command. Each conversation is replayed with its replies cut in two at every byte, and byte by byte.
+ * command. Each session is replayed with its replies cut in two at every byte, and byte by byte.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -386,8 +386,8 @@ static void check_case(const struct conversation_case *t, struct host_conn *c, s
 	if (host_count != wanted)
 		fail_msg("%s, cut at %zu: %zu records, not %zu", t->name, cut, host_count, wanted);
 	assert_int_equal(outstanding(&c->conn), 0);
-	assert_int_equal(turns_outstanding(&c->conn), 0);
-	assert_int_equal(c->conn.plain_until, TURNS_NONE);
+	assert_int_equal(tracked_outstanding(&c->conn), 0);
+	assert_int_equal(c->conn.plain_until, TRACKED_NONE);
 	assert_int_equal(c->conn.reply.exec_header, 0);
 	assert_int_equal(host.free_count, 8);
 }
@@ -503,20 +503,20 @@ static void test_selected_database(void **state)
 
 		host_reset(0, 4);
 		say(c, SELECT("3"), "+OK\r\n");
-		assert_int_equal(c->conn.talk.db, 3);
+		assert_int_equal(c->conn.session.db, 3);
 		say(c, SELECT("9"), "-ERR DB index is out of range\r\n");
-		assert_int_equal(c->conn.talk.db, 3);
+		assert_int_equal(c->conn.session.db, 3);
 		/* What a typed line says behind the name is not read. */
 		say(c, "SELECT \"7\"\r\n", "+OK\r\n");
-		assert_int_equal(c->conn.talk.db, -1);
+		assert_int_equal(c->conn.session.db, -1);
 		assert_int_equal(host_read(c, select_16, cut), REQUEST_OK);
 		say(c, select_16 + cut, "+OK\r\n");
-		assert_int_equal(c->conn.talk.db, 16);
+		assert_int_equal(c->conn.session.db, 16);
 		say(c, RESET, "+RESET\r\n");
-		assert_int_equal(c->conn.talk.db, 0);
+		assert_int_equal(c->conn.session.db, 0);
 		say(c, MULTI, "+OK\r\n");
 		say(c, SELECT("3"), "+QUEUED\r\n");
-		assert_int_equal(c->conn.talk.db, -1);
+		assert_int_equal(c->conn.session.db, -1);
 		free(c);
 	}
 }
@@ -531,7 +531,7 @@ static void test_subscribing_in_a_transaction(void **state)
 	host_reset(0, 4);
 	say(c, MULTI, "+OK\r\n");
 	assert_int_equal(host_read(c, SUB("c"), strlen(SUB("c"))), REQUEST_OK);
-	assert_int_equal(host_write(c, "+QUEUED\r\n", 9), REPLY_LEAVES);
+	assert_int_equal(host_write(c, "+QUEUED\r\n", 9), REPLY_DRAINS);
 	free(c);
 }
 
@@ -542,15 +542,15 @@ static void test_too_many_turns(void **state)
 
 	(void)state;
 	host_reset(0, 0);
-	for (i = 0; i < INLINE_TURNS; i++)
+	for (i = 0; i < INLINE_TRACKED; i++)
 		assert_int_equal(host_read(c, SELECT("1"), strlen(SELECT("1"))), REQUEST_OK);
 	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
-	assert_int_equal(host_read(c, SELECT("2"), strlen(SELECT("2"))), REQUEST_TOO_MANY_TURNS);
-	assert_int_equal(outstanding(&c->conn), INLINE_TURNS + 1);
-	for (i = 0; i < INLINE_TURNS; i++)
+	assert_int_equal(host_read(c, SELECT("2"), strlen(SELECT("2"))), REQUEST_TOO_MANY_TRACKED);
+	assert_int_equal(outstanding(&c->conn), INLINE_TRACKED + 1);
+	for (i = 0; i < INLINE_TRACKED; i++)
 		assert_int_equal(host_write(c, "+OK\r\n", 5), REPLY_OK);
 	assert_int_equal(host_write(c, "$-1\r\n", 5), REPLY_OK);
-	assert_int_equal(host_count, INLINE_TURNS + 1);
+	assert_int_equal(host_count, INLINE_TRACKED + 1);
 	assert_int_equal(host_write(c, "+OK\r\n", 5), REPLY_UNASKED);
 	free(c);
 }
@@ -580,14 +580,14 @@ static void many(struct host_conn *c, const char *request, const char *reply, si
 		assert_int_equal(host_write(c, all + at, piece < len - at ? piece : len - at), REPLY_OK);
 	free(all);
 	assert_int_equal(outstanding(&c->conn), 0);
-	assert_int_equal(turns_outstanding(&c->conn), 0);
+	assert_int_equal(tracked_outstanding(&c->conn), 0);
 	assert_int_equal(host.free_count, HOST_BLOCKS);
 }
 
 /* A thousand transactions at once: whose every reply is, and what was asked. */
 static void test_many_transactions(void **state)
 {
-	static const char *const heads[] = { MULTI, GET("a"), GET("b"), GET("a"), GET("b") };
+	static const char *const snapshots[] = { MULTI, GET("a"), GET("b"), GET("a"), GET("b") };
 	static const size_t bytes[] = { 5, 9, 9, 7, 57 };
 	static const size_t pieces[] = { 1, 7, 1000, 1 << 20 };
 	size_t i, j;
@@ -604,8 +604,8 @@ static void test_many_transactions(void **state)
 			assert_int_equal(host_records[i].bytes, bytes[i % 5]);
 			assert_int_equal(host_records[i].kind == KIND_MULTI, i % 5 != 0);
 			assert_int_equal(host_records[i].status, ARGV_KEPT);
-			assert_int_equal(host_records[i].head_len, strlen(heads[i % 5]));
-			assert_memory_equal(host_records[i].head, heads[i % 5], strlen(heads[i % 5]));
+			assert_int_equal(host_records[i].head_len, strlen(snapshots[i % 5]));
+			assert_memory_equal(host_records[i].head, snapshots[i % 5], strlen(snapshots[i % 5]));
 			assert_int_equal(host_records[i].attribution, ATTRIBUTION_EXACT);
 		}
 		free(c);
@@ -659,25 +659,25 @@ static void test_turns_come_and_go(void **state)
 
 	(void)state;
 	srand(1);
-	host_reset(0, TURN_BLOCKS);
-	conn->turns_from = conn->turns_to = 0u - 3 * (__u32)BLOCK_TURNS - 7;
+	host_reset(0, TRACKED_BLOCKS);
+	conn->tracked_from = conn->tracked_to = 0u - 3 * (__u32)BLOCK_TRACKED - 7;
 	for (rounds = 0, added = 0; rounds < 3000; rounds++) {
-		most = rounds % 100 == 99 ? TURNS_MAX : rand() % 3 ? 40 : 3 * BLOCK_TURNS;
-		for (n = rand() % (most + 2); n && turns_outstanding(conn) < most; n--, added++, conn->read_seq++)
-			assert_int_equal(turn_add(conn, COMMAND_SELECT, added % 1000000), 0);
-		if (turns_outstanding(conn) == TURNS_MAX)
-			assert_int_equal(turn_add(conn, COMMAND_SELECT, 0), -1);
-		for (n = rand() % (most + 2), i = 0; i < n && turns_outstanding(conn); i++, conn->reply_seq++) {
-			assert_non_null(turn_at_hand(conn));
-			assert_int_equal(conn->next_turn.number, conn->reply_seq % 1000000);
-			turn_done(conn);
+		most = rounds % 100 == 99 ? TRACKED_MAX : rand() % 3 ? 40 : 3 * BLOCK_TRACKED;
+		for (n = rand() % (most + 2); n && tracked_outstanding(conn) < most; n--, added++, conn->read_seq++)
+			assert_int_equal(tracked_add(conn, COMMAND_SELECT, added % 1000000), 0);
+		if (tracked_outstanding(conn) == TRACKED_MAX)
+			assert_int_equal(tracked_add(conn, COMMAND_SELECT, 0), -1);
+		for (n = rand() % (most + 2), i = 0; i < n && tracked_outstanding(conn); i++, conn->reply_seq++) {
+			assert_non_null(tracked_current(conn));
+			assert_int_equal(conn->next_tracked.number, conn->reply_seq % 1000000);
+			tracked_done(conn);
 		}
-		if (!turns_outstanding(conn))
-			assert_int_equal(host.free_count, TURN_BLOCKS);
+		if (!tracked_outstanding(conn))
+			assert_int_equal(host.free_count, TRACKED_BLOCKS);
 	}
-	assert_true(added > 40 * TURNS_MAX);
-	turns_forget(conn);
-	assert_int_equal(host.free_count, TURN_BLOCKS);
+	assert_true(added > 40 * TRACKED_MAX);
+	tracked_forget(conn);
+	assert_int_equal(host.free_count, TRACKED_BLOCKS);
 	free(c);
 }
 
@@ -699,7 +699,7 @@ static void test_confirmations_of_what_was_given_up(void **state)
 
 		host_reset(0, 4);
 		say(c, SUB("c"), resp3 ? SUBSCRIBED(">", "c", "1") : SUBSCRIBED("*", "c", "1"));
-		c->conn.mode = MODE_LEAVING;
+		c->conn.mode = MODE_DRAINING;
 		message(c, resp3);
 		assert_int_equal(host_count, 2);
 		assert_int_equal(host_write(c, confirmations[i], strlen(confirmations[i])), REPLY_UNASKED);
@@ -794,7 +794,7 @@ static bool cut_off_in_sunsubscribe(const char *bytes)
 	say(c, SSUB("s"), SSUBSCRIBED(">", "s", "1"));
 	assert_int_equal(host_read(c, SUNSUB("s"), strlen(SUNSUB("s"))), REQUEST_OK);
 	assert_int_equal(host_write(c, bytes, strlen(bytes)), REPLY_OK);
-	confirming = talk_closes(&c->conn, &c->work);
+	confirming = attribution_closes(&c->conn, &c->work);
 	free(c);
 	return confirming;
 }
@@ -819,7 +819,7 @@ static void test_cut_off_inside_a_transaction(void **state)
 	assert_int_equal(host_read(c, MULTI GET("a") GET("b") EXEC, strlen(MULTI GET("a") GET("b") EXEC)), REQUEST_OK);
 	assert_int_equal(host_write(c, reply, strlen(reply)), REPLY_OK);
 	assert_int_equal(host_count, 0);
-	assert_true(talk_closes(&c->conn, &c->work));
+	assert_true(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	assert_int_equal(host_records[0].kind, KIND_MULTI);
 	assert_int_equal(host_records[0].state, STATE_ABORTED);
@@ -838,7 +838,7 @@ static void test_cut_off_transaction_is_logged_whole(void **state)
 	host_reset(24, 4);
 	assert_int_equal(host_read(c, MULTI GET("a") GET("b") EXEC, strlen(MULTI GET("a") GET("b") EXEC)), REQUEST_OK);
 	assert_int_equal(host_write(c, reply, strlen(reply)), REPLY_OK);
-	assert_true(talk_closes(&c->conn, &c->work));
+	assert_true(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	assert_int_equal(host_records[0].bytes, 25);
 	assert_memory_equal(host_records[0].head, EXEC, strlen(EXEC));
@@ -853,7 +853,7 @@ static void test_cut_off_inside_a_push(void **state)
 	host_reset(100, 4);
 	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
 	assert_int_equal(host_write(c, ">2\r\n$7\r\nmessage\r\n$500\r\nabc", 26), REPLY_OK);
-	assert_false(talk_closes(&c->conn, &c->work));
+	assert_false(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	assert_int_equal(host_records[0].kind, KIND_PUSH);
 	assert_int_equal(host_records[0].bytes, 26);
@@ -873,7 +873,7 @@ static void test_cut_off_where_a_push_begins(void **state)
 	assert_int_equal(host_write(c, reply, strlen(reply)), REPLY_OK);
 	assert_int_equal(host_count, 1);
 	assert_int_equal(outstanding(&c->conn), 0);
-	assert_false(talk_closes(&c->conn, &c->work));
+	assert_false(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	free(c);
 
@@ -881,7 +881,7 @@ static void test_cut_off_where_a_push_begins(void **state)
 	host_reset(0, 4);
 	assert_int_equal(host_read(c, GET("a"), strlen(GET("a"))), REQUEST_OK);
 	assert_int_equal(host_write(c, "*2\r\n:1\r\n>2\r\n$10", 16), REPLY_OK);
-	assert_true(talk_closes(&c->conn, &c->work));
+	assert_true(attribution_closes(&c->conn, &c->work));
 	assert_int_equal(host_count, 1);
 	assert_int_equal(host_records[0].bytes, 8);
 	free(c);
