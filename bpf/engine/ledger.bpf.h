@@ -8,7 +8,8 @@
 #define REPLYLOG_BPF_ENGINE_LEDGER_BPF_H
 
 #include "bpf/maps.bpf.h"
-#include "bpf/server/peer.bpf.h"
+#include "bpf/server/conn_client.bpf.h"
+#include "bpf/server/sock.bpf.h"
 #include "bpf/conn/attribution.h"
 
 /* From here on what is written to it is lost because of this, until it is joined again. */

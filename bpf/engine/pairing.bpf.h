@@ -5,7 +5,8 @@
 
 #include "bpf/engine/emit.bpf.h"
 #include "bpf/conn/pairing.h"
-#include "bpf/server/peer.bpf.h"
+#include "bpf/server/conn_client.bpf.h"
+#include "bpf/server/sock.bpf.h"
 #include "bpf/server/proof.h"
 
 /* Nothing more will be known of what waits. */

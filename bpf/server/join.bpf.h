@@ -8,7 +8,8 @@
 #define REPLYLOG_BPF_SERVER_JOIN_BPF_H
 
 #include "bpf/maps.bpf.h"
-#include "bpf/server/peer.bpf.h"
+#include "bpf/server/conn_client.bpf.h"
+#include "bpf/server/sock.bpf.h"
 #include "bpf/server/proof.h"
 
 /* Is it proven that a command begins at addr, with nothing outstanding? */

@@ -9,7 +9,8 @@
 #define REPLYLOG_BPF_SERVER_SYSCALL_CONN_BPF_H
 
 #include "bpf/maps.bpf.h"
-#include "bpf/server/peer.bpf.h"
+#include "bpf/server/conn_client.bpf.h"
+#include "bpf/server/sock.bpf.h"
 
 /* The preserved registers, and as much of the stack as libc's wrapper and the connection layer's function take. */
 #define CALLER_REGISTERS 10
