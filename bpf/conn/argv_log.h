@@ -82,37 +82,43 @@ static __always_inline void argv_lose(struct connection *conn, struct argv_page 
 	conn->lost_reason = reason;
 }
 
-/* Opens a new block for the command at hand, whose head so far (if any) moves there. */
+/* A block of the pool for this connection; NULL when it may have no more (reason: enum argv_status). */
+static __always_inline struct argv_block *argv_take_block(const struct connection *conn, __u32 *index, __u8 *reason)
+{
+	*reason = ARGV_LOST_DEPTH;
+	if (outstanding(conn) >= pipeline_limit() || conn->blocks_to - conn->blocks_from >= CONNECTION_BLOCKS)
+		return NULL;
+	*reason = ARGV_LOST_MEMORY;
+	return block_take(index) ? NULL : block_at(*index);
+}
+
+/* Copies the first len bytes of the head that is not finished yet to a new block, out of the page old (NULL: inline). */
+static __always_inline int argv_move_head(const struct connection *conn, struct argv_block *block,
+					  const struct argv_block *old, __u32 len)
+{
+	if (!len)
+		return 0;
+	if (old)
+		return head_from_block(block->bytes, old, conn->request.head_off, len);
+	return head_from_inline(block->bytes, &conn->argv, conn->request.head_off, len);
+}
+
+/* Opens a new block for the current command, whose head so far (if any) moves there. */
 env_noinline int argv_open_block(struct connection *conn)
 {
-	struct argv_block *old = argv_block(conn);
+	struct argv_block *old = argv_block(conn), *block;
 	struct argv_page *page = old ? &old->page : &conn->argv.page;
 	bool partial = conn->request.state != REQUEST_BOUNDARY && !conn->head_lost;
 	__u32 len = partial ? page->used - conn->request.head_off : 0, index = 0;
-	struct argv_block *block;
-	int err;
+	__u8 reason;
 
-	if (outstanding(conn) >= pipeline_limit() || conn->blocks_to - conn->blocks_from >= CONNECTION_BLOCKS) {
-		argv_lose(conn, page, ARGV_LOST_DEPTH);
-		return -1;
-	}
-	if (block_take(&index)) {
-		argv_lose(conn, page, ARGV_LOST_MEMORY);
-		return -1;
-	}
-	block = block_at(index);
+	block = argv_take_block(conn, &index, &reason);
 	if (!block) {
-		argv_lose(conn, page, ARGV_LOST_MEMORY);
+		argv_lose(conn, page, reason);
 		return -1;
 	}
 	page_start(&block->page, conn->read_seq);
-	if (!len)
-		err = 0;
-	else if (old)
-		err = head_from_block(block->bytes, old, conn->request.head_off, len);
-	else
-		err = head_from_inline(block->bytes, &conn->argv, conn->request.head_off, len);
-	if (err) {
+	if (argv_move_head(conn, block, old, len)) {
 		block_give(index);
 		argv_lose(conn, page, ARGV_LOST_MEMORY);
 		return -1;
@@ -369,8 +375,20 @@ static __always_inline bool entry_within(const struct argv_entry *entry, const s
 	return (__u32)entry->off + entry->len <= page->used;
 }
 
-/* Finds command number seq, which is outstanding or queued in a transaction. */
-static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
+/* Command i of the inline page. */
+static __always_inline void argv_find_inline(const struct connection *conn, __u64 i, struct argv_found *found)
+{
+	found->status = ARGV_KEPT;
+	env_opaque(i);
+	if (i >= INLINE_ENTRIES)
+		return;
+	found->entry = conn->argv.entry[i];
+	if (!entry_within(&found->entry, &conn->argv.page))
+		found->status = ARGV_LOST_MEMORY;
+}
+
+/* Command number seq in the connection's blocks, of which there is at least one. */
+static __always_inline void argv_find_in_blocks(struct connection *conn, __u64 seq, struct argv_found *found)
 {
 	struct block_search search = {
 		.conn = conn,
@@ -378,22 +396,8 @@ static __always_inline void argv_find(struct connection *conn, __u64 seq, struct
 		.n = conn->blocks_from,
 		.count = conn->blocks_to - conn->blocks_from,
 	};
-	__u64 i = seq - conn->argv.page.first_seq;
+	__u64 i;
 
-	found->status = ARGV_KEPT;
-	found->block = NULL;
-	if (i < conn->argv.page.entries) {
-		env_opaque(i);
-		if (i >= INLINE_ENTRIES)
-			return;
-		found->entry = conn->argv.entry[i];
-		if (!entry_within(&found->entry, &conn->argv.page))
-			found->status = ARGV_LOST_MEMORY;
-		return;
-	}
-	found->status = conn->lost_reason;
-	if (!search.count)
-		return;
 	env_loop(SEARCH_STEPS, block_search_step, &search);
 	found->block = block_at(conn->block[search.n % CONNECTION_BLOCKS]);
 	if (!found->block)
@@ -405,6 +409,19 @@ static __always_inline void argv_find(struct connection *conn, __u64 seq, struct
 	found->entry = found->block->entry[i];
 	if (entry_within(&found->entry, &found->block->page))
 		found->status = ARGV_KEPT;
+}
+
+/* Finds command number seq, which is outstanding or queued in a transaction. */
+static __always_inline void argv_find(struct connection *conn, __u64 seq, struct argv_found *found)
+{
+	__u64 i = seq - conn->argv.page.first_seq;
+
+	found->block = NULL;
+	if (i < conn->argv.page.entries)
+		return argv_find_inline(conn, i, found);
+	found->status = conn->lost_reason;
+	if (conn->blocks_to != conn->blocks_from)
+		argv_find_in_blocks(conn, seq, found);
 }
 
 #endif

@@ -97,7 +97,46 @@ static __always_inline void refusal_is_doubtful(struct connection *conn)
 		conn->from_start = 0;
 }
 
-/* The command at hand has its reply, which was no error when ok. */
+/* A transaction begins: what follows is queued. */
+static __always_inline void attribution_multi(struct connection *conn)
+{
+	struct session *session = &conn->session;
+
+	session->multi = 1;
+	session->risky = 0;
+	session->scripts = 0;
+	session->queued = 0;
+	session->first_queued = conn->reply_seq + 1;
+}
+
+/* RESET has taken back all that the client had made of the connection. */
+static __always_inline void attribution_reset(struct connection *conn, struct work *work)
+{
+	__builtin_memset(&conn->session, 0, sizeof(conn->session));
+	session_note_subscriber(conn);
+	identity_emit(conn, work, EVENT_IDENTITY);
+}
+
+/* The client has said who it is, and was believed when ok. A HELLO that fails may have changed some of it all the same. */
+static __always_inline void attribution_identity(struct connection *conn, struct work *work, __u8 class, bool ok)
+{
+	if (!ok && class == COMMAND_HELLO)
+		identity_emit(conn, work, EVENT_IDENTITY_FAILED);
+	if (!ok)
+		return refusal_is_doubtful(conn);
+	session_learn_resp(conn, conn->reply.type);
+	identity_emit(conn, work, EVENT_IDENTITY);
+}
+
+/* A module's command has run. Each record says so from now on: a module's commands may be as many as any. */
+static __always_inline void attribution_foreign(struct connection *conn)
+{
+	conn->session.db = -1;
+	conn->from_start = 0;
+	module_has_run();
+}
+
+/* What the current command makes of the connection: its reply is complete, and no error when ok. */
 static __always_inline void attribution_apply(struct connection *conn, struct work *work,
 					      const struct tracked_command *tracked, bool ok)
 {
@@ -105,13 +144,8 @@ static __always_inline void attribution_apply(struct connection *conn, struct wo
 
 	switch (tracked->class) {
 	case COMMAND_MULTI:
-		if (!ok)
-			break;
-		session->multi = 1;
-		session->risky = 0;
-		session->scripts = 0;
-		session->queued = 0;
-		session->first_queued = conn->reply_seq + 1;
+		if (ok)
+			attribution_multi(conn);
 		break;
 	case COMMAND_EXEC:
 		session->multi = 0;
@@ -121,13 +155,10 @@ static __always_inline void attribution_apply(struct connection *conn, struct wo
 		session->multi &= !ok;
 		break;
 	case COMMAND_RESET:
-		if (!ok) {
+		if (ok)
+			attribution_reset(conn, work);
+		else
 			refusal_is_doubtful(conn);
-			break;
-		}
-		__builtin_memset(session, 0, sizeof(*session));
-		session_note_subscriber(conn);
-		identity_emit(conn, work, EVENT_IDENTITY);
 		break;
 	case COMMAND_SELECT:
 		if (ok)
@@ -136,22 +167,11 @@ static __always_inline void attribution_apply(struct connection *conn, struct wo
 	case COMMAND_IDENTITY:
 	case COMMAND_AUTH:
 	case COMMAND_HELLO:
-		if (!ok && tracked->class == COMMAND_HELLO)
-			identity_emit(conn, work, EVENT_IDENTITY_FAILED);
-		if (!ok) {
-			refusal_is_doubtful(conn);
-			break;
-		}
-		session_learn_resp(conn, conn->reply.type);
-		identity_emit(conn, work, EVENT_IDENTITY);
+		attribution_identity(conn, work, tracked->class, ok);
 		break;
 	case COMMAND_FOREIGN:
-		if (!conn->reply.foreign)
-			break;
-		session->db = -1;
-		/* Told by each record from now on: a module's commands may be as many as any. */
-		conn->from_start = 0;
-		module_has_run();
+		if (conn->reply.foreign)
+			attribution_foreign(conn);
 		break;
 	default:
 		session_note_subscriber(conn);
