@@ -7,6 +7,7 @@
 #define REPLYLOG_BPF_MAPS_BPF_H
 
 #include "bpf/env.h"
+#include "bpf/abi/debug.h"
 #include "bpf/abi/shared.h"
 #include "bpf/conn/argv_log.h"
 #include "bpf/conn/execution.h"
@@ -21,6 +22,7 @@ const volatile __u32 client_span; /* --argv-from dispatch: see layout_span() in 
 const volatile __u32 target_tgid;     /* the server, as the initial pid namespace numbers it */
 const volatile __u64 threshold;       /* --threshold, bytes */
 const volatile __u64 max_pipeline;    /* --max-pipeline, commands */
+const volatile bool debug;            /* --debug */
 const volatile bool probe_dispatch;   /* --dispatch */
 const volatile bool argv_at_dispatch; /* --argv-from dispatch, which implies it */
 const volatile __u64 plain_read;      /* the server's connSocketRead(), which connections without TLS are read with */
@@ -85,6 +87,12 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 } doorbell SEC(".maps");
+
+/* --debug: what struct debug_event is sent over. Without it the map is not created. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, DEBUG_RING_BYTES);
+} debug_ring SEC(".maps");
 
 /* The number a connection had when this thread last looked it up. Believed only when the connection itself agrees. */
 struct recent {
@@ -159,6 +167,11 @@ struct {
 port_hook bool auth_may_be_silent(void)
 {
 	return auth_is_silent;
+}
+
+port_hook bool debugging(void)
+{
+	return debug;
 }
 
 port_hook bool blank_lines_may_confuse(void)

@@ -81,4 +81,8 @@ port_hook void identity_emit(struct connection *conn, struct work *work, __u32 e
 /* What the client said of itself before no longer holds for certain. */
 port_hook void identity_lost(struct connection *conn, struct work *work);
 
+/* --debug; and an event of it: the connection changes from the mode it has to a state. what: see debug_pack(). */
+port_hook bool debugging(void);
+port_hook void debug_send(struct connection *conn, __u32 why, __u32 what, __u64 position, __u64 number);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "user/cli/check.h"
 #include "user/complain.h"
+#include "user/debug.h"
 #include "user/kernel/engine.h"
 #include "user/server/discover.h"
 #include "user/session/observe.h"
@@ -42,7 +43,8 @@ int main(int argc, char **argv)
 	if (parsed != OPTIONS_RUN)
 		return parsed;
 	engine_catch_warnings();
-	if (check_standard_fds() || (!options.check && signals_catch()) || find_selected(&options, &servers))
+	if (check_standard_fds() || (options.debug && debug_open(options.debug_file)) ||
+	    (!options.check && signals_catch()) || find_selected(&options, &servers))
 		return 1;
 	if (options.check)
 		err = check(&options, &servers);

@@ -40,6 +40,7 @@ struct engine_state {
 	__u64 lost_replies[LOSS_KINDS]; /* what was not attributed because of them, as far as it is known */
 	__u64 lost_bytes[LOSS_KINDS];
 	__u64 counters[COUNTERS];
+	__u64 debug_lost; /* --debug: events that found no room in their ring buffer */
 };
 
 /* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */

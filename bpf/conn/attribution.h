@@ -39,13 +39,14 @@ static __always_inline void attribution_weigh(struct connection *conn, const str
 	if (conn->session.multi) {
 		conn->reply.scripted = tracked->class == COMMAND_EXEC && conn->session.scripts;
 		if (tracked->class == COMMAND_EXEC && conn->session.risky)
-			pairing_doubt(conn);
+			pairing_doubt(conn, DOUBT_EXEC);
 		return;
 	}
 	conn->reply.scripted = tracked->class == COMMAND_SCRIPTING;
-	if (may_be_unanswered(conn, tracked->class, tracked->seq) ||
-	    (tracked->class == COMMAND_FOREIGN && !foreign_is_refused(bytes, tracked->number)))
-		pairing_doubt(conn);
+	if (may_be_unanswered(conn, tracked->class, tracked->seq))
+		pairing_doubt(conn, DOUBT_AUTH);
+	else if (tracked->class == COMMAND_FOREIGN && !foreign_is_refused(bytes, tracked->number))
+		pairing_doubt(conn, DOUBT_MODULE);
 }
 
 /*
@@ -58,7 +59,7 @@ static __always_inline void attribution_error(struct connection *conn)
 	const struct session *session = &conn->session;
 
 	if (session->exec_left ? session->scripts & script_bit(session->queued - session->exec_left) : conn->reply.scripted)
-		pairing_doubt(conn);
+		pairing_doubt(conn, DOUBT_SCRIPT_ERROR);
 }
 
 static __always_inline int attribution_reply_begins(struct connection *conn, struct work *work, const __u8 *bytes)
@@ -74,11 +75,11 @@ static __always_inline int attribution_reply_begins(struct connection *conn, str
 	dispatch_reply_begins(conn, type);
 	conn->reply.scripted = 0;
 	if (error_is_doubtful(bytes))
-		pairing_doubt(conn);
+		pairing_doubt(conn, DOUBT_ERROR);
 	if (!attribution_looks_at(conn))
 		return STEP_ON;
 	if (conn->session.confirming)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_CONFIRMED_REPLY);
 	tracked = tracked_current(conn);
 	if (!reply_fits(conn, tracked ? tracked->class : COMMAND_PLAIN, bytes))
 		return reply_verdict(work, REPLY_MISFIT);

@@ -11,6 +11,7 @@
 
 #include "bpf/resp/command.h"
 #include "bpf/env.h"
+#include "bpf/abi/debug.h"
 #include "bpf/abi/record.h"
 #include "bpf/resp/parse_window.h"
 
@@ -229,7 +230,7 @@ struct connection {
 	__u8 counted;      /* the kernel's counters of the socket are compared with ours */
 	__u8 burst;        /* several commands were outstanding since nothing was: see pairing.h */
 	__u8 unverified;   /* records wait for a proof that replies and commands are in step, or there is a doubt */
-	__u8 doubt;        /* since the last proof something came that may be answered never or twice */
+	__u8 doubt;        /* enum doubt: since the last proof something came that may be answered never or twice */
 	__u8 refuted;      /* user space: they are not in step; nobody else sets it */
 	__u8 held;         /* records wait in user space */
 	__u8 pad[3];

@@ -22,12 +22,14 @@
 #define REPLYLOG_BPF_CONN_PAIRING_H
 
 #include "bpf/conn/connection.h"
+#include "bpf/conn/debug.h"
 #include "bpf/port.h"
 
 /* From here on, until the next proof, as many replies as commands prove nothing. */
-static __always_inline void pairing_doubt(struct connection *conn)
+static __always_inline void pairing_doubt(struct connection *conn, enum doubt why)
 {
-	conn->doubt = conn->unverified = 1;
+	conn->doubt = why;
+	conn->unverified = 1;
 }
 
 /* Is a record that is sent now certain? */

@@ -7,6 +7,7 @@
 #define REPLYLOG_BPF_CONN_PIECE_H
 
 #include "bpf/conn/connection.h"
+#include "bpf/conn/debug.h"
 #include "bpf/port.h"
 
 enum reply_verdict {
@@ -42,6 +43,13 @@ static __always_inline long reply_verdict(struct work *work, __u32 verdict)
 {
 	work->verdict = verdict;
 	return 1;
+}
+
+/* Bytes that are not RESP, or of a form that is refused. */
+env_noinline long reply_refused(struct work *work, __u32 form)
+{
+	debug_refuses(work, form);
+	return reply_verdict(work, REPLY_MALFORMED);
 }
 
 static __always_inline __u64 reply_position(struct connection *conn, struct work *work)

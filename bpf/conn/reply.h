@@ -113,7 +113,7 @@ static __always_inline long reply_confirmed_number(struct connection *conn, stru
 	if (size == RESP_SHORT)
 		return reply_more(conn, work);
 	if (size < 0 || conn->reply.owed != 1 || session_count_subscriptions(conn, n))
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_CONFIRMATION);
 	work->cur.pos += size;
 	conn->reply.owed = 0;
 	return attribution_frame_ends(conn, work);
@@ -144,7 +144,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		return reply_element_done(conn, work);
 	}
 	if (size < 0)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_REPLY_HEADER);
 	work->cur.pos += size;
 	if (type == '$' || type == '=' || type == '!') {
 		r->owed--;
@@ -155,7 +155,7 @@ static __always_inline long reply_header(struct connection *conn, struct work *w
 		return 0;
 	owes = reply_owes(type, n);
 	if (owes < 0)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_REPLY_TYPE);
 	r->owed += owes;
 	if (type != '|')
 		r->owed--;
@@ -320,7 +320,7 @@ static long reply_step(__u32 i, void *data)
 		return reply_more(conn, work);
 	env_opaque(pos);
 	if (pos >= WINDOW_END)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_REPLY_LONG);
 	bytes = work->bytes + pos;
 	if (conn->reply.line)
 		return reply_line(conn, work, bytes, avail);
@@ -351,8 +351,10 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)
 		carry_save(&conn->reply_carry, work, work->cur.end);
-	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
+	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY)) {
+		reply_refused(work, FORM_REPLY_LONG);
 		return REPLY_MALFORMED;
+	}
 	if (work->verdict == REPLY_OK)
 		attribution_pauses(conn, work);
 	return work->verdict;

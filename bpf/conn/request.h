@@ -62,7 +62,7 @@ static __always_inline int request_negative(struct connection *conn, struct work
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
 	if (size < 0)
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_ARGC);
 	work->cur.pos += size;
 	return STEP_ON;
 }
@@ -80,10 +80,10 @@ static __always_inline int request_multibulk(struct connection *conn, struct wor
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
 	if (size < 0 || argc > 0x7fffffff)
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_ARGC);
 	/* "*0\rx" is no empty command: the server answers it with an error, and closes. */
 	if (has_needless_zero(header, size) || (!argc && header[3] != '\n'))
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_ARGC);
 	if (argc) {
 		request_begin(conn, work, REQUEST_ARGS);
 		q->args_left = argc;
@@ -124,12 +124,12 @@ static __always_inline int request_argument(struct connection *conn, struct work
 	int size, step;
 
 	if (*header != '$')
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_ARGUMENT);
 	size = resp_number((const struct resp_header *)header, avail, &len);
 	if (size == RESP_SHORT)
 		return request_more(conn, work);
 	if (size < 0 || has_needless_zero(header, size))
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_LENGTH);
 	if (request_looks_at(q)) {
 		step = request_name(conn, work, header + (size & 31), avail - size, len);
 		if (step)
@@ -221,7 +221,7 @@ static long request_step(__u32 i, void *data)
 		return request_more(conn, work);
 	env_opaque(pos);
 	if (pos >= WINDOW_END)
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_LONG);
 	bytes = work->bytes + pos;
 	if (conn->request.state == REQUEST_ARGS)
 		return request_argument(conn, work, bytes, avail);
@@ -261,8 +261,10 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	q->carried = work->cur.end - work->cur.pos;
 	if (q->carried)
 		carry_save(&conn->request_carry, work, work->cur.end);
-	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY))
+	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY)) {
+		request_refused(work, FORM_REQUEST_LONG);
 		return REQUEST_MALFORMED;
+	}
 	return work->verdict;
 }
 

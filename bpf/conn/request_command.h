@@ -7,6 +7,7 @@
 #define REPLYLOG_BPF_CONN_REQUEST_COMMAND_H
 
 #include "bpf/conn/argv_log.h"
+#include "bpf/conn/debug.h"
 #include "bpf/conn/tracked_command.h"
 #include "bpf/resp/foreign.h"
 
@@ -22,6 +23,13 @@ static __always_inline int request_verdict(struct work *work, __u32 verdict)
 {
 	work->verdict = verdict;
 	return STEP_STOP;
+}
+
+/* Bytes that are no request, or of a form that is refused. */
+env_noinline int request_refused(struct work *work, __u32 form)
+{
+	debug_refuses(work, form);
+	return request_verdict(work, REQUEST_MALFORMED);
 }
 
 /* Bytes of the head at hand, appended or not. */

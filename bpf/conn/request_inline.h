@@ -38,7 +38,7 @@ static __always_inline int request_inline_end(struct connection *conn, struct wo
 		return request_complete(conn, work, 1);
 	request_boundary(conn, work);
 	if (blank_lines_may_confuse() && !request_line_is_empty(conn, work)) {
-		pairing_doubt(conn);
+		pairing_doubt(conn, DOUBT_BLANK_LINE);
 		request_begin(conn, work, REQUEST_INLINE);
 	}
 	return STEP_ON;
@@ -180,7 +180,7 @@ static __always_inline int request_inline(struct connection *conn, struct work *
 		n = bytes_count(below);
 	}
 	if (inline_has_controls(word, below))
-		return request_verdict(work, REQUEST_MALFORMED);
+		return request_refused(work, FORM_REQUEST_CONTROL);
 	work->cur.pos += n;
 	if (ends) {
 		work->cur.pos++;

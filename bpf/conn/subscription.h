@@ -145,14 +145,14 @@ env_noinline int pubsub_begins(struct connection *conn, struct work *work, const
 	struct tracked_command *tracked = tracked_current(conn);
 
 	if (conn->reply.owed && conn->reply.frame != FRAME_REPLY)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_NESTED_PUSH);
 	if (!conn->reply.owed && tracked && kind == (__u32)PUBSUB_CONFIRMATIONS + tracked->class && !conn->session.multi) {
 		if (sunsubscribe_may_be_unasked(conn, tracked))
 			return sunsubscribe_begins(conn, work, bytes, avail, kind);
 		return confirmation_begins(conn, tracked, *bytes);
 	}
 	if (conn->session.confirming)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_CONFIRMED_OTHER);
 	if (*bytes == '>')
 		return confirmation_is_unasked(conn, kind) ? reply_verdict(work, REPLY_UNASKED)
 							   : push_begins(conn, work, bytes, avail, kind);
@@ -162,7 +162,7 @@ env_noinline int pubsub_begins(struct connection *conn, struct work *work, const
 			       ? reply_verdict(work, REPLY_DOUBTFUL)
 			       : STEP_AGAIN;
 	if (conn->session.resp != 2)
-		return reply_verdict(work, REPLY_MALFORMED);
+		return reply_refused(work, FORM_RESP_UNKNOWN);
 	if (confirmation_is_unasked(conn, kind))
 		return reply_verdict(work, REPLY_UNASKED);
 	return push_begins(conn, work, bytes, avail, kind);

@@ -24,6 +24,12 @@ static __always_inline void connection_start_accounting(struct connection *conn,
 	conn->write_base = tcp_taken(sk) - (__u32)conn->written_bytes;
 }
 
+/* Bytes that the kernel has handed to the server, and that we have not seen, these len bytes being seen. */
+static __always_inline __u32 connection_unread(const struct connection *conn, __u64 len)
+{
+	return tcp_handed((struct sock *)conn->sk) - conn->read_base - (__u32)(conn->read_bytes + len);
+}
+
 /* The kernel has counted more than these len bytes of a read: the input's end, or a byte of urgent data? */
 static __noinline bool connection_has_no_more(struct connection *conn, __u64 len, __u32 more)
 {
@@ -45,7 +51,7 @@ static __always_inline bool connection_has_all_read(struct connection *conn, __u
 
 	if (!conn->counted)
 		return true;
-	more = tcp_handed((struct sock *)conn->sk) - conn->read_base - (__u32)(conn->read_bytes + len);
+	more = connection_unread(conn, len);
 	return !more || connection_has_no_more(conn, len, more);
 }
 

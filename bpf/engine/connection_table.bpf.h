@@ -109,11 +109,12 @@ static __always_inline void connection_unwatch(const struct connection *conn)
 		bpf_map_delete_elem(&dispatch_numbers, &conn->server_conn);
 }
 
-static __always_inline void connection_forget(struct connection *conn)
+static __always_inline void connection_forget(struct connection *conn, enum debug_why why)
 {
 	__u64 key = conn->key;
 	__u32 *number = bpf_map_lookup_elem(&connection_numbers, &key), freed;
 
+	debug_moves(conn, why, DEBUG_UNKNOWN, 0);
 	pairing_ends(conn, ATTRIBUTION_AMBIGUOUS);
 	connection_give_blocks(conn);
 	ledger_settle(conn, attribution_complete_until(conn));

@@ -238,7 +238,8 @@ static __noinline void emit_checked(struct connection *conn, __u32 attribution, 
 
 	if (!rec) {
 		conn->held = conn->unverified = 1;
-		conn->doubt |= attribution != ATTRIBUTION_EXACT;
+		if (attribution != ATTRIBUTION_EXACT)
+			conn->doubt = DOUBT_UNTOLD;
 		return;
 	}
 	emit_begin(conn, rec, EVENT_CHECKED);

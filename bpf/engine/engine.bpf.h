@@ -11,16 +11,10 @@
 
 static __always_inline void connection_check_pairing(struct connection *conn, __u64 addr)
 {
-	switch (pairing_check(conn, addr)) {
-	case PAIRING_UNKNOWN:
-		connection_give_up(conn);
-		break;
-	case PAIRING_OUT_OF_STEP:
-		connection_disproved(conn);
-		break;
-	default:
-		break;
-	}
+	enum pairing pairing = pairing_check(conn, addr);
+
+	if (pairing != PAIRING_GOES_ON)
+		connection_contradicted(conn, pairing);
 }
 
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
@@ -37,7 +31,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	if (connection_followed(conn) && pairing_wants_proof(conn))
 		connection_check_pairing(conn, addr);
 	if (conn->mode == MODE_DRAINING && !outstanding(conn))
-		connection_drained(conn);
+		engine_read_drained(conn);
 	if (conn->mode >= MODE_DRAINING)
 		return;
 	if (conn->mode == MODE_UNJOINED) {
@@ -47,53 +41,24 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 			connection_start_accounting(conn, len);
 	}
 	if (!connection_has_all_read(conn, len))
-		return connection_lost(conn, LOSS_MISSED);
+		return engine_read_missed(conn, len);
 	/* Records that wait stand on the numbers so far. */
 	if (probe_dispatch && argv_idle(conn) && !conn->held)
 		dispatch_align(conn);
 	verdict = request_frame(conn, &worker->scratch->work, addr, len, env_now());
 	pairing_after_read(conn);
-	switch (verdict) {
-	case REQUEST_OK:
-		if (connection_is_one_way(conn))
-			connection_drain(conn, COMMAND_REPLICATION);
-		break;
-	case REQUEST_DRAINS:
-		connection_drain(conn, conn->request.class);
-		break;
-	case REQUEST_TOO_MANY_TRACKED:
-		count_loss(LOSS_TURNS);
-		ledger_blame(conn, LOSS_TURNS, 1);
-		connection_drain(conn, COMMAND_OPAQUE);
-		break;
-	case REQUEST_MALFORMED:
-		connection_misframed(conn);
-		break;
-	case REQUEST_UNREADABLE:
-		connection_lost(conn, LOSS_UNREADABLE);
-		break;
-	}
+	if (verdict != REQUEST_OK)
+		engine_read_stops(conn, &worker->scratch->work, verdict);
+	else if (connection_is_one_way(conn))
+		connection_drain(conn, COMMAND_REPLICATION, WHY_ONE_WAY);
 }
 
-static __always_inline void engine_written(struct connection *conn, enum reply_verdict verdict)
+static __always_inline void engine_written(struct connection *conn, struct work *work, enum reply_verdict verdict)
 {
-	switch (verdict) {
-	case REPLY_OK:
+	if (verdict == REPLY_OK)
 		argv_after_write(conn);
-		break;
-	case REPLY_DRAINS:
-		connection_unjoin(conn);
-		break;
-	case REPLY_UNREADABLE:
-		connection_lost(conn, LOSS_UNREADABLE);
-		break;
-	case REPLY_UNASKED:
-	case REPLY_MISFIT:
-		connection_out_of_step(conn);
-		break;
-	default:
-		connection_lost(conn, LOSS_FRAMING);
-	}
+	else
+		engine_written_stops(conn, work, verdict);
 }
 
 /* Bytes that are written to a connection that is not followed, or not known yet. */
@@ -115,9 +80,10 @@ static __noinline void engine_written_unfollowed(struct worker *worker, struct c
 }
 
 /* Bytes passed unseen before these len ones were written. */
-static __always_inline void engine_written_missed(struct connection *conn, __u64 len)
+static __noinline void engine_written_missed(struct connection *conn, __u64 len)
 {
 	conn->written_bytes += len;
+	debug_moves(conn, WHY_WRITE_MISSED, connection_given_up(conn), ledger_unseen(conn));
 	connection_lost(conn, LOSS_MISSED);
 }
 
@@ -130,7 +96,7 @@ static __always_inline void engine_write(struct worker *worker, __u64 key, __u64
 	worker->stats->reply_bytes += len;
 	if (!connection_has_all_written(conn, len))
 		return engine_written_missed(conn, len);
-	engine_written(conn, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
+	engine_written(conn, &worker->scratch->work, reply_frame_buffer(conn, &worker->scratch->work, addr, len));
 }
 
 static __always_inline void engine_writev(struct worker *worker, __u64 key, __u64 iov, __u32 iovcnt, __u64 len)
@@ -142,7 +108,7 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 	worker->stats->reply_bytes += len;
 	if (!connection_has_all_written(conn, len))
 		return engine_written_missed(conn, len);
-	engine_written(conn, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
+	engine_written(conn, &worker->scratch->work, reply_frame_iovec(conn, &worker->scratch->work, iov, iovcnt, len));
 }
 
 /* The server just accepted this connection for a client. */
@@ -152,7 +118,7 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 
 	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
 	if (conn)
-		connection_forget(conn);
+		connection_forget(conn, WHY_KEY_REUSED);
 	/* Without room for it, its reads will be counted. */
 	conn = connection_new(key);
 	if (!conn)
@@ -160,6 +126,7 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 	conn->server_conn = server_conn;
 	connection_watch(conn);
 	conn->mode = MODE_ACCEPTED;
+	debug_notes(conn, WHY_ACCEPTED);
 }
 
 /*
@@ -177,12 +144,14 @@ static __noinline void engine_missed(__u64 key, bool closed, __u64 sent)
 		ledger_blame(conn, LOSS_NO_SCRATCH, outstanding(conn));
 	if (conn->mode != MODE_PASSED_OVER)
 		ledger_unnoticed(conn, sent);
-	if (closed)
-		connection_forget(conn);
-	else if (connection_matters(conn))
+	if (closed) {
+		connection_forget(conn, WHY_THREAD_NO_ROOM);
+	} else if (connection_matters(conn)) {
+		debug_moves(conn, WHY_THREAD_NO_ROOM, connection_given_up(conn), 0);
 		connection_give_up(conn);
-	else
+	} else {
 		ledger_settle(conn, conn->settled);
+	}
 }
 
 /* Bytes passed in a call that we know nothing of: the connection is nobody's that we follow, or it is lost. */
@@ -196,6 +165,7 @@ static __always_inline void engine_unknown_call(struct worker *worker, __u64 key
 	if (!connection_matters(conn))
 		return ledger_passes(conn, sent);
 	conn->written_bytes += sent;
+	debug_moves(conn, WHY_UNKNOWN_CALL, connection_given_up(conn), sent);
 	connection_lost(conn, LOSS_FRAMING);
 }
 
@@ -211,7 +181,7 @@ static __always_inline void engine_close(struct worker *worker, __u64 key)
 		connection_abort(conn, &worker->scratch->work);
 		pairing_closes(conn);
 	}
-	connection_forget(conn);
+	connection_forget(conn, WHY_CLOSED);
 }
 
 #endif

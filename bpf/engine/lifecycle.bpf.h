@@ -39,9 +39,24 @@ static __noinline void connection_unjoin(struct connection *conn)
 	counter_add(COUNTER_UNJOINED, 1);
 }
 
+static __always_inline __u32 why_left_out(enum counter why)
+{
+	switch (why) {
+	case COUNTER_MONITORS:
+		return WHY_MONITOR;
+	case COUNTER_REPLICATION:
+		return WHY_REPLICATION;
+	case COUNTER_CLUSTER_LINKS:
+		return WHY_CLUSTER_LINK;
+	default:
+		return WHY_OUTGOING;
+	}
+}
+
 /* What it is told from now on is no reply. It is counted once, whether it said so itself or the server's structs do. */
 static __always_inline void connection_exclude(struct connection *conn, enum counter why)
 {
+	debug_moves(conn, why_left_out(why), DEBUG_LEFT_OUT, 0);
 	if (counter_of(conn->excluded_as) != why)
 		counter_add(why, 1);
 	conn->excluded_as = why == COUNTER_MONITORS ? COMMAND_MONITOR : COMMAND_REPLICATION;
@@ -84,7 +99,7 @@ static __always_inline enum counter connection_purpose(const struct conn_client 
  * Is this a place to join? Without a layout: where a command seems to begin and no output waits (else the server would
  * have a write handler). That is no proof (a blocked command may be outstanding), so what follows is ambiguous.
  */
-static __always_inline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
+static __noinline bool connection_join(struct connection *conn, __u64 addr, __u64 len)
 {
 	struct conn_client client;
 	enum counter why;
@@ -103,6 +118,7 @@ static __always_inline bool connection_join(struct connection *conn, __u64 addr,
 	} else if (!client.at || client.write_handler || !begins_command(addr, len)) {
 		return false;
 	}
+	debug_moves(conn, client_layout.valid ? WHY_JOIN_PROVEN : WHY_JOIN_UNPROVEN, DEBUG_FOLLOWED, 0);
 	ledger_passes(conn, 0);
 	conn->mode = MODE_FOLLOWED;
 	conn->lost_as = 0;
@@ -153,14 +169,19 @@ static __always_inline struct connection *connection_add_midstream(__u64 key, co
 {
 	struct connection *conn = connection_new(key);
 
-	if (conn)
-		connection_mark_midstream(conn, ends);
+	if (!conn) {
+		debug_clients_full(ends->sk);
+		return NULL;
+	}
+	connection_mark_midstream(conn, ends);
+	debug_notes(conn, WHY_OLDER);
 	return conn;
 }
 
 /* What begins here is followed from its start. */
 static __always_inline void connection_follow(struct connection *conn)
 {
+	debug_moves(conn, WHY_FIRST_READ, DEBUG_FOLLOWED, 0);
 	conn->mode = MODE_FOLLOWED;
 	conn->attribution = ATTRIBUTION_EXACT;
 	conn->from_start = 1;
@@ -173,10 +194,12 @@ static __always_inline void connection_pass_over(struct worker *worker, __u64 ke
 	struct connection *conn = connection_find(worker, key);
 
 	if (conn)
-		connection_forget(conn);
+		connection_forget(conn, WHY_KEY_REUSED);
 	conn = connection_new(key);
-	if (conn)
-		conn->mode = MODE_PASSED_OVER;
+	if (!conn)
+		return;
+	conn->mode = MODE_PASSED_OVER;
+	debug_notes(conn, WHY_TLS_BYTES);
 }
 
 /* TLS records begin with their type (20 to 24) and version 3 (RFC 8446, 5.1). */
@@ -265,6 +288,7 @@ static __noinline void connection_first_read(struct worker *worker, struct conne
 	first = first_read(ends.sk, len);
 	if (worker->tap == TAP_SOCKET && !first && is_tcp(ends.sk)) {
 		count_loss(LOSS_MISSED);
+		debug_moves(conn, WHY_FIRST_READ_MISSED, DEBUG_UNJOINED, 0);
 		return connection_mark_midstream(conn, &ends);
 	}
 	connection_identify(conn, &ends);
@@ -290,6 +314,12 @@ static __always_inline void connection_drained(struct connection *conn)
 static __always_inline bool connection_followed(const struct connection *conn)
 {
 	return conn && (conn->mode == MODE_FOLLOWED || conn->mode == MODE_DRAINING);
+}
+
+/* What a connection becomes that is given up: see connection_give_up(). */
+static __always_inline __u32 connection_given_up(const struct connection *conn)
+{
+	return conn->mode == MODE_DRAINING && !client_layout.valid ? DEBUG_LEFT_OUT : DEBUG_UNJOINED;
 }
 
 /* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
@@ -340,19 +370,24 @@ static __always_inline bool connection_is_one_way(const struct connection *conn)
 }
 
 /* A replica's link says several times what it is (REPLCONF, PSYNC), and is one. */
-static __always_inline void connection_drain(struct connection *conn, __u8 class)
+static __always_inline void connection_drain(struct connection *conn, __u8 class, enum debug_why why)
 {
 	if (class != COMMAND_REPLICATION || conn->excluded_as != class)
 		counter_add(counter_of(class), 1);
 	conn->excluded_as = class;
+	debug_moves(conn, why, DEBUG_LEAVING, 0);
 	conn->mode = MODE_DRAINING;
 	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */
 }
 
 /* The server refuses such a request, too, and closes. What was read before it still gets its replies. */
-static __always_inline void connection_misframed(struct connection *conn)
+static __always_inline void connection_misframed(struct connection *conn, struct work *work)
 {
-	if (conn->attribution == ATTRIBUTION_AMBIGUOUS)
+	bool ambiguous = conn->attribution == ATTRIBUTION_AMBIGUOUS;
+
+	debug_stops(conn, work, WHY_REQUEST_REFUSED, ambiguous ? connection_given_up(conn) : DEBUG_LEAVING,
+		    conn->read_bytes);
+	if (ambiguous)
 		return connection_lost(conn, LOSS_FRAMING);
 	count_loss(LOSS_FRAMING);
 	ledger_blame(conn, LOSS_FRAMING, 0);
@@ -364,16 +399,101 @@ static __always_inline void connection_misframed(struct connection *conn)
 /* The server has answered and written everything, and we have not seen all of it. */
 static __always_inline void connection_disproved(struct connection *conn)
 {
-	if (connection_has_all_written(conn, 0))
+	if (connection_has_all_written(conn, 0)) {
+		debug_moves(conn, conn->refuted ? WHY_REFUTED : WHY_COUNTS_DIFFER, connection_given_up(conn), 0);
 		connection_out_of_step(conn);
-	else
+	} else {
+		debug_moves(conn, WHY_WRITE_MISSED, connection_given_up(conn), ledger_unseen(conn));
 		connection_lost(conn, LOSS_MISSED);
+	}
+}
+
+/* Not what we take it for, or out of step. */
+static __noinline void connection_contradicted(struct connection *conn, enum pairing pairing)
+{
+	if (pairing == PAIRING_OUT_OF_STEP)
+		return connection_disproved(conn);
+	debug_moves(conn, WHY_STATE_DIFFERS, connection_given_up(conn), 0);
+	connection_give_up(conn);
+}
+
+/* Bytes passed unseen before these len ones were read. */
+static __noinline void engine_read_missed(struct connection *conn, __u64 len)
+{
+	debug_moves(conn, WHY_READ_MISSED, connection_given_up(conn), connection_unread(conn, len));
+	connection_lost(conn, LOSS_MISSED);
+}
+
+/* The commands read are not followed by more that can be framed. */
+static __noinline void engine_read_stops(struct connection *conn, struct work *work, enum request_verdict verdict)
+{
+	switch (verdict) {
+	case REQUEST_DRAINS:
+		connection_drain(conn, conn->request.class, WHY_LEAVING_COMMAND);
+		break;
+	case REQUEST_TOO_MANY_TRACKED:
+		count_loss(LOSS_TURNS);
+		ledger_blame(conn, LOSS_TURNS, 1);
+		connection_drain(conn, COMMAND_OPAQUE, WHY_TURNS);
+		break;
+	case REQUEST_UNREADABLE:
+		debug_moves(conn, WHY_REQUEST_UNREADABLE, connection_given_up(conn), 0);
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	default:
+		connection_misframed(conn, work);
+	}
+}
+
+/* Everything that was asked before it left is answered: see connection_drained(). */
+static __noinline void engine_read_drained(struct connection *conn)
+{
+	debug_moves(conn, WHY_DRAINED, connection_given_up(conn), 0);
+	connection_drained(conn);
 }
 
 /* Is anything of it missed when a call is? */
 static __always_inline bool connection_matters(const struct connection *conn)
 {
 	return connection_followed(conn) || (conn && conn->mode == MODE_ACCEPTED);
+}
+
+static __always_inline enum debug_why why_stopped(enum reply_verdict verdict)
+{
+	switch (verdict) {
+	case REPLY_DRAINS:
+		return WHY_QUEUED_SUBSCRIBE;
+	case REPLY_UNREADABLE:
+		return WHY_REPLY_UNREADABLE;
+	case REPLY_UNASKED:
+		return WHY_REPLY_UNASKED;
+	case REPLY_MISFIT:
+		return WHY_REPLY_MISFIT;
+	case REPLY_DOUBTFUL:
+		return WHY_REPLY_DOUBTFUL;
+	default:
+		return WHY_REPLY_REFUSED;
+	}
+}
+
+/* The replies written are not followed by more that can be attributed. */
+static __noinline void engine_written_stops(struct connection *conn, struct work *work, enum reply_verdict verdict)
+{
+	debug_stops(conn, work, why_stopped(verdict), connection_given_up(conn), conn->written_bytes);
+	switch (verdict) {
+	case REPLY_DRAINS:
+		connection_unjoin(conn);
+		break;
+	case REPLY_UNREADABLE:
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	case REPLY_UNASKED:
+	case REPLY_MISFIT:
+		connection_out_of_step(conn);
+		break;
+	default:
+		connection_lost(conn, LOSS_FRAMING);
+	}
 }
 
 /* An older connection, on what is written to it first: who never asks is only met like that. */
@@ -425,10 +545,12 @@ static __always_inline void connection_abort(struct connection *conn, struct wor
 /* What was written to it last was not seen. */
 static __noinline void connection_closed_unseen(struct connection *conn)
 {
-	if (connection_followed(conn))
+	if (connection_followed(conn)) {
+		debug_moves(conn, WHY_WRITE_MISSED, connection_given_up(conn), ledger_unseen(conn));
 		connection_lost(conn, LOSS_MISSED);
-	else
+	} else {
 		ledger_passes(conn, 0);
+	}
 }
 
 #endif

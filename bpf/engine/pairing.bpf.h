@@ -3,6 +3,7 @@
 #ifndef REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
 #define REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
 
+#include "bpf/engine/debug.bpf.h"
 #include "bpf/engine/emit.bpf.h"
 #include "bpf/conn/pairing.h"
 #include "bpf/server/conn_client.bpf.h"
@@ -62,6 +63,7 @@ static __always_inline bool pairing_starts_anew(struct connection *conn, __u64 c
 {
 	__u64 resp = client_field(client, &client_layout.resp, 0);
 
+	debug_notes(conn, WHY_DOUBT_ENDS);
 	pairing_told(conn, ATTRIBUTION_AMBIGUOUS);
 	conn->session.db = client_db(client);
 	conn->session.resp = resp == 2 || resp == 3 ? resp : 0;

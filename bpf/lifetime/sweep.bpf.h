@@ -34,7 +34,7 @@ static __always_inline void sweep_forget(struct connection *conn)
 {
 	if (conn->mode == MODE_UNJOINED)
 		counter_add(COUNTER_UNJOINED, -1);
-	connection_forget(conn);
+	connection_forget(conn, WHY_PAUSE);
 }
 
 static long sweep_step(__u32 i, void *data)

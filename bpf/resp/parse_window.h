@@ -78,6 +78,8 @@ struct work {
 	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
 	__u32 size;
 	__u64 number;
+	__u32 form; /* --debug: enum debug_form of what was refused last */
+	__u32 pad;
 	__u64 plain_name; /* the last name of a plain command that was looked up, when it has under 8 bytes: they, and how many */
 	struct header_cache reply_headers;
 	struct header_cache arg_headers[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */

@@ -47,6 +47,11 @@ struct host_record {
 	__u8 head[ARGV_HEAD_MAX + 64];
 };
 
+static struct {
+	struct debug_event last;
+	size_t count;
+} host_debug;
+
 static struct host_record *host_records;
 static size_t host_count, host_room;
 /* Commands that said who the client is, by number; and how often that was lost. */
@@ -124,6 +129,21 @@ port_hook bool name_is_known(__u64 key)
 port_hook void module_has_run(void)
 {
 	host.modules_ran = true;
+}
+
+port_hook bool debugging(void)
+{
+	return true;
+}
+
+/* As the kernel sends it; the last one is kept, and how many there were. */
+port_hook void debug_send(struct connection *conn, __u32 why, __u32 what, __u64 position, __u64 number)
+{
+	__u64 clock = host.clock;
+
+	debug_fill(&host_debug.last, conn, why, what, position, number);
+	host.clock = clock;
+	host_debug.count++;
 }
 
 port_hook bool dispatch_probed(void)

@@ -19,13 +19,23 @@
 #define ARGV_MEMORY_MAX (UINT64_C(1) * ARGV_BLOCKS_MAX * ARGV_BLOCK_BYTES)
 
 /* What follows an option, or what one without a value does. */
-enum value { VALUE_NUMBER, VALUE_SIZE, VALUE_PERCENT, VALUE_WORD, VALUE_SELECTOR, VALUE_FLAG, VALUE_HELP, VALUE_VERSION };
+enum value {
+	VALUE_NUMBER,
+	VALUE_SIZE,
+	VALUE_PERCENT,
+	VALUE_WORD,
+	VALUE_SELECTOR,
+	VALUE_FLAG,
+	VALUE_DEBUG,
+	VALUE_HELP,
+	VALUE_VERSION,
+};
 
 struct option_row {
 	const char *name;
-	char letter; /* 0: no short form */
-	const char *argument;
-	const char *initial; /* the default, as on the command line; NULL: none */
+	char letter;          /* 0: no short form */
+	const char *argument; /* in brackets: it may be left out */
+	const char *initial;  /* the default, as on the command line; NULL: none */
 	enum value value;
 	size_t offset, width; /* of its field in struct options; a selector's offset is its kind */
 	uint64_t min, max;
@@ -74,6 +84,8 @@ static const struct option_row rows[] = {
 	  "wait at most this long for the proof that a record is exact" },
 	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
 	  "attach by session, multi or perf; auto: the first available" },
+	{ "debug", 0, "[=FILE]", NULL, VALUE_DEBUG, 0, 0, 0, 0,
+	  "explain each change and loss of a connection on stderr, or in FILE" },
 	{ "help", 'h', NULL, NULL, VALUE_HELP, 0, 0, 0, 0, "show this help" },
 	{ "version", 'V', NULL, NULL, VALUE_VERSION, 0, 0, 0, 0, "show the version" },
 };
@@ -264,6 +276,12 @@ static enum options_result flushed(void)
 	return OPTIONS_DONE;
 }
 
+/* A row's argument: only behind a '=', then. */
+static bool may_be_left_out(const struct option_row *row)
+{
+	return row->argument && row->argument[0] == '[';
+}
+
 static enum options_result help(void)
 {
 	char left[64];
@@ -274,7 +292,8 @@ static enum options_result help(void)
 	for (size_t i = 0; i < ROWS; i++) {
 		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", rows[i].letter ? '-' : ' ',
 			 rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ", " : "  ", rows[i].name,
-			 rows[i].argument ? " " : "", rows[i].argument ? rows[i].argument : "");
+			 rows[i].argument && !may_be_left_out(&rows[i]) ? " " : "",
+			 rows[i].argument ? rows[i].argument : "");
 		printf("  %-27s %s", left, rows[i].help);
 		if (rows[i].initial)
 			printf(" (default %s)", rows[i].initial);
@@ -304,7 +323,9 @@ static void getopt_tables(struct option *longs, char *shorts)
 	*shorts++ = ':';
 	for (size_t i = 0; i < ROWS; i++) {
 		longs[i].name = rows[i].name;
-		longs[i].has_arg = rows[i].argument ? required_argument : no_argument;
+		longs[i].has_arg = may_be_left_out(&rows[i]) ? optional_argument
+				   : rows[i].argument        ? required_argument
+							     : no_argument;
 		longs[i].val = rows[i].letter ? rows[i].letter : LONG_ONLY + (int)i;
 		if (!rows[i].letter)
 			continue;
@@ -332,6 +353,15 @@ static enum options_result refused(int code, const char *word)
 	return bad("-%s: unknown option: see replylog --help", shown((char[2]){ (char)optopt }, buf));
 }
 
+static enum options_result set_debug(struct options *o, const char *file)
+{
+	if (file && !*file)
+		return bad("--debug: the path of the file is empty: use --debug, or --debug=FILE");
+	o->debug = true;
+	o->debug_file = file;
+	return OPTIONS_RUN;
+}
+
 static enum options_result apply(struct options *o, const struct option_row *row)
 {
 	switch (row->value) {
@@ -341,6 +371,8 @@ static enum options_result apply(struct options *o, const struct option_row *row
 		return version();
 	case VALUE_SELECTOR:
 		return select_server(o, row, optarg);
+	case VALUE_DEBUG:
+		return set_debug(o, optarg);
 	case VALUE_FLAG:
 		memcpy((char *)o + row->offset, &(bool){ true }, sizeof(bool));
 		return OPTIONS_RUN;

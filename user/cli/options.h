@@ -41,6 +41,8 @@ struct options {
 	struct selector selectors[SELECTORS_MAX];
 	uint32_t n_selectors; /* at least 1 */
 	bool follow, check, json;
+	bool debug;              /* explain on stderr or in debug_file what happens and why */
+	const char *debug_file;  /* NULL: on stderr; from argv */
 	bool dispatch;           /* also probe the execution of commands */
 	uint32_t verify_wait_ms; /* how long a record waits for its check, at most */
 	uint32_t max_overhead;   /* tenths of a percent of each thread's time; 0: no limit */

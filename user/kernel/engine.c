@@ -2,6 +2,7 @@
 #include "user/kernel/engine.h"
 
 #include "user/complain.h"
+#include "user/debug.h"
 #include "user/server/known_names.h"
 #include "user/kernel/probes.h"
 #include "user/server/quirks.h"
@@ -18,6 +19,11 @@ static char first_warning[512];
 
 static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
 {
+	va_list again;
+
+	va_copy(again, args);
+	debug_say_lines("libbpf: ", format, again);
+	va_end(again);
 	if (level == LIBBPF_WARN && !first_warning[0])
 		vsnprintf(first_warning, sizeof(first_warning), format, args);
 	return 0;
@@ -42,6 +48,8 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	skel->rodata->blank_lines_confuse = quirk_blank_lines_confuse(target->version);
 	skel->rodata->cluster_read = target->cluster_read;
 	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
+	skel->rodata->debug = options->debug;
+	bpf_map__set_autocreate(skel->maps.debug_ring, options->debug);
 	skel->rodata->probe_dispatch = options->dispatch;
 	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
 	skel->rodata->client_span = layout_span(&target->layout);
@@ -100,15 +108,19 @@ static int fill(const struct bpf_map *free_numbers)
 	return 0;
 }
 
+/* BPF_LOG_LEVEL1 | BPF_LOG_STATS (include/linux/bpf_verifier.h): where the verifier gets to, and what that takes. */
+#define VERIFIER_LOG 5
+
 int engine_load(struct engine *engine, const struct options *options, const struct target *target, struct way way)
 {
+	LIBBPF_OPTS(bpf_object_open_opts, open, .kernel_log_level = options->debug ? VERIFIER_LOG : 0);
 	struct probe_list list;
 	int err;
 
 	engine->way = way;
 	if (options->max_overhead && hit_cost_measure(&engine->cost, target, way))
 		return -1;
-	engine->skel = replylog_bpf__open();
+	engine->skel = replylog_bpf__open_opts(&open);
 	if (!engine->skel)
 		return complain("cannot open the BPF programs: %s: %s", strerror(errno), first_warning);
 	configure(engine->skel, options, target, &engine->cost);

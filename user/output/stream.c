@@ -57,6 +57,11 @@ static const char *const stop_names[] = { "signal", "server_exited", "server_res
 #define NAMES(names) (sizeof(names) / sizeof((names)[0]))
 
 _Static_assert(NAMES(loss_names) == LOSS_KINDS, "every loss has a name");
+
+const char *stream_loss_name(enum loss loss)
+{
+	return loss_names[loss];
+}
 _Static_assert(NAMES(counter_names) == COUNTERS, "every counter has a name");
 _Static_assert(NAMES(source_names) == ARGV_SOURCES, "every source has a name");
 _Static_assert(NAMES(stop_names) == STOP_REASONS, "every stop has a name");

@@ -116,6 +116,9 @@ int stream_reply(struct stream *s, const struct reply_record *rec, size_t size);
 int stream_dropped(struct stream *s, enum loss reason, const struct stream_loss *lost);
 int stream_stop(struct stream *s, const struct stream_stop *stop);
 
+/* What the stream calls a loss. */
+const char *stream_loss_name(enum loss loss);
+
 /*
  * Likewise: the connection that rec is about is out of step, and its replies are in doubt from the next line that is
  * written of it on.

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "user/debug.h"
 #include "user/output/argv.h"
 #include "user/server/commands.h"
+#include "user/output/debug_line.h"
 #include "user/output/execution.h"
 
 #define NS_PER_US 1000
@@ -110,6 +112,17 @@ enum proof {
 	PROOF_ALL,
 };
 
+/* --debug: what becomes of the records that wait. */
+static void explain(const struct reply_record *rec, const char *decision)
+{
+	char client[DEBUG_CLIENT_TEXT];
+
+	if (!debug_on())
+		return;
+	debug_client(client, rec);
+	debug_say("%s: %s", client, decision);
+}
+
 /* The first item is written, as what it is now known to be. */
 static int settle_first(struct confirm *p, struct held_connection *conn, enum proof proof, uint64_t now_ns)
 {
@@ -182,6 +195,8 @@ static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_
 												: PROOF_PAIRING;
 	int err = 0;
 
+	explain(rec, proof == PROOF_NONE ? "BPF has checked: the records that wait are ambiguous"
+					 : "BPF has checked: the records that wait are exact");
 	if (rec->out_of_step) {
 		p->told_by_bpf++;
 		err = conn && conn->refuted ? 0 : stream_out_of_step(p->stream, rec);
@@ -244,8 +259,10 @@ int confirm_take(struct confirm *p, const struct reply_record *rec, size_t size,
 	conn = held_open(&p->held, rec);
 	if (!conn)
 		return rec->connection < p->held.connections ? -ENOMEM : -EBADMSG;
-	if (misfit)
+	if (misfit) {
+		explain(rec, "refuted: the command in this record cannot have such a reply (loss: out_of_step)");
 		err = refute(p, conn, rec);
+	}
 	return err ? err : hold(p, conn, rec, size, now_ns);
 }
 
@@ -254,8 +271,11 @@ static int run_out(struct confirm *p, struct held_connection *conn, enum verify_
 {
 	int err = 0;
 
-	if (verdict == VERIFY_OUT_OF_STEP)
+	if (verdict == VERIFY_OUT_OF_STEP) {
+		explain(&conn->first->rec, "refuted: the server has nothing outstanding, and BPF has (loss: out_of_step)");
 		err = refute(p, conn, &conn->first->rec);
+	}
+	explain(&conn->first->rec, "no proof within --verify-wait: records that have waited so long are ambiguous");
 	while (!err && conn->first && now_ns - conn->first->since_ns >= p->wait_ns)
 		err = settle_first(p, conn, PROOF_NONE, now_ns);
 	return err;
@@ -268,8 +288,11 @@ static int look_at(struct confirm *p, struct held_connection *conn, uint64_t now
 	int err = 0;
 
 	if (verdict == VERIFY_IN_STEP && !conn->refuted) {
+		explain(&conn->last->rec, "proof found in the server's structs: the records that wait are exact");
 		err = settle(p, conn, executions ? PROOF_ALL : PROOF_PAIRING, now_ns);
 	} else if (verdict == VERIFY_DOUBT) {
+		explain(&conn->last->rec,
+			"replies and commands are in step, but there is a doubt: the records that wait are ambiguous");
 		err = settle(p, conn, PROOF_NONE, now_ns);
 	} else if (now_ns - conn->first->since_ns >= p->wait_ns) {
 		err = run_out(p, conn, verdict, now_ns);

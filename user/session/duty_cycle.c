@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "user/session/duty_cycle.h"
 
+#include "user/debug.h"
+
 /* A server that ends at this moment has ended, whatever we fail at. */
 static enum stop_reason failed(const struct run *run)
 {
@@ -14,6 +16,7 @@ static int open_window(struct run *run, __u64 paused_ns)
 		return -1;
 	engine_ready(run->engine, true);
 	run_begin(run);
+	debug_say("attached again");
 	run->error = stream_resumed(run->stream, paused_ns);
 	return run->error ? -1 : 0;
 }

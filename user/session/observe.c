@@ -2,6 +2,7 @@
 #include "user/session/observe.h"
 
 #include "user/complain.h"
+#include "user/debug.h"
 #include "user/kernel/engine.h"
 #include "user/session/follow.h"
 #include "user/kernel/preemption.h"
@@ -120,8 +121,10 @@ static int announce(struct stream *stream, const struct options *options, const 
 	};
 	size_t i;
 
-	for (i = 0; i < start.n_probes; i++)
+	for (i = 0; i < start.n_probes; i++) {
 		probes[i] = text[i];
+		debug_say("attached: %s", text[i]);
+	}
 	return stream_start(stream, &start);
 }
 
@@ -138,6 +141,14 @@ struct succession {
 	char run_id[33];         /* of the last run that got as far as its start record, "" before */
 	enum stop_reason reason; /* of the last run; STOP_REASONS: it had none */
 	bool server_left;        /* ended, or executed itself anew */
+};
+
+static const char *const stop_reasons[] = {
+	[STOP_SIGNAL] = "a signal came",
+	[STOP_SERVER_EXITED] = "the server has ended",
+	[STOP_SERVER_RESTARTED] = "the server has executed itself anew, or another program",
+	[STOP_ERROR] = "replylog cannot go on",
+	[STOP_REASONS] = "the start record could not be written",
 };
 
 /* Attached from first to last line of this function. */
@@ -162,6 +173,7 @@ static int log_replies(struct engine *engine, const struct options *options, con
 		err = run.error;
 	}
 	probes_detach(&links);
+	debug_say("detached: %s", stop_reasons[succession->reason]);
 	if (succession->reason != STOP_REASONS) {
 		ret = run_finish(&run, succession->reason);
 		err = err ? err : run.error;
@@ -188,6 +200,7 @@ static int observe_one(const struct options *options, const struct server *serve
 	int ret = -1;
 
 	succession->reason = STOP_REASONS;
+	debug_server(server->pid);
 	if (observe_prepare(&target, server->pid, &way))
 		goto cleanup;
 	if (options->follow && place_of(&succession->place, server->pid))
@@ -228,8 +241,10 @@ int observe(const struct options *options, const struct server *first)
 
 	place_unknown(&succession.place, server.by);
 	do {
-		if (!server.pid)
+		if (!server.pid) {
+			debug_say("--follow: waiting for the next server");
 			server.pid = place_wait(&succession.place);
+		}
 		if (server.pid <= 0)
 			return server.pid ? stream_failed(-EPIPE) : 0;
 		ret = observe_one(options, &server, &succession);

@@ -3,6 +3,8 @@
 
 #include "user/clock.h"
 #include "user/complain.h"
+#include "user/debug.h"
+#include "user/output/debug_line.h"
 #include "user/server/quirks.h"
 #include "replylog.skel.h"
 #include "user/session/signals.h"
@@ -52,6 +54,8 @@ static int report_loss(struct run *run, enum loss loss, const struct stream_loss
 
 	if (err)
 		return err;
+	debug_say("dropped: %s: count %llu, replies %llu, bytes %llu", stream_loss_name(loss),
+		  (unsigned long long)lost->count, (unsigned long long)lost->replies, (unsigned long long)lost->bytes);
 	run->reported[loss].count += lost->count;
 	run->reported[loss].replies += lost->replies;
 	run->reported[loss].bytes += lost->bytes;
@@ -90,6 +94,36 @@ static int report_losses(struct run *run, bool all)
 static int on_doorbell(void *ctx, void *data, size_t size)
 {
 	return 0;
+}
+
+/* --debug: says when events found no room. */
+static void report_debug_lost(struct run *run)
+{
+	__u64 lost = engine_state(run->engine)->debug_lost;
+
+	if (lost != run->debug_lost)
+		debug_say("%llu debug events found no room in their buffer and are lost", lost - run->debug_lost);
+	run->debug_lost = lost;
+}
+
+static int on_debug(void *ctx, void *data, size_t size)
+{
+	const struct debug_event *event = data;
+	char text[DEBUG_LINE_TEXT];
+	struct run *run = ctx;
+
+	report_debug_lost(run);
+	run->error = debug_line(text, event, size);
+	if (run->error)
+		return run->error;
+	debug_say_at(event->ns, "%s", text);
+	return ++run->drained % DRAIN_MAX == 0 ? -EAGAIN : 0;
+}
+
+/* After the records: a flood of events must not keep those waiting. */
+static int debug_begin(struct run *run)
+{
+	return debug_on() ? ring_buffer__add(run->ring, bpf_map__fd(run->engine->skel->maps.debug_ring), on_debug, run) : 0;
 }
 
 /* Under a load that never ends, neither does ring_buffer__consume(): now and then we look for signals, too. */
@@ -149,7 +183,8 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	if (confirm_begin(run, options))
 		return -1;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
-	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run))
+	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run) ||
+	    debug_begin(run))
 		return complain("cannot open the ring buffer: %s", strerror(errno));
 	return 0;
 }
@@ -233,6 +268,8 @@ static void begin_pause(struct run *run, __u64 pause_ns)
 	probes_detach(run->links);
 	run->pause_ns = pause_ns;
 	run->paused_at_ns = monotonic_ns();
+	debug_say("--max-overhead: the probes took %llu us of one thread's time since the last pause: detached for %llu ms",
+		  (unsigned long long)(governor_taken(&run->governor) / 1000), pause_ns / NS_PER_MS);
 }
 
 /* Has --max-overhead enough? Looks only when it is time to. 0, or -1: it could not look. */
@@ -402,6 +439,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 
 	tick_stop();
 	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
+	report_debug_lost(run);
 	if (take_rest(run) || engine_hits(run->engine, run->target->pid, &hits))
 		return -1;
 	stop.hits_main = hits.main_thread;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "user/session/verify.h"
 
+#include "user/debug.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -169,8 +171,13 @@ enum verify_verdict verify_connection(const struct verifier *v, const struct rep
 	progress_read(conn, &after);
 	if (memcmp(&before, &after, sizeof(before)) || !is_observed(v))
 		return VERIFY_NOT_YET;
-	if (!before.adds_up)
+	if (!before.adds_up) {
+		debug_say(
+			"connection %u.%u: the server's struct client shows nothing outstanding; BPF counts %llu commands read, "
+			"%llu replies written",
+			rec->connection, rec->generation, before.read_seq, before.reply_seq);
 		return VERIFY_OUT_OF_STEP;
+	}
 	*executions = before.executions;
 	return before.doubt ? VERIFY_DOUBT : VERIFY_IN_STEP;
 }
