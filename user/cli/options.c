@@ -240,7 +240,7 @@ static enum options_result read_value(const struct option_row *row, const char *
 static enum options_result set(struct options *o, const struct option_row *row, const char *word)
 {
 	enum options_result result;
-	uint64_t value;
+	uint64_t value = 0;
 
 	result = read_value(row, word, &value);
 	if (result == OPTIONS_RUN)

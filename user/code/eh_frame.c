@@ -119,6 +119,7 @@ static bool parse_cie(struct eh_reader *eh, uint64_t at, uint64_t end)
 	if ((version != 1 && version != 3) || !memchr(augmentation, 0, end - at))
 		return false;
 	at += strlen(augmentation) + 1;
+	/* NOLINTNEXTLINE(misc-redundant-expression): each call skips one */
 	if (!skip_leb128(eh->data, end, &at) || !skip_leb128(eh->data, end, &at))
 		return false;
 	if (version == 1)

@@ -52,6 +52,7 @@ static bool take_signed(struct cursor *c, unsigned int size, int32_t *value)
 		raw |= (uint32_t)c->code[c->pos + i] << (8 * i);
 	c->pos += size;
 	if (size == 1)
+		/* NOLINTNEXTLINE(bugprone-signed-char-misuse): it is a number, and its sign is wanted */
 		*value = (int8_t)raw;
 	else if (size == 2)
 		*value = (int16_t)raw;

@@ -244,6 +244,7 @@ static bool member_place(Dwarf_Die *die, struct member *out)
 }
 
 /* The member of that name, in die or in an anonymous struct or union inside it. */
+/* NOLINTNEXTLINE(misc-no-recursion): NESTING_MAX ends it */
 static bool find_member(struct search *search, Dwarf_Die *die, const char *name, int depth, struct member *out)
 {
 	Dwarf_Die child;

@@ -15,6 +15,6 @@
 int observe_prepare(struct target *target, pid_t pid, struct way *way);
 
 /* Logs the server's large replies to stdout until a signal, an error or its end. 0, or -1 with the reason on stderr. */
-int observe(const struct options *options, const struct server *server);
+int observe(const struct options *options, const struct server *first);
 
 #endif

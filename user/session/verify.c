@@ -169,6 +169,7 @@ enum verify_verdict verify_connection(const struct verifier *v, const struct rep
 	if (!client || !client_is_idle(client) || !client_is_idle(client))
 		return VERIFY_NOT_YET;
 	progress_read(conn, &after);
+	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): progress_read() clears the padding, too */
 	if (memcmp(&before, &after, sizeof(before)) || !is_observed(v))
 		return VERIFY_NOT_YET;
 	if (!before.adds_up) {
