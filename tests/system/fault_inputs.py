@@ -184,7 +184,8 @@ TYPED = {f"typed: {b' '.join(line.split())!r}": Input((line, *rest, BIG, *LETTER
 OTHERS = {
     **{f"SELECT {number!r}": Input((("SELECT", number), BIG, *LETTERS)) for number in ("03", "+3", " 3", "3.0", "3\0", "-0", "3 ")},
     # redis 6.0 asserts that it speaks RESP3 (networking.c, addReplyPushLen()).
-    **{f"DEBUG PROTOCOL {kind} in RESP{version}": Input((("DEBUG", "PROTOCOL", kind), BIG, *LETTERS), first=(("HELLO", version),), since="6.2")
+    **{f"DEBUG PROTOCOL {kind} in RESP{version}": Input((("DEBUG", "PROTOCOL", kind), BIG, *LETTERS),
+                                                        first=(("HELLO", version),), since="6.2")
        for kind in ("push", "attrib") for version in "23"},
     "EXEC with 0xff in its name": Input((("MULTI",), ("GET", "a"), BIG, b"EX\xffEC\r\n", *LETTERS), then=(("EXEC",),),
                                         whole=len("*2\r\n") + bulk(VALUES["a"]) + bulk(VALUES["big"])),

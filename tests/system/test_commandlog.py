@@ -14,7 +14,6 @@ import re
 import oracle
 import workload
 from harness import Replylog, Server, wait_until
-from resp import ServerError
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 10_000))
 ROUND = 20_000          # commands between two looks at the log

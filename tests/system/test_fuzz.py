@@ -9,7 +9,6 @@ REPLYLOG_FUZZ_SECONDS for each case (15), REPLYLOG_SEED to repeat a sequence, RE
 """
 import os
 import random
-import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from datetime import datetime, timezone
 from conversation import Talker, request
 from fault_inputs import INPUTS, VALUES
 from harness import Replylog, Server, wait_until
-from oracle import Expected, cut
+from oracle import cut
 from resp import to_bytes
 from test_faults import fill, inputs_for
 from truth import Stream, bulk, payload, wrong, wrong_identity
@@ -92,7 +91,8 @@ class Fuzzed:
             open_, fields = self.drain(), self.listed()
             if not open_ or not fields:
                 return None
-            now = {key: fields.get(key) for key in ("qbuf", "obl", "oll", "omem", "flags", "multi", "cmd", "db", "user", "name", "tot-cmds")}
+            now = {key: fields.get(key)
+                   for key in ("qbuf", "obl", "oll", "omem", "flags", "multi", "cmd", "db", "user", "name", "tot-cmds")}
             if before == now and now["obl"] == now["oll"] == "0":
                 return fields
             before = now
@@ -171,8 +171,10 @@ class Session:
         """Of what the connection is, not of who."""
         pick = self.random.choice
         return pick((("MULTI",), ("MULTI",), ("EXEC",), ("EXEC",), ("EXEC",), ("DISCARD",), ("WATCH", "a"),
-                     ("SUBSCRIBE", pick(("news", "more"))), ("UNSUBSCRIBE",), ("UNSUBSCRIBE", "news"), ("PSUBSCRIBE", "x*"), ("PUNSUBSCRIBE",),
-                     ("CLIENT", "TRACKING", "ON"), ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "REPLY", pick(("OFF", "SKIP", "ON", "ON", "ON"))),
+                     ("SUBSCRIBE", pick(("news", "more"))), ("UNSUBSCRIBE",), ("UNSUBSCRIBE", "news"),
+                     ("PSUBSCRIBE", "x*"), ("PUNSUBSCRIBE",),
+                     ("CLIENT", "TRACKING", "ON"), ("CLIENT", "TRACKING", "OFF"),
+                     ("CLIENT", "REPLY", pick(("OFF", "SKIP", "ON", "ON", "ON"))),
                      ("BLPOP", "queue", "0"), ("BLPOP", "queue", "0.02"), ("QUIT",), ("DEBUG", "SLEEP", f"0.0{SLEEP_MS}")))
 
     def who(self):
@@ -180,7 +182,8 @@ class Session:
         pick = self.random.choice
         user, number, version, name = pick(("bob", "alice")), pick(DATABASES), pick("23"), f"name{self.random.randrange(1000)}"
         return pick(((("SELECT", number), {"db": number}), (("SELECT", "77"), {}), (("AUTH", user, IDENTITY[user]), {"user": user}),
-                     (("AUTH", "nouser", "bad"), {}), (("CLIENT", "SETNAME", name), {"name": name}), (("HELLO", version), {"resp": version}),
+                     (("AUTH", "nouser", "bad"), {}), (("CLIENT", "SETNAME", name), {"name": name}),
+                     (("HELLO", version), {"resp": version}),
                      (("HELLO", version, "AUTH", user, IDENTITY[user], "SETNAME", name), {"resp": version, "user": user, "name": name}),
                      (("HELLO", version, "AUTH", "nouser", "bad", "SETNAME", name), {"name": name}),
                      (("RESET",), {"resp": "2", "db": "0", "user": "default", "name": ""})))

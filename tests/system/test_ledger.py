@@ -123,7 +123,7 @@ def test_conversations(name, io_threads, tap):
                 # What it is told of what came before, the server may have to write in several turns.
                 while PAYLOAD not in monitor.frame():
                     pass
-            monitor.sock.close() # it would be told of each INFO
+            monitor.sock.close()  # it would be told of each INFO
             goes.send(("GET", "huge"))
             goes.sock.recv(1000)
             # Until the server has written and counted what fits in the socket. What an IO thread has just written to a
@@ -185,7 +185,7 @@ def test_protocol_error(name, io_threads, tap):
 def test_clients_full(name, io_threads, tap):
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap, "--max-clients", "3") as ledger, \
             ExitStack() as stack:
-        ledger.ask() # it has the first place
+        ledger.ask()  # it has the first place
         talkers = [stack.enter_context(Talker(server.port)) for _ in range(6)]
         for talker in talkers:
             talker.ask("ECHO", PAYLOAD)

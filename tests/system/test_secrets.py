@@ -55,7 +55,8 @@ HIDDEN = [
 ]
 
 INLINE = [
-    b"AUTH hunter2\r\n", b"auth   hunter2\n", b'AUTH "hunter2 with blanks"\r\n', b'AUTH "\\x68unter2"\r\n', b"CONFIG SET requirepass hunter2\r\n",
+    b"AUTH hunter2\r\n", b"auth   hunter2\n", b'AUTH "hunter2 with blanks"\r\n', b'AUTH "\\x68unter2"\r\n',
+    b"CONFIG SET requirepass hunter2\r\n",
     b"HELLO 2 AUTH default hunter2\r\n", b"ACL SETUSER u >hunter2\r\n", b"AUTH default " + LONG.encode() + b"\r\n",
     b"AUTH " + b" " * 3000 + b"hunter2\r\n",
 ]

@@ -64,4 +64,5 @@ def test_closed_stdout():
         process = subprocess.run([str(BINARY), "-p", str(server.pid)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                  preexec_fn=lambda: os.close(1), timeout=20)
         assert process.returncode == 1
-        assert process.stderr == b"replylog: stdout is closed: replylog writes its records there, so redirect it to a file or a pipe\n", process.stderr
+        assert process.stderr == (b"replylog: stdout is closed: replylog writes its records there, "
+                                  b"so redirect it to a file or a pipe\n"), process.stderr

@@ -14,7 +14,6 @@ REPLYLOG_COMMANDS: how many commands for each case. The full proof, a million of
 (16 cases: valkey 9.1 and 8.1, redis 7.0 and 8.0, IO threads off and 4, with and without dispatch.) REPLYLOG_SEED repeats a run.
 """
 import os
-import random
 from dataclasses import dataclass, field
 
 import oracle
