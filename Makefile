@@ -2,6 +2,7 @@
 #
 #   make            ./replylog
 #   make unit       builds and runs the unit tests; make unit TEST=json only tests/unit/test_json.c
+#   make lint       reads the sources: format, shell, Python, clang-tidy, who includes whom; see scripts/lint
 #   make install    and make uninstall; PREFIX is /usr/local, DESTDIR is put before it
 #   make fuzz       builds the fuzzers into .output/
 #   make V=1        shows the commands
@@ -64,7 +65,7 @@ INSTALLED_MANUAL = $(DESTDIR)$(PREFIX)/share/man/man8/$(notdir $(MANUAL))
 INSTALLED_DOCUMENTS = $(DESTDIR)$(PREFIX)/share/doc/replylog
 
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-build fuzz bpf-arm64 install uninstall clean
+.PHONY: all unit unit-build lint fuzz bpf-arm64 install uninstall clean
 
 all: $(BINARY)
 
@@ -136,6 +137,10 @@ endif
 
 unit: $(UNIT_CHOSEN)
 	$(Q)for test in $(UNIT_CHOSEN); do $$test || exit 1; done
+
+# clang-tidy reads headers that a build makes.
+lint: $(BINARY)
+	$(Q)scripts/lint
 
 # What the fuzzers link, built for them: the way from a record to a line.
 FUZZ_SOURCES := $(wildcard user/output/*.c)
