@@ -21,7 +21,7 @@ int debug_open(const char *file);
 bool debug_on(void);
 
 /* The server that the next lines are about. */
-void debug_server(pid_t server);
+void debug_server(pid_t pid);
 
 /* Writes a line, now, or one about a moment of CLOCK_MONOTONIC. Does nothing unless lines are written. */
 __attribute__((format(printf, 1, 2))) void debug_say(const char *format, ...);
