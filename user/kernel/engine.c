@@ -35,7 +35,7 @@ void engine_catch_warnings(void)
 }
 
 static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target,
-		      const struct hit_cost *cost)
+		      const struct probe_cost *cost)
 {
 	__u32 blocks = options->argv_memory / ARGV_BLOCK_BYTES;
 
@@ -73,19 +73,6 @@ static void configure(struct replylog_bpf *skel, const struct options *options, 
 	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
 }
 
-void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list)
-{
-	size_t i;
-
-	for (i = 0; i < list->n; i++) {
-		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
-
-		bpf_program__set_autoload(program, true);
-		if (way.attach != ATTACH_PERF && !list->probe[i].tracepoint)
-			bpf_program__set_expected_attach_type(program, list->probe[i].attach_type);
-	}
-}
-
 int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only)
 {
 	struct bpf_program *program;
@@ -108,6 +95,15 @@ static int fill(const struct bpf_map *free_numbers)
 	return 0;
 }
 
+/* What a probe costs, for --max-overhead. 0, or -1 with the reason on stderr. */
+static int measure_cost(struct probe_cost *cost, const struct target *target, struct way way)
+{
+	const char *step;
+	int err = probe_cost_measure(cost, probe_cost_is_stepped(target), way, &step);
+
+	return err ? complain("--max-overhead: cannot measure what a probe costs: %s: %s", step, strerror(-err)) : 0;
+}
+
 /* BPF_LOG_LEVEL1 | BPF_LOG_STATS (include/linux/bpf_verifier.h): where the verifier gets to, and what that takes. */
 #define VERIFIER_LOG 5
 
@@ -118,7 +114,7 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 	int err;
 
 	engine->way = way;
-	if (options->max_overhead && hit_cost_measure(&engine->cost, target, way))
+	if (options->max_overhead && measure_cost(&engine->cost, target, way))
 		return -1;
 	engine->skel = replylog_bpf__open_opts(&open);
 	if (!engine->skel)
@@ -128,7 +124,7 @@ int engine_load(struct engine *engine, const struct options *options, const stru
 		return complain(
 			"cannot build the hash table of the servers' command names: this is a bug, please report it");
 	probes_list(way, &list);
-	engine_choose_programs(engine->skel, way, &list);
+	probes_choose_programs(engine->skel, way, &list);
 	bpf_program__set_autoload(engine->skel->progs.server_executes, true);
 	bpf_program__set_autoload(engine->skel->progs.thread_exits, true);
 	err = replylog_bpf__load(engine->skel);

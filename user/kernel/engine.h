@@ -21,12 +21,9 @@ struct replylog_bpf;
 struct engine {
 	struct replylog_bpf *skel;
 	struct way way;
-	struct hit_cost cost;           /* measured with --max-overhead only */
+	struct probe_cost cost;         /* measured with --max-overhead only */
 	struct bpf_link *watch, *exits; /* see engine_watch_server() */
 };
-
-/* Of the variants of each program, only those of the list are to be loaded, for this way of attaching. */
-void engine_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
 
 /*
  * Loads one program of a skeleton, to ask the kernel something with it, and what memory it has of its own: none of the

@@ -2,7 +2,6 @@
 #include "user/kernel/probe_cost.h"
 
 #include "user/clock.h"
-#include "user/complain.h"
 #include "user/kernel/self_probe.h"
 #include "user/kernel/probes.h"
 #include "replylog.skel.h"
@@ -41,7 +40,7 @@ FUNCTION(hit_emulated, EMULATED);
 FUNCTION(hit_stepped, STEPPED);
 
 /* The least of so many batches is the one least interrupted. */
-#define BATCHES 8
+#define BATCHES 32
 #define BATCH 256
 
 /* What is timed. */
@@ -93,19 +92,21 @@ static void list_write(struct way way, struct probe_list *list)
 static struct replylog_bpf *load(struct way way, const struct probe_list *list)
 {
 	struct replylog_bpf *skel = replylog_bpf__open();
+	int err;
 
 	if (!skel)
 		return NULL;
 	skel->rodata->target_tgid = getpid();
-	engine_choose_programs(skel, way, list);
+	probes_choose_programs(skel, way, list);
 	bpf_program__set_autoload(skel->progs.sweep_connections, false);
 	bpf_program__set_autoload(skel->progs.forget_calls, false);
 	bpf_program__set_autoload(skel->progs.socket_sent, way.tap == TAP_CHOICE_SOCKET);
-	if (replylog_bpf__load(skel)) {
-		replylog_bpf__destroy(skel);
-		return NULL;
-	}
-	return skel;
+	err = replylog_bpf__load(skel);
+	if (!err)
+		return skel;
+	replylog_bpf__destroy(skel);
+	errno = -err;
+	return NULL;
 }
 
 static int measure_probe(struct replylog_bpf *skel, struct way way, const struct probe_list *list, bool stepped, __u32 *cost)
@@ -153,8 +154,7 @@ static int measure_tracepoint(struct replylog_bpf *skel, __u32 *cost)
 	return link ? 0 : -errno;
 }
 
-/* One that is stands for all: the cost is never told smaller than it is. */
-static bool is_stepped(const struct target *target)
+bool probe_cost_is_stepped(const struct target *target)
 {
 	for (int type = 0; type < CONN_TYPES; type++)
 		for (int kind = SITE_READ; kind <= SITE_WRITEV; kind++) {
@@ -166,23 +166,21 @@ static bool is_stepped(const struct target *target)
 	return false;
 }
 
-int hit_cost_measure(struct hit_cost *cost, const struct target *target, struct way way)
+int probe_cost_measure(struct probe_cost *cost, bool stepped, struct way way, const char **step)
 {
 	struct replylog_bpf *skel;
 	struct probe_list list;
 	int err;
 
 	list_write(way, &list);
+	*step = "loading the program for it";
 	skel = load(way, &list);
 	if (!skel)
-		return complain("--max-overhead: cannot load the program that measures what a probe costs: %s",
-				strerror(errno));
-	err = measure_probe(skel, way, &list, is_stepped(target), &cost->ns[HIT_PROBE]);
+		return -errno;
+	*step = "attaching a probe to replylog itself";
+	err = measure_probe(skel, way, &list, stepped, &cost->ns[HIT_PROBE]);
 	if (!err && way.tap == TAP_CHOICE_SOCKET)
 		err = measure_tracepoint(skel, &cost->ns[HIT_TRACEPOINT]);
 	replylog_bpf__destroy(skel);
-	if (err)
-		return complain("--max-overhead: cannot attach a probe to replylog itself to measure what it costs: %s",
-				strerror(-err));
-	return 0;
+	return err;
 }

@@ -93,6 +93,19 @@ void probes_list(struct way way, struct probe_list *list)
 		LIST_ADD(list, connection_life, 0);
 }
 
+void probes_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->n; i++) {
+		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
+
+		bpf_program__set_autoload(program, true);
+		if (way.attach != ATTACH_PERF && !list->probe[i].tracepoint)
+			bpf_program__set_expected_attach_type(program, list->probe[i].attach_type);
+	}
+}
+
 /* The places of a probe in one file of the server's. */
 static void places_in(const struct target *target, enum target_file_kind file, const struct probe *probe,
 		      struct uprobe_places *places)

@@ -13,6 +13,7 @@
 
 struct bpf_link;
 struct bpf_program;
+struct replylog_bpf;
 
 /* Which connection types a probe is for. */
 #define FOR_SOCKET (1U << CONN_SOCKET)
@@ -40,6 +41,9 @@ struct probe_list {
 
 /* All that this way attaches, in the order of attaching. */
 void probes_list(struct way way, struct probe_list *list);
+
+/* Enables, of each program's variants, those of the list: only these are loaded, for this way of attaching. */
+void probes_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
 
 /* A probe is in the functions of each connection type, and a perf link is in one place only. */
 #define PLACES_MAX (PROBES_MAX * CONN_TYPES)
