@@ -44,7 +44,8 @@ int main(int argc, char **argv)
 		return parsed;
 	engine_catch_warnings();
 	if (check_standard_fds() || (options.debug && debug_open(options.debug_file)) ||
-	    (!options.check && signals_catch()) || find_selected(&options, &servers))
+	    (!options.check && signals_catch()) ||
+	    find_selected(options.selectors, options.n_selectors, options.follow, &servers))
 		return 1;
 	if (options.check)
 		err = check(&options, &servers);

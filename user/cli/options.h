@@ -5,9 +5,9 @@
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "bpf/abi/record.h"
+#include "user/server/selector.h"
 
 /* How uprobes are attached; auto takes the first of the others that the kernel has. */
 enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
@@ -23,16 +23,6 @@ struct way {
 	enum tap_choice tap;
 	bool dispatch; /* also the execution of commands */
 	bool argv;     /* and what is executed: --argv-from dispatch */
-};
-
-/* How the command line names a server, or servers. */
-enum selector_kind { SELECT_PID, SELECT_PORT, SELECT_UNIXSOCKET, SELECT_ALL };
-
-struct selector {
-	enum selector_kind kind;
-	pid_t pid;
-	uint16_t port;    /* of TCP, that the server itself listens on */
-	const char *path; /* of a Unix socket; from argv */
 };
 
 #define SELECTORS_MAX 64

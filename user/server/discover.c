@@ -280,15 +280,15 @@ static int check_pid_namespace(void)
 	return 0;
 }
 
-int find_selected(const struct options *options, struct servers *servers)
+int find_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers)
 {
-	uint32_t i;
+	size_t i;
 
 	servers->n = 0;
 	if (check_pid_namespace())
 		return -1;
-	for (i = 0; i < options->n_selectors; i++)
-		if (find(&options->selectors[i], options->follow, servers))
+	for (i = 0; i < n; i++)
+		if (find(&selectors[i], follow, servers))
 			return -1;
 	return 0;
 }

@@ -4,7 +4,7 @@
 #define REPLYLOG_FIND_H
 
 #include "user/server/listen.h"
-#include "user/cli/options.h"
+#include "user/server/selector.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 
 struct server {
 	pid_t pid;                 /* 0: none yet, and it is to be waited for */
-	const struct selector *by; /* what it was selected by; in the options */
+	const struct selector *by; /* what it was selected by; the caller's */
 };
 
 struct servers {
@@ -24,11 +24,11 @@ struct servers {
 };
 
 /*
- * The servers that the options select, each once: one for each selector, or all. 0, or -1 with the reason on stderr:
- * not in the host's pid namespace, none there, several that could be meant. With --follow, what isn't there yet is no error but has pid 0 (--all: n
- * may be 0).
+ * The servers that n selectors select, each once: one for each selector, or all. 0, or -1 with the reason on stderr:
+ * not in the host's pid namespace, none there, several that could be meant. With --follow, what isn't there yet is no
+ * error but has pid 0 (--all: servers->n may be 0).
  */
-int find_selected(const struct options *options, struct servers *servers);
+int find_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers);
 
 /*
  * Every process that is a Valkey or Redis server, was not forked by one, and listens where the filter says. The first
