@@ -124,7 +124,7 @@ $(OUTPUT)/layout_entry: scripts/layout_entry.c user/code/layout_dwarf.c user/cod
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 
 # What scripts/bench compares replylog with: empty programs at its sites.
-$(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/kernel/uprobe_link.c user/kernel/features.h user/kernel/uprobe_link.h Makefile
+$(OUTPUT)/empty_probes: tests/bench/empty_probes.c user/kernel/uprobe_link.c user/kernel/features.h user/kernel/attach.h user/kernel/uprobe_link.h Makefile
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(filter %.c,$^) $(LIBS) -o $@
 

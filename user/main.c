@@ -5,6 +5,7 @@
 #include "user/kernel/engine.h"
 #include "user/server/discover.h"
 #include "user/session/observe.h"
+#include "user/session/settings.h"
 #include "user/cli/options.h"
 #include "user/session/signals.h"
 #include "user/session/supervise.h"
@@ -26,10 +27,30 @@ static int check_standard_fds(void)
 	return 0;
 }
 
+/* What selects the servers that come later, NULL: nothing does. */
+static const struct selector *newcomers(const struct options *options)
+{
+	return options->follow && options->selectors[0].kind == SELECT_ALL ? &options->selectors[0] : NULL;
+}
+
 /* One server needs no process but this one. With --all --follow there may always be more. */
 static bool is_single(const struct options *options, const struct servers *servers)
 {
-	return servers->n == 1 && !(options->follow && options->selectors[0].kind == SELECT_ALL);
+	return servers->n == 1 && !newcomers(options);
+}
+
+static int run_session(const struct options *options, const struct servers *servers)
+{
+	const struct settings settings = {
+		.way = options->way,
+		.engine = options->engine,
+		.verify_wait_ms = options->verify_wait_ms,
+		.follow = options->follow,
+	};
+
+	if (is_single(options, servers))
+		return observe(&settings, &servers->server[0]);
+	return supervise(&settings, servers, newcomers(options));
 }
 
 int main(int argc, char **argv)
@@ -43,15 +64,13 @@ int main(int argc, char **argv)
 	if (parsed != OPTIONS_RUN)
 		return parsed;
 	engine_catch_warnings();
-	if (check_standard_fds() || (options.debug && debug_open(options.debug_file)) ||
+	if (check_standard_fds() || (options.engine.debug && debug_open(options.debug_file)) ||
 	    (!options.check && signals_catch()) ||
 	    find_selected(options.selectors, options.n_selectors, options.follow, &servers))
 		return 1;
 	if (options.check)
 		err = check(&options, &servers);
-	else if (is_single(&options, &servers))
-		err = observe(&options, &servers.server[0]);
 	else
-		err = supervise(&options, &servers);
+		err = run_session(&options, &servers);
 	return err ? 1 : 0;
 }

@@ -101,30 +101,30 @@ static void test_defaults(void **state)
 	assert_int_equal(o.selectors[0].kind, SELECT_PID);
 	assert_int_equal(o.selectors[0].pid, 1234);
 	assert_false(o.follow || o.check || o.json);
-	assert_int_equal(o.threshold, 1048576);
-	assert_int_equal(o.max_clients, 10000);
-	assert_int_equal(o.max_pipeline, 4096);
-	assert_int_equal(o.argv_memory, 16777216);
-	assert_int_equal(o.ring_size, 8388608);
-	assert_int_equal(o.attach, ATTACH_AUTO);
+	assert_int_equal(o.engine.threshold, 1048576);
+	assert_int_equal(o.engine.max_clients, 10000);
+	assert_int_equal(o.engine.max_pipeline, 4096);
+	assert_int_equal(o.engine.argv_memory, 16777216);
+	assert_int_equal(o.engine.ring_size, 8388608);
+	assert_int_equal(o.way.attach, ATTACH_AUTO);
 }
 
 static void test_attach(void **state)
 {
 	(void)state;
-	assert_int_equal(accepts("-p 1 --attach auto").attach, ATTACH_AUTO);
-	assert_int_equal(accepts("-p 1 --attach session").attach, ATTACH_SESSION);
-	assert_int_equal(accepts("-p 1 --attach=multi").attach, ATTACH_MULTI);
-	assert_int_equal(accepts("-p 1 --attach perf").attach, ATTACH_PERF);
+	assert_int_equal(accepts("-p 1 --attach auto").way.attach, ATTACH_AUTO);
+	assert_int_equal(accepts("-p 1 --attach session").way.attach, ATTACH_SESSION);
+	assert_int_equal(accepts("-p 1 --attach=multi").way.attach, ATTACH_MULTI);
+	assert_int_equal(accepts("-p 1 --attach perf").way.attach, ATTACH_PERF);
 	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is not one of its values: use auto, session, multi or perf");
-	assert_int_equal(accepts("-p 1").tap, TAP_CHOICE_AUTO);
-	assert_int_equal(accepts("-p 1 --tap socket").tap, TAP_CHOICE_SOCKET);
-	assert_int_equal(accepts("-p 1 --tap connection").tap, TAP_CHOICE_CONNECTION);
+	assert_int_equal(accepts("-p 1").way.tap, TAP_CHOICE_AUTO);
+	assert_int_equal(accepts("-p 1 --tap socket").way.tap, TAP_CHOICE_SOCKET);
+	assert_int_equal(accepts("-p 1 --tap connection").way.tap, TAP_CHOICE_CONNECTION);
 	refuses("-p 1 --tap wire", "--tap: 'wire' is not one of its values: use auto, socket or connection");
 	assert_int_equal(accepts("-p 1").argv_from, FROM_REQUEST);
-	assert_false(accepts("-p 1 --argv-from request").dispatch);
+	assert_false(accepts("-p 1 --argv-from request").way.dispatch);
 	assert_int_equal(accepts("-p 1 --argv-from dispatch").argv_from, FROM_DISPATCH);
-	assert_true(accepts("-p 1 --argv-from dispatch").dispatch);
+	assert_true(accepts("-p 1 --argv-from dispatch").way.dispatch);
 	refuses("-p 1 --argv-from reply", "--argv-from: 'reply' is not one of its values: use request or dispatch");
 	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }
@@ -136,23 +136,23 @@ static void test_all(void **state)
 
 	(void)state;
 	assert_int_equal(o.selectors[0].pid, 4194304);
-	assert_int_equal(o.threshold, 0);
-	assert_int_equal(o.max_clients, 5);
-	assert_int_equal(o.max_pipeline, 16384);
-	assert_int_equal(o.argv_memory, 1073741824);
-	assert_int_equal(o.ring_size, 1073741824);
-	assert_int_equal(accepts("-p1 -t18446744073709551615").threshold, UINT64_MAX);
-	assert_int_equal(accepts("-p 1 -t 1k -t 2k").threshold, 2000);
+	assert_int_equal(o.engine.threshold, 0);
+	assert_int_equal(o.engine.max_clients, 5);
+	assert_int_equal(o.engine.max_pipeline, 16384);
+	assert_int_equal(o.engine.argv_memory, 1073741824);
+	assert_int_equal(o.engine.ring_size, 1073741824);
+	assert_int_equal(accepts("-p1 -t18446744073709551615").engine.threshold, UINT64_MAX);
+	assert_int_equal(accepts("-p 1 -t 1k -t 2k").engine.threshold, 2000);
 }
 
 static void test_rounding(void **state)
 {
 	(void)state;
-	assert_int_equal(accepts("-p 1 --ring-size 64kb").ring_size, 65536);
-	assert_int_equal(accepts("-p 1 --ring-size 65537").ring_size, 131072);
-	assert_int_equal(accepts("-p 1 --ring-size 1m").ring_size, 1048576);
-	assert_int_equal(accepts("-p 1 --argv-memory 16kb").argv_memory, 16384);
-	assert_int_equal(accepts("-p 1 --argv-memory 16385").argv_memory, 32768);
+	assert_int_equal(accepts("-p 1 --ring-size 64kb").engine.ring_size, 65536);
+	assert_int_equal(accepts("-p 1 --ring-size 65537").engine.ring_size, 131072);
+	assert_int_equal(accepts("-p 1 --ring-size 1m").engine.ring_size, 1048576);
+	assert_int_equal(accepts("-p 1 --argv-memory 16kb").engine.argv_memory, 16384);
+	assert_int_equal(accepts("-p 1 --argv-memory 16385").engine.argv_memory, 32768);
 }
 
 #define NO_SERVER                                                                              \
@@ -243,11 +243,11 @@ static void test_numbers(void **state)
 static void test_percent(void **state)
 {
 	(void)state;
-	assert_int_equal(accepts("-p 1").max_overhead, 0);
-	assert_int_equal(accepts("-p 1 --max-overhead 5").max_overhead, 50);
-	assert_int_equal(accepts("-p 1 --max-overhead 0.1").max_overhead, 1);
-	assert_int_equal(accepts("-p 1 --max-overhead 99.9").max_overhead, 999);
-	assert_int_equal(accepts("-p 1 --max-overhead 100").max_overhead, 1000);
+	assert_int_equal(accepts("-p 1").engine.max_overhead, 0);
+	assert_int_equal(accepts("-p 1 --max-overhead 5").engine.max_overhead, 50);
+	assert_int_equal(accepts("-p 1 --max-overhead 0.1").engine.max_overhead, 1);
+	assert_int_equal(accepts("-p 1 --max-overhead 99.9").engine.max_overhead, 999);
+	assert_int_equal(accepts("-p 1 --max-overhead 100").engine.max_overhead, 1000);
 	refuses("-p 1 --max-overhead 0", "--max-overhead: '0'" PERCENT);
 	refuses("-p 1 --max-overhead 0.0", "--max-overhead: '0.0'" PERCENT);
 	refuses("-p 1 --max-overhead 100.1", "--max-overhead: '100.1'" PERCENT);

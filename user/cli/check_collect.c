@@ -3,9 +3,9 @@
 
 #include "user/complain.h"
 #include "user/kernel/engine.h"
+#include "user/kernel/prepare.h"
 #include "user/kernel/probe_cost.h"
 #include "user/server/listen.h"
-#include "user/session/observe.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -154,13 +154,10 @@ static bool try_without_attaching(struct check_report *r, const struct options *
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = (struct way){ .attach = options->attach,
-			       .tap = options->tap,
-			       .dispatch = options->dispatch,
-			       .argv = options->argv_from == FROM_DISPATCH };
-	if (observe_prepare(&r->target, pid, &r->way))
+	r->way = options->way;
+	if (attach_prepare(&r->target, pid, &r->way))
 		return false;
-	loaded = !engine_load(&engine, options, &r->target, r->way);
+	loaded = !engine_load(&engine, &options->engine, &r->target, r->way);
 	engine_unload(&engine);
 	return loaded;
 }

@@ -62,27 +62,27 @@ static const struct option_row rows[] = {
 	{ "check", 0, NULL, NULL, VALUE_FLAG, FIELD(check), 0, 0,
 	  "attach nothing, print what replylog would do; exit 0 if it would work" },
 	{ "json", 0, NULL, NULL, VALUE_FLAG, FIELD(json), 0, 0, "with --check: print one JSON object per server" },
-	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(threshold), 0, UINT64_MAX,
+	{ "threshold", 't', "SIZE", "1mb", VALUE_SIZE, FIELD(engine.threshold), 0, UINT64_MAX,
 	  "log replies of at least this size; 0 logs every reply" },
-	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(max_clients), 1, 1000000,
+	{ "max-clients", 0, "N", "10000", VALUE_NUMBER, FIELD(engine.max_clients), 1, 1000000,
 	  "follow at most N connections at the same time" },
-	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(max_pipeline), 1, PIPELINE_MAX,
+	{ "max-pipeline", 0, "N", "4096", VALUE_NUMBER, FIELD(engine.max_pipeline), 1, PIPELINE_MAX,
 	  "keep the argv of at most N outstanding commands per client" },
-	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(argv_memory), ARGV_BLOCK_BYTES, ARGV_MEMORY_MAX,
+	{ "argv-memory", 0, "SIZE", "16mb", VALUE_SIZE, FIELD(engine.argv_memory), ARGV_BLOCK_BYTES, ARGV_MEMORY_MAX,
 	  "memory for the argv of all clients' outstanding commands" },
-	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(ring_size), 64 * KB, GB,
+	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(engine.ring_size), 64 * KB, GB,
 	  "size of the buffer for records that are not written yet" },
-	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
+	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(way.tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
 	  "read bytes at the socket or connection; auto: first available" },
-	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(dispatch), 0, 0,
+	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(way.dispatch), 0, 0,
 	  "also measure how long commands execute; slows the server's main thread" },
 	{ "argv-from", 0, "FROM", "request", VALUE_WORD, FIELD(argv_from), FROM_REQUEST, FROM_DISPATCH,
 	  "take argv from the request, or from the server at dispatch" },
-	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(max_overhead), 1, 1000,
+	{ "max-overhead", 0, "PERCENT", NULL, VALUE_PERCENT, FIELD(engine.max_overhead), 1, 1000,
 	  "detach for a while when the probes take more of a thread's time" },
 	{ "verify-wait", 0, "MS", "1000", VALUE_NUMBER, FIELD(verify_wait_ms), 0, 3600000,
 	  "wait at most this long for the proof that a record is exact" },
-	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(attach), ATTACH_AUTO, ATTACH_PERF,
+	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(way.attach), ATTACH_AUTO, ATTACH_PERF,
 	  "attach by session, multi or perf; auto: the first available" },
 	{ "debug", 0, "[=FILE]", NULL, VALUE_DEBUG, 0, 0, 0, 0,
 	  "explain each change and loss of a connection on stderr, or in FILE" },
@@ -180,7 +180,7 @@ static const char *const *words_of(const struct option_row *row)
 
 	if (row->offset == offsetof(struct options, argv_from))
 		return from;
-	return row->offset == offsetof(struct options, tap) ? tap : attach;
+	return row->offset == offsetof(struct options, way.tap) ? tap : attach;
 }
 
 static int word_parse(const struct option_row *row, const char *word, uint64_t *value)
@@ -357,7 +357,7 @@ static enum options_result set_debug(struct options *o, const char *file)
 {
 	if (file && !*file)
 		return bad("--debug: the path of the file is empty: use --debug, or --debug=FILE");
-	o->debug = true;
+	o->engine.debug = true;
 	o->debug_file = file;
 	return OPTIONS_RUN;
 }
@@ -413,11 +413,12 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 		return bad("--json: works only with --check: without --check the output is always JSON");
 	if (o->follow && o->check)
 		return bad("--follow: does not work with --check, which looks only once: leave out one of them");
-	o->dispatch |= o->argv_from == FROM_DISPATCH;
-	o->argv_memory = (o->argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
-	for (size = 1; size < o->ring_size;)
+	o->way.argv = o->argv_from == FROM_DISPATCH;
+	o->way.dispatch |= o->way.argv;
+	o->engine.argv_memory = (o->engine.argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
+	for (size = 1; size < o->engine.ring_size;)
 		size *= 2;
-	o->ring_size = size;
+	o->engine.ring_size = size;
 	return OPTIONS_RUN;
 }
 

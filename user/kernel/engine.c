@@ -34,43 +34,43 @@ void engine_catch_warnings(void)
 	libbpf_set_print(keep_warning);
 }
 
-static void configure(struct replylog_bpf *skel, const struct options *options, const struct target *target,
-		      const struct probe_cost *cost)
+static void configure(struct replylog_bpf *skel, const struct engine_config *config, const struct target *target,
+		      struct way way, const struct probe_cost *cost)
 {
-	__u32 blocks = options->argv_memory / ARGV_BLOCK_BYTES;
+	__u32 blocks = config->argv_memory / ARGV_BLOCK_BYTES;
 
 	skel->rodata->target_tgid = target->pid;
-	skel->rodata->threshold = options->threshold;
-	skel->rodata->max_pipeline = options->max_pipeline;
+	skel->rodata->threshold = config->threshold;
+	skel->rodata->max_pipeline = config->max_pipeline;
 	skel->rodata->fd_offset = target->layer[CONN_SOCKET].sites.fd_offset;
 	skel->rodata->plain_read = target_function(target, CONN_SOCKET, SITE_READ);
 	skel->rodata->auth_is_silent = quirk_auth_is_silent(target->version);
 	skel->rodata->blank_lines_confuse = quirk_blank_lines_confuse(target->version);
 	skel->rodata->cluster_read = target->cluster_read;
 	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
-	skel->rodata->debug = options->debug;
-	bpf_map__set_autocreate(skel->maps.debug_ring, options->debug);
-	skel->rodata->probe_dispatch = options->dispatch;
-	skel->rodata->argv_at_dispatch = options->argv_from == FROM_DISPATCH;
+	skel->rodata->debug = config->debug;
+	bpf_map__set_autocreate(skel->maps.debug_ring, config->debug);
+	skel->rodata->probe_dispatch = way.dispatch;
+	skel->rodata->argv_at_dispatch = way.argv;
 	skel->rodata->client_span = layout_span(&target->layout);
-	skel->rodata->measure_overhead = options->max_overhead;
+	skel->rodata->measure_overhead = config->max_overhead;
 	memcpy((void *)skel->rodata->hit_ns, cost->ns, sizeof(cost->ns));
 	memcpy((void *)&skel->rodata->client_layout, &target->layout, sizeof(target->layout));
-	bpf_map__set_max_entries(skel->maps.connections, options->max_clients);
-	bpf_map__set_max_entries(skel->maps.connection_numbers, options->max_clients);
-	bpf_map__set_max_entries(skel->maps.free_connections, options->max_clients);
-	if (options->dispatch) {
-		bpf_map__set_max_entries(skel->maps.dispatch_logs, options->max_clients);
-		bpf_map__set_max_entries(skel->maps.dispatch_numbers, options->max_clients);
+	bpf_map__set_max_entries(skel->maps.connections, config->max_clients);
+	bpf_map__set_max_entries(skel->maps.connection_numbers, config->max_clients);
+	bpf_map__set_max_entries(skel->maps.free_connections, config->max_clients);
+	if (way.dispatch) {
+		bpf_map__set_max_entries(skel->maps.dispatch_logs, config->max_clients);
+		bpf_map__set_max_entries(skel->maps.dispatch_numbers, config->max_clients);
 		bpf_map__set_max_entries(skel->maps.dispatch_stacks, THREADS_MAX);
 	}
-	if (options->argv_from == FROM_DISPATCH) {
-		bpf_map__set_max_entries(skel->maps.dispatch_heads, options->max_clients);
+	if (way.argv) {
+		bpf_map__set_max_entries(skel->maps.dispatch_heads, config->max_clients);
 		bpf_map__set_max_entries(skel->maps.head_works, THREADS_MAX);
 	}
 	bpf_map__set_max_entries(skel->maps.blocks, blocks);
 	bpf_map__set_max_entries(skel->maps.free_blocks, blocks);
-	bpf_map__set_max_entries(skel->maps.ring, options->ring_size);
+	bpf_map__set_max_entries(skel->maps.ring, config->ring_size);
 }
 
 int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only)
@@ -107,19 +107,19 @@ static int measure_cost(struct probe_cost *cost, const struct target *target, st
 /* BPF_LOG_LEVEL1 | BPF_LOG_STATS (include/linux/bpf_verifier.h): where the verifier gets to, and what that takes. */
 #define VERIFIER_LOG 5
 
-int engine_load(struct engine *engine, const struct options *options, const struct target *target, struct way way)
+int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target, struct way way)
 {
-	LIBBPF_OPTS(bpf_object_open_opts, open, .kernel_log_level = options->debug ? VERIFIER_LOG : 0);
+	LIBBPF_OPTS(bpf_object_open_opts, open, .kernel_log_level = config->debug ? VERIFIER_LOG : 0);
 	struct probe_list list;
 	int err;
 
 	engine->way = way;
-	if (options->max_overhead && measure_cost(&engine->cost, target, way))
+	if (config->max_overhead && measure_cost(&engine->cost, target, way))
 		return -1;
 	engine->skel = replylog_bpf__open_opts(&open);
 	if (!engine->skel)
 		return complain("cannot open the BPF programs: %s: %s", strerror(errno), first_warning);
-	configure(engine->skel, options, target, &engine->cost);
+	configure(engine->skel, config, target, way, &engine->cost);
 	if (known_names_fill((__u64 *)engine->skel->rodata->known_names, (__u64 *)&engine->skel->rodata->known_names_seed))
 		return complain(
 			"cannot build the hash table of the servers' command names: this is a bug, please report it");

@@ -5,10 +5,11 @@
 
 #include "user/kernel/probe_cost.h"
 #include "user/kernel/features.h"
-#include "user/cli/options.h"
+#include "user/kernel/attach.h"
 #include "user/server/target.h"
 
 #include <linux/types.h>
+#include <stdint.h>
 
 #include "bpf/abi/layout.h"
 #include "bpf/abi/shared.h"
@@ -17,6 +18,16 @@ struct bpf_link;
 struct bpf_program;
 struct probe_list;
 struct replylog_bpf;
+
+struct engine_config {
+	uint64_t threshold; /* bytes; 0 logs every reply */
+	uint32_t max_clients;
+	uint32_t max_pipeline; /* outstanding commands per client whose argv is kept */
+	uint64_t argv_memory;  /* bytes, whole ARGV_BLOCK_BYTES */
+	uint64_t ring_size;    /* bytes, a power of two */
+	uint32_t max_overhead; /* tenths of a percent of each thread's time; 0: no limit */
+	bool debug;            /* the programs explain what they do, and the kernel what it thinks of them */
+};
 
 struct engine {
 	struct replylog_bpf *skel;
@@ -35,10 +46,10 @@ int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only);
 void engine_catch_warnings(void);
 
 /*
- * Loads the programs that this way attaches, with memory of the sizes in options. 0, or -1 with the reason on stderr.
+ * Loads the programs that this way attaches, with memory of the sizes in config. 0, or -1 with the reason on stderr.
  * Either way engine_unload() gives back what it holds.
  */
-int engine_load(struct engine *engine, const struct options *options, const struct target *target, struct way way);
+int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target, struct way way);
 void engine_unload(struct engine *engine);
 
 /*

@@ -22,20 +22,6 @@
 #define CAP_BPF 39
 #endif
 
-const char *attach_name(enum attach_choice how)
-{
-	static const char *const names[] = { "auto", "uprobe_session", "uprobe_multi", "perf" };
-
-	return names[how];
-}
-
-const char *tap_name(enum tap_choice tap)
-{
-	static const char *const names[] = { "auto", "socket", "connection" };
-
-	return names[tap];
-}
-
 /* A program that does nothing, to ask what it may be attached to. Its fd, or -errno. */
 static int load_nothing(int attach_type)
 {

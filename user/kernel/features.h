@@ -3,19 +3,13 @@
 #ifndef REPLYLOG_KERNEL_H
 #define REPLYLOG_KERNEL_H
 
-#include "user/cli/options.h"
+#include "user/kernel/attach.h"
 
 #include <stdbool.h>
 
 /* bpf_attach_type of include/uapi/linux/bpf.h, by number: the installed header may be older than the kernel. */
 #define ATTACH_TYPE_MULTI 48   /* Linux 6.6, 89ae89f53d20 */
 #define ATTACH_TYPE_SESSION 57 /* Linux 6.13, d920179b3d48 */
-
-/* "uprobe_session", "uprobe_multi" or "perf" */
-const char *attach_name(enum attach_choice how);
-
-/* "socket" or "connection" */
-const char *tap_name(enum tap_choice tap);
 
 /*
  * 0, or -1 with what is missing (kernel feature or capability) on stderr. What is auto in *way becomes the best this

@@ -3,7 +3,7 @@
 #define REPLYLOG_SECCOMP_H
 
 #include "user/kernel/filtered_child.h"
-#include "user/cli/options.h"
+#include "user/kernel/attach.h"
 
 /*
  * Asks the kernel whether a process under a seccomp filter survives a return probe that is attached this way (not

@@ -143,7 +143,7 @@ static int on_record(void *ctx, void *data, size_t size)
 	return err;
 }
 
-static int confirm_begin(struct run *run, const struct options *options)
+static int confirm_begin(struct run *run, const struct settings *settings)
 {
 	const struct bpf_map *connections = run->engine->skel->maps.connections;
 	const struct confirm_setup setup = {
@@ -154,10 +154,10 @@ static int confirm_begin(struct run *run, const struct options *options)
 			.server = run->target->pid,
 			.connections_fd = bpf_map__fd(connections),
 			.connections = bpf_map__max_entries(connections),
-			.dispatches_fd = options->dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+			.dispatches_fd = settings->way.dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
 			.state = engine_state(run->engine),
 		},
-		.wait_ns = options->verify_wait_ms * NS_PER_MS,
+		.wait_ns = settings->verify_wait_ms * NS_PER_MS,
 	};
 	int err = confirm_init(&run->confirm, &setup);
 
@@ -165,22 +165,22 @@ static int confirm_begin(struct run *run, const struct options *options)
 }
 
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
-	     struct stream *stream, const struct options *options)
+	     struct stream *stream, const struct settings *settings)
 {
 	memset(run, 0, sizeof(*run));
-	governor_init(&run->governor, options->max_overhead, monotonic_ns());
+	governor_init(&run->governor, settings->engine.max_overhead, monotonic_ns());
 	run->engine = engine;
 	run->target = target;
 	run->links = links;
 	run->stream = stream;
-	if (options->max_overhead && tick_init())
+	if (settings->engine.max_overhead && tick_init())
 		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("not enough memory for the identities of %u clients: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
 	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
 	stream->identities = &run->identities;
-	if (confirm_begin(run, options))
+	if (confirm_begin(run, settings))
 		return -1;
 	run->ring = ring_buffer__new(bpf_map__fd(engine->skel->maps.ring), on_record, run, NULL);
 	if (!run->ring || ring_buffer__add(run->ring, bpf_map__fd(engine->skel->maps.doorbell), on_doorbell, run) ||

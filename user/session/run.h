@@ -5,6 +5,7 @@
 
 #include "user/kernel/engine.h"
 #include "user/session/governor.h"
+#include "user/session/settings.h"
 #include "user/session/confirm.h"
 #include "user/kernel/probes.h"
 #include "user/output/stream.h"
@@ -31,11 +32,11 @@ struct run {
 };
 
 /*
- * Prepares for records to come. links: of the probes, still to be attached; the caller's. Of options only
+ * Prepares for records to come. links: of the probes, still to be attached; the caller's. Of settings only
  * --max-overhead, --verify-wait and --dispatch matter. 0, or -1 with the reason on stderr.
  */
 int run_init(struct run *run, struct engine *engine, const struct target *target, struct probe_links *links,
-	     struct stream *stream, const struct options *options);
+	     struct stream *stream, const struct settings *settings);
 void run_close(struct run *run);
 
 /*

@@ -41,7 +41,8 @@ struct worker {
 };
 
 struct supervisor {
-	const struct options *options;
+	const struct settings *settings;
+	const struct selector *all; /* NULL: no other servers are looked for */
 	struct worker workers[SERVERS_MAX];
 	size_t n;
 	struct sink sink;
@@ -51,7 +52,7 @@ struct supervisor {
 
 static int be_worker(struct supervisor *s, const struct server *server, int lines, const sigset_t *mask)
 {
-	struct options options = *s->options;
+	struct settings settings = *s->settings;
 	size_t i;
 
 	for (i = 0; i < s->n; i++)
@@ -59,13 +60,13 @@ static int be_worker(struct supervisor *s, const struct server *server, int line
 			close(s->workers[i].lines);
 	/* With --all the supervisor finds what takes a server's place. */
 	if (server->by->kind == SELECT_ALL)
-		options.follow = false;
+		settings.follow = false;
 	if (dup2(lines, STDOUT_FILENO) < 0)
 		return complain("stdout: %s", strerror(errno));
 	close(lines);
 	if (signals_catch_in_worker() || sigprocmask(SIG_SETMASK, mask, NULL))
 		return -1;
-	return observe(&options, server);
+	return observe(&settings, server);
 }
 
 /* The signals wait until it is clear whose they are. */
@@ -203,14 +204,13 @@ static bool is_observed(const struct supervisor *s, pid_t pid)
 
 static void look_for_more(struct supervisor *s)
 {
-	const struct selector *all = &s->options->selectors[0];
 	pid_t pids[SERVERS_MAX];
 	size_t i, n;
 
 	forget_done(s);
-	n = find_listening(find_is_selected, all, pids, SERVERS_MAX);
+	n = find_listening(find_is_selected, s->all, pids, SERVERS_MAX);
 	for (i = 0; i < n && i < SERVERS_MAX && s->n < SERVERS_MAX; i++) {
-		struct server server = { pids[i], all };
+		struct server server = { pids[i], s->all };
 
 		if (!is_observed(s, pids[i]) && start_worker(s, &server))
 			s->status = -1;
@@ -251,23 +251,23 @@ static void turn(struct supervisor *s, int timeout_ms)
 			take_lines(s, &s->workers[i]);
 }
 
-int supervise(const struct options *options, const struct servers *servers)
+int supervise(const struct settings *settings, const struct servers *servers, const struct selector *all)
 {
 	static struct supervisor s;
-	bool looks = options->follow && options->selectors[0].kind == SELECT_ALL;
 	int64_t next_look = monotonic_ms() + LOOK_MS;
 	size_t i;
 
-	s.options = options;
+	s.settings = settings;
+	s.all = all;
 	sink_init(&s.sink, STDOUT_FILENO);
 	for (i = 0; i < servers->n; i++)
 		if (start_worker(&s, &servers->server[i]))
 			s.status = -1;
-	while (any_runs(&s) || (looks && !s.ending)) {
+	while (any_runs(&s) || (s.all && !s.ending)) {
 		int64_t wait = next_look - monotonic_ms();
 
-		turn(&s, looks ? (wait > 0 ? (int)wait : 0) : -1);
-		if (!looks || s.ending || monotonic_ms() < next_look)
+		turn(&s, s.all ? (wait > 0 ? (int)wait : 0) : -1);
+		if (!s.all || s.ending || monotonic_ms() < next_look)
 			continue;
 		look_for_more(&s);
 		next_look = monotonic_ms() + LOOK_MS;

@@ -4,12 +4,12 @@
 #define REPLYLOG_SUPERVISE_H
 
 #include "user/server/discover.h"
-#include "user/cli/options.h"
+#include "user/session/settings.h"
 
 /*
- * Observes all of these servers until they or we are asked to end; with --all and --follow also those that come. 0,
- * or -1 when one of them or the stream failed; stderr says why.
+ * Observes all of these servers until they or we are asked to end; unless all is NULL, also those that come and that it
+ * selects. 0, or -1 when one of them or the stream failed; stderr says why.
  */
-int supervise(const struct options *options, const struct servers *servers);
+int supervise(const struct settings *settings, const struct servers *servers, const struct selector *all);
 
 #endif
