@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* CLOCK_MONOTONIC, the clock of records and of all that waits. Safe in signal handlers. */
-#ifndef REPLYLOG_CLOCK_H
-#define REPLYLOG_CLOCK_H
+#ifndef REPLYLOG_USER_CLOCK_H
+#define REPLYLOG_USER_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Conversations made from a fuzzer's input: well-formed, until bytes of them are changed. */
-#ifndef REPLYLOG_FUZZ_GENERATE_H
-#define REPLYLOG_FUZZ_GENERATE_H
+#ifndef REPLYLOG_TESTS_FUZZ_GENERATE_H
+#define REPLYLOG_TESTS_FUZZ_GENERATE_H
 
 #include <stdbool.h>
 #include <string.h>

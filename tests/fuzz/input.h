@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* A fuzzer's input: what to generate is read from its front, where to cut it and what to change from its back. */
-#ifndef REPLYLOG_FUZZ_INPUT_H
-#define REPLYLOG_FUZZ_INPUT_H
+#ifndef REPLYLOG_TESTS_FUZZ_INPUT_H
+#define REPLYLOG_TESTS_FUZZ_INPUT_H
 
 #include <stddef.h>
 #include <stdint.h>

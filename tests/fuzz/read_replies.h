@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Replies as hiredis reads them (redisReader, read.c of hiredis 1.2): where each one ends, and why it stops. */
-#ifndef REPLYLOG_FUZZ_READ_REPLIES_H
-#define REPLYLOG_FUZZ_READ_REPLIES_H
+#ifndef REPLYLOG_TESTS_FUZZ_READ_REPLIES_H
+#define REPLYLOG_TESTS_FUZZ_READ_REPLIES_H
 
 #include <stdbool.h>
 #include <string.h>

@@ -4,8 +4,8 @@
  * 7.0 (src/networking.c, src/sds.c), and not of bpf/conn/request.h. What it takes for a multibulk, hiredis must read as an
  * array of the same bulks.
  */
-#ifndef REPLYLOG_FUZZ_READ_REQUESTS_H
-#define REPLYLOG_FUZZ_READ_REQUESTS_H
+#ifndef REPLYLOG_TESTS_FUZZ_READ_REQUESTS_H
+#define REPLYLOG_TESTS_FUZZ_READ_REQUESTS_H
 
 #include <limits.h>
 #include <stdbool.h>

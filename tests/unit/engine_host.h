@@ -3,8 +3,8 @@
  * The engine's own headers, compiled for the host: what the kernel gives it (maps, the clock, the ring buffer) is
  * stood in for here, and nothing else.
  */
-#ifndef REPLYLOG_ENGINE_HOST_H
-#define REPLYLOG_ENGINE_HOST_H
+#ifndef REPLYLOG_TESTS_UNIT_ENGINE_HOST_H
+#define REPLYLOG_TESTS_UNIT_ENGINE_HOST_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* --check: everything that comes before attaching, and what it found. */
-#ifndef REPLYLOG_CHECK_H
-#define REPLYLOG_CHECK_H
+#ifndef REPLYLOG_USER_CLI_CHECK_H
+#define REPLYLOG_USER_CLI_CHECK_H
 
 #include "user/server/discover.h"
 #include "user/cli/options.h"

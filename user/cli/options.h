@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_OPTIONS_H
-#define REPLYLOG_OPTIONS_H
+#ifndef REPLYLOG_USER_CLI_OPTIONS_H
+#define REPLYLOG_USER_CLI_OPTIONS_H
 
 #include <linux/types.h>
 #include <stdbool.h>

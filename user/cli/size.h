@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_SIZE_H
-#define REPLYLOG_SIZE_H
+#ifndef REPLYLOG_USER_CLI_SIZE_H
+#define REPLYLOG_USER_CLI_SIZE_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_CALLERS_H
-#define REPLYLOG_CALLERS_H
+#ifndef REPLYLOG_USER_CODE_CALLEES_H
+#define REPLYLOG_USER_CODE_CALLEES_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_DEBUGINFOD_H
-#define REPLYLOG_DEBUGINFOD_H
+#ifndef REPLYLOG_USER_CODE_DEBUGINFOD_H
+#define REPLYLOG_USER_CODE_DEBUGINFOD_H
 
 /*
  * Asks the debuginfod servers in DEBUGINFOD_URLS for the debug information of the file with that build id, in

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Where a server executes its commands. */
-#ifndef REPLYLOG_DISPATCH_SITES_H
-#define REPLYLOG_DISPATCH_SITES_H
+#ifndef REPLYLOG_USER_CODE_DISPATCH_SITES_H
+#define REPLYLOG_USER_CODE_DISPATCH_SITES_H
 
 #include "user/code/sites.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_EH_FRAME_H
-#define REPLYLOG_EH_FRAME_H
+#ifndef REPLYLOG_USER_CODE_EH_FRAME_H
+#define REPLYLOG_USER_CODE_EH_FRAME_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_ELF_IMAGE_H
-#define REPLYLOG_ELF_IMAGE_H
+#ifndef REPLYLOG_USER_CODE_ELF_IMAGE_H
+#define REPLYLOG_USER_CODE_ELF_IMAGE_H
 
 #include <stdbool.h>
 #include <stddef.h>

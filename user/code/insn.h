@@ -3,8 +3,8 @@
  * Machine code, as far as it takes to recognise a server's functions and to place a breakpoint safely. What asks knows
  * no architecture: an isa answers.
  */
-#ifndef REPLYLOG_INSN_H
-#define REPLYLOG_INSN_H
+#ifndef REPLYLOG_USER_CODE_INSN_H
+#define REPLYLOG_USER_CODE_INSN_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* x86-64 instructions in their own terms. What discovery needs of them is behind isa_x86_64 of insn.h. */
-#ifndef REPLYLOG_INSN_X86_H
-#define REPLYLOG_INSN_X86_H
+#ifndef REPLYLOG_USER_CODE_INSN_X86_H
+#define REPLYLOG_USER_CODE_INSN_X86_H
 
 #include "user/code/insn.h"
 

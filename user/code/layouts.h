@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_LAYOUTS_H
-#define REPLYLOG_LAYOUTS_H
+#ifndef REPLYLOG_USER_CODE_LAYOUTS_H
+#define REPLYLOG_USER_CODE_LAYOUTS_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_SITES_H
-#define REPLYLOG_SITES_H
+#ifndef REPLYLOG_USER_CODE_SITES_H
+#define REPLYLOG_USER_CODE_SITES_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The BPF side: its memory, its programs, its counters. Knows nothing of JSON. */
-#ifndef REPLYLOG_ENGINE_H
-#define REPLYLOG_ENGINE_H
+#ifndef REPLYLOG_USER_KERNEL_ENGINE_H
+#define REPLYLOG_USER_KERNEL_ENGINE_H
 
 #include "user/kernel/probe_cost.h"
 #include "user/kernel/features.h"

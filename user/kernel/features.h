@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* What this kernel can do and what this process may do, found by asking, before anything is attached. */
-#ifndef REPLYLOG_KERNEL_H
-#define REPLYLOG_KERNEL_H
+#ifndef REPLYLOG_USER_KERNEL_FEATURES_H
+#define REPLYLOG_USER_KERNEL_FEATURES_H
 
 #include "user/kernel/attach.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* A child of ours under a seccomp filter, on which is tried what might kill a server under one. */
-#ifndef REPLYLOG_FILTERED_CHILD_H
-#define REPLYLOG_FILTERED_CHILD_H
+#ifndef REPLYLOG_USER_KERNEL_FILTERED_CHILD_H
+#define REPLYLOG_USER_KERNEL_FILTERED_CHILD_H
 
 #include <sys/types.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_PREEMPTION_H
-#define REPLYLOG_PREEMPTION_H
+#ifndef REPLYLOG_USER_KERNEL_PREEMPTION_H
+#define REPLYLOG_USER_KERNEL_PREEMPTION_H
 
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Which program goes to which site, and putting them there. */
-#ifndef REPLYLOG_PROBES_H
-#define REPLYLOG_PROBES_H
+#ifndef REPLYLOG_USER_KERNEL_PROBES_H
+#define REPLYLOG_USER_KERNEL_PROBES_H
 
 #include "user/kernel/engine.h"
 #include "user/kernel/features.h"

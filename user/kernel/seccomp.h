@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_SECCOMP_H
-#define REPLYLOG_SECCOMP_H
+#ifndef REPLYLOG_USER_KERNEL_SECCOMP_H
+#define REPLYLOG_USER_KERNEL_SECCOMP_H
 
 #include "user/kernel/filtered_child.h"
 #include "user/kernel/attach.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Functions of our own binary, to try probes on before a server meets them. */
-#ifndef REPLYLOG_OWN_FUNCTION_H
-#define REPLYLOG_OWN_FUNCTION_H
+#ifndef REPLYLOG_USER_KERNEL_SELF_PROBE_H
+#define REPLYLOG_USER_KERNEL_SELF_PROBE_H
 
 #include "user/kernel/uprobe_link.h"
 

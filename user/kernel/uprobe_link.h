@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_UPROBE_LINK_H
-#define REPLYLOG_UPROBE_LINK_H
+#ifndef REPLYLOG_USER_KERNEL_UPROBE_LINK_H
+#define REPLYLOG_USER_KERNEL_UPROBE_LINK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* From the kept head of a command (its format is in bpf/abi/record.h) to its arguments. */
-#ifndef REPLYLOG_ARGV_H
-#define REPLYLOG_ARGV_H
+#ifndef REPLYLOG_USER_OUTPUT_ARGV_H
+#define REPLYLOG_USER_OUTPUT_ARGV_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -3,8 +3,8 @@
  * Who clients say they are: name, user, protocol and library, from the commands that say so and have succeeded
  * (EVENT_IDENTITY in bpf/abi/record.h). What is not certain is not known: absent, never wrong.
  */
-#ifndef REPLYLOG_IDENTITY_H
-#define REPLYLOG_IDENTITY_H
+#ifndef REPLYLOG_USER_OUTPUT_CLIENT_IDENTITY_H
+#define REPLYLOG_USER_OUTPUT_CLIENT_IDENTITY_H
 
 #include <linux/types.h>
 #include <stdbool.h>

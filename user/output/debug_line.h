@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* --debug: what BPF has said, in words. */
-#ifndef REPLYLOG_DEBUG_LINE_H
-#define REPLYLOG_DEBUG_LINE_H
+#ifndef REPLYLOG_USER_OUTPUT_DEBUG_LINE_H
+#define REPLYLOG_USER_OUTPUT_DEBUG_LINE_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* What a record says of its command's execution (--dispatch), beside what its request and its reply say. */
-#ifndef REPLYLOG_EXECUTION_H
-#define REPLYLOG_EXECUTION_H
+#ifndef REPLYLOG_USER_OUTPUT_EXECUTION_H
+#define REPLYLOG_USER_OUTPUT_EXECUTION_H
 
 #include <linux/types.h>
 #include <stdbool.h>

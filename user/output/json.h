@@ -10,8 +10,8 @@
  *   escaped     printable ASCII stays, a backslash becomes two, every other byte becomes \xNN (lower case);
  *               that text is then the JSON string, where each of these backslashes is itself written twice
  */
-#ifndef REPLYLOG_JSON_H
-#define REPLYLOG_JSON_H
+#ifndef REPLYLOG_USER_OUTPUT_JSON_H
+#define REPLYLOG_USER_OUTPUT_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_REDACT_H
-#define REPLYLOG_REDACT_H
+#ifndef REPLYLOG_USER_OUTPUT_REDACT_H
+#define REPLYLOG_USER_OUTPUT_REDACT_H
 
 #include "user/output/argv.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* From how a push, or a message of RESP2, begins to what it is and on which channel it came. */
-#ifndef REPLYLOG_PUSH_H
-#define REPLYLOG_PUSH_H
+#ifndef REPLYLOG_USER_OUTPUT_RESP_PUSH_H
+#define REPLYLOG_USER_OUTPUT_RESP_PUSH_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_SINK_H
-#define REPLYLOG_SINK_H
+#ifndef REPLYLOG_USER_OUTPUT_SINK_H
+#define REPLYLOG_USER_OUTPUT_SINK_H
 
 #include <stddef.h>
 

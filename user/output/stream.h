@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* From what happens to lines of NDJSON. What the lines promise is docs/SCHEMA.md. */
-#ifndef REPLYLOG_STREAM_H
-#define REPLYLOG_STREAM_H
+#ifndef REPLYLOG_USER_OUTPUT_STREAM_H
+#define REPLYLOG_USER_OUTPUT_STREAM_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_CLUSTER_H
-#define REPLYLOG_CLUSTER_H
+#ifndef REPLYLOG_USER_SERVER_CLUSTER_H
+#define REPLYLOG_USER_SERVER_CLUSTER_H
 
 #include <sys/types.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The commands that servers have of their own, and what their replies can begin with: user/server/command_table.h. */
-#ifndef REPLYLOG_COMMANDS_H
-#define REPLYLOG_COMMANDS_H
+#ifndef REPLYLOG_USER_SERVER_COMMANDS_H
+#define REPLYLOG_USER_SERVER_COMMANDS_H
 
 #include <linux/types.h>
 #include <stdbool.h>

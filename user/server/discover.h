@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Which processes are the servers that somebody means. */
-#ifndef REPLYLOG_FIND_H
-#define REPLYLOG_FIND_H
+#ifndef REPLYLOG_USER_SERVER_DISCOVER_H
+#define REPLYLOG_USER_SERVER_DISCOVER_H
 
 #include "user/server/listen.h"
 #include "user/server/selector.h"

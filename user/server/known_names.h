@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The table of the servers' own plain commands that BPF looks names up in: see bpf/resp/known_name.h. */
-#ifndef REPLYLOG_KNOWN_NAMES_H
-#define REPLYLOG_KNOWN_NAMES_H
+#ifndef REPLYLOG_USER_SERVER_KNOWN_NAMES_H
+#define REPLYLOG_USER_SERVER_KNOWN_NAMES_H
 
 #include <linux/types.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Where processes listen, asked of the kernel, each in its own network namespace. */
-#ifndef REPLYLOG_LISTEN_H
-#define REPLYLOG_LISTEN_H
+#ifndef REPLYLOG_USER_SERVER_LISTEN_H
+#define REPLYLOG_USER_SERVER_LISTEN_H
 
 #include <stdbool.h>
 #include <stddef.h>

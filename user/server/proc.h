@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_PROC_STATUS_H
-#define REPLYLOG_PROC_STATUS_H
+#ifndef REPLYLOG_USER_SERVER_PROC_H
+#define REPLYLOG_USER_SERVER_PROC_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* What only some versions of the servers do. version: as in struct target, "valkey 9.1.2". */
-#ifndef REPLYLOG_QUIRKS_H
-#define REPLYLOG_QUIRKS_H
+#ifndef REPLYLOG_USER_SERVER_QUIRKS_H
+#define REPLYLOG_USER_SERVER_QUIRKS_H
 
 #include <stdbool.h>
 

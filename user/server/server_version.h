@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_IDENTIFY_H
-#define REPLYLOG_IDENTIFY_H
+#ifndef REPLYLOG_USER_SERVER_SERVER_VERSION_H
+#define REPLYLOG_USER_SERVER_SERVER_VERSION_H
 
 #include <stddef.h>
 

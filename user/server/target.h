@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_TARGET_H
-#define REPLYLOG_TARGET_H
+#ifndef REPLYLOG_USER_SERVER_TARGET_H
+#define REPLYLOG_USER_SERVER_TARGET_H
 
 #include "user/server/cluster.h"
 #include "user/code/dispatch_sites.h"

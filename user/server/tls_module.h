@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Files that a server has mapped code from: the module that its TLS came in, where it is not built in. */
-#ifndef REPLYLOG_MODULE_H
-#define REPLYLOG_MODULE_H
+#ifndef REPLYLOG_USER_SERVER_TLS_MODULE_H
+#define REPLYLOG_USER_SERVER_TLS_MODULE_H
 
 #include "user/code/elf_image.h"
 

@@ -3,8 +3,8 @@
  * Writes records as soon as it is known whether they are paired rightly, and not before: see bpf/conn/pairing.h. What waits
  * for longer than --verify-wait is written as what it is: ambiguous.
  */
-#ifndef REPLYLOG_CONFIRM_H
-#define REPLYLOG_CONFIRM_H
+#ifndef REPLYLOG_USER_SESSION_CONFIRM_H
+#define REPLYLOG_USER_SESSION_CONFIRM_H
 
 #include "user/session/held.h"
 #include "user/output/stream.h"

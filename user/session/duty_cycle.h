@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* --max-overhead: windows in which the server is observed, and pauses in which no probe is there. */
-#ifndef REPLYLOG_WINDOWS_H
-#define REPLYLOG_WINDOWS_H
+#ifndef REPLYLOG_USER_SESSION_DUTY_CYCLE_H
+#define REPLYLOG_USER_SESSION_DUTY_CYCLE_H
 
 #include "user/session/run.h"
 

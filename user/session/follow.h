@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* --follow: which server takes the place of one that has ended, and waiting for it. */
-#ifndef REPLYLOG_FOLLOW_H
-#define REPLYLOG_FOLLOW_H
+#ifndef REPLYLOG_USER_SESSION_FOLLOW_H
+#define REPLYLOG_USER_SESSION_FOLLOW_H
 
 #include "user/server/discover.h"
 

@@ -7,8 +7,8 @@
  * time. A debt up to GOVERNOR_CREDIT_NS of allowance is bearable, so that short bursts are seen whole; past it, we
  * pause until it is paid. So over any time that is long beside the credit, no thread gives more than the budget.
  */
-#ifndef REPLYLOG_GOVERNOR_H
-#define REPLYLOG_GOVERNOR_H
+#ifndef REPLYLOG_USER_SESSION_GOVERNOR_H
+#define REPLYLOG_USER_SESSION_GOVERNOR_H
 
 #include <linux/types.h>
 #include <stdint.h>

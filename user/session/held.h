@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Records that wait for a check, by connection and in their order. What the check says is not known here. */
-#ifndef REPLYLOG_HELD_H
-#define REPLYLOG_HELD_H
+#ifndef REPLYLOG_USER_SESSION_HELD_H
+#define REPLYLOG_USER_SESSION_HELD_H
 
 #include <linux/types.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* One server from attach to detach, and with --follow the next one. */
-#ifndef REPLYLOG_OBSERVE_H
-#define REPLYLOG_OBSERVE_H
+#ifndef REPLYLOG_USER_SESSION_OBSERVE_H
+#define REPLYLOG_USER_SESSION_OBSERVE_H
 
 #include "user/server/discover.h"
 #include "user/session/settings.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* From the ring buffer to the stream, until somebody says stop. */
-#ifndef REPLYLOG_RUN_H
-#define REPLYLOG_RUN_H
+#ifndef REPLYLOG_USER_SESSION_RUN_H
+#define REPLYLOG_USER_SESSION_RUN_H
 
 #include "user/kernel/engine.h"
 #include "user/session/governor.h"

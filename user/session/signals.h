@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#ifndef REPLYLOG_SIGNALS_H
-#define REPLYLOG_SIGNALS_H
+#ifndef REPLYLOG_USER_SESSION_SIGNALS_H
+#define REPLYLOG_USER_SESSION_SIGNALS_H
 
 /*
  * From here on the first SIGINT or SIGTERM asks for an orderly end: signals_fd() becomes readable and stays so. A

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Several servers: a process for each, whose lines become one stream. */
-#ifndef REPLYLOG_SUPERVISE_H
-#define REPLYLOG_SUPERVISE_H
+#ifndef REPLYLOG_USER_SESSION_SUPERVISE_H
+#define REPLYLOG_USER_SESSION_SUPERVISE_H
 
 #include "user/server/discover.h"
 #include "user/session/settings.h"

@@ -4,8 +4,8 @@
  * BPF has counted, at the struct, twice, and at the counters again: with unchanged counters nothing was read or written
  * in between, and a struct that changes while it is read is not the same twice (bpf/server/proof.h has the conditions).
  */
-#ifndef REPLYLOG_VERIFY_H
-#define REPLYLOG_VERIFY_H
+#ifndef REPLYLOG_USER_SESSION_VERIFY_H
+#define REPLYLOG_USER_SESSION_VERIFY_H
 
 #include <linux/types.h>
 #include <stdbool.h>

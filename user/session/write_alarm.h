@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Interrupts a system call that waits, whatever for: it fails with EINTR, or says how much it has done so far. */
-#ifndef REPLYLOG_TICK_H
-#define REPLYLOG_TICK_H
+#ifndef REPLYLOG_USER_SESSION_WRITE_ALARM_H
+#define REPLYLOG_USER_SESSION_WRITE_ALARM_H
 
 #include <stdint.h>
 
