@@ -8,6 +8,10 @@
 #ifndef REPLYLOG_BPF_ABI_RECORD_H
 #define REPLYLOG_BPF_ABI_RECORD_H
 
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
 /* As the server's COMMANDLOG/SLOWLOG keeps argv (valkey 9.1 src/commandlog.h, redis 7.0 src/slowlog.h). */
 #define ARGV_MAX_ARGS 32
 #define ARGV_MAX_ARG_BYTES 128

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "user/server/commands.h"
+#include "user/session/reply_fits.h"
 
 #define NAME(s) (s), sizeof(s) - 1
 
@@ -17,7 +18,7 @@ static bool fits(const char *line, char first_byte, unsigned int resp)
 	static struct argv a;
 
 	assert_int_equal(argv_decode(&a, line, strlen(line), false), 0);
-	return command_reply_fits(&a, (__u8)first_byte, resp);
+	return reply_fits_command(&a, (__u8)first_byte, resp);
 }
 
 /* Of all types, those that fit. */
@@ -118,12 +119,12 @@ static void test_cut(void **state)
 	(void)state;
 	a.arg[0] = (struct argv_arg){ "GET", 3, 300 };
 	a.arg[1] = (struct argv_arg){ "k", 1, 1 };
-	assert_true(command_reply_fits(&a, '*', 2));
+	assert_true(reply_fits_command(&a, '*', 2));
 	a.arg[0] = (struct argv_arg){ "CLIENT", 6, 6 };
 	a.arg[1] = (struct argv_arg){ "LIST", 4, 400 };
-	assert_true(command_reply_fits(&a, '*', 2));
+	assert_true(reply_fits_command(&a, '*', 2));
 	a.n = 0;
-	assert_true(command_reply_fits(&a, '*', 2));
+	assert_true(reply_fits_command(&a, '*', 2));
 }
 
 int main(void)

@@ -179,17 +179,17 @@ static int attach_tracepoint(struct probe_links *links, const struct probe *prob
 	return 0;
 }
 
-static int attach_one(struct probe_links *links, struct engine *engine, const struct probe *probe,
+static int attach_one(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct probe *probe,
 		      const struct target *target, const struct probe_process *process, enum target_file_kind file)
 {
-	struct bpf_program *program = bpf_object__find_program_by_name(engine->skel->obj, probe->program);
+	struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
 	struct uprobe_places places;
 	int err;
 
 	places_in(target, file, probe, &places);
 	if (!places.count)
 		return 0;
-	err = probes_attach_places(links, engine->way.attach, probe, program, target->file[file].path, &places, process);
+	err = probes_attach_places(links, way.attach, probe, program, target->file[file].path, &places, process);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
@@ -199,18 +199,18 @@ static int attach_one(struct probe_links *links, struct engine *engine, const st
 }
 
 /* To each file of the server's that has the site. */
-static int attach_sites(struct probe_links *links, struct engine *engine, const struct probe *probe,
-			const struct target *target, const struct probe_process *process)
+static int attach_sites(struct probe_links *links, const struct replylog_bpf *skel, struct way way,
+			const struct probe *probe, const struct target *target, const struct probe_process *process)
 {
 	int file;
 
 	for (file = 0; file < TARGET_FILES; file++)
-		if (attach_one(links, engine, probe, target, process, file))
+		if (attach_one(links, skel, way, probe, target, process, file))
 			return -1;
 	return 0;
 }
 
-int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target)
+int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct target *target)
 {
 	struct probe_process process = { .pid = target->pid, .thread = target_idle_thread(target) };
 	struct probe_list list;
@@ -218,15 +218,14 @@ int probes_attach(struct probe_links *links, struct engine *engine, const struct
 	int err;
 
 	memset(links, 0, sizeof(*links));
-	probes_list(engine->way, &list);
+	probes_list(way, &list);
 	for (i = 0; i < list.n; i++) {
 		const struct probe *probe = &list.probe[i];
 
 		if (probe->tracepoint)
-			err = attach_tracepoint(links, probe,
-						bpf_object__find_program_by_name(engine->skel->obj, probe->program));
+			err = attach_tracepoint(links, probe, bpf_object__find_program_by_name(skel->obj, probe->program));
 		else
-			err = attach_sites(links, engine, probe, target, &process);
+			err = attach_sites(links, skel, way, probe, target, &process);
 		if (err) {
 			probes_detach(links);
 			return -1;

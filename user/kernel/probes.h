@@ -3,7 +3,8 @@
 #ifndef REPLYLOG_USER_KERNEL_PROBES_H
 #define REPLYLOG_USER_KERNEL_PROBES_H
 
-#include "user/kernel/engine.h"
+#include "bpf/abi/shared.h"
+#include "user/kernel/attach.h"
 #include "user/kernel/features.h"
 #include "user/code/sites.h"
 #include "user/server/target.h"
@@ -70,7 +71,7 @@ int probes_attach_places(struct probe_links *links, enum attach_choice how, cons
 			 const struct probe_process *process);
 
 /* Attaches every probe that the server has a site for. 0, or -1 with the reason on stderr and nothing attached. */
-int probes_attach(struct probe_links *links, struct engine *engine, const struct target *target);
+int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct target *target);
 
 /* Detaches all; when it returns, no program runs any more. For nothing attached, too. */
 void probes_detach(struct probe_links *links);

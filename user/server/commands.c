@@ -104,38 +104,29 @@ const struct command_info *command_next(const struct command_info *previous)
 	return next < commands + COMMANDS ? next : NULL;
 }
 
-/* The subcommand of command that arg names, NULL when it is not known; command itself when it has none at all. */
-static const struct command_info *find_subcommand(const struct command_info *command, const struct argv_arg *arg)
+bool command_has_subcommands(const struct command_info *command)
 {
 	char key[NAME_ROOM];
 	size_t at = strlen(command->name);
 
 	memcpy(key, command->name, at);
 	key[at++] = '|';
-	if (!begins_with(lower_bound(key, at), key, at))
-		return command;
-	if (arg->len < arg->true_len || !append(key, &at, arg->bytes, arg->len))
-		return NULL;
-	return find(key, at);
+	return begins_with(lower_bound(key, at), key, at);
 }
 
-static const struct command_info *find_whole(const struct argv *a)
+const struct command_info *command_find_subcommand(const struct command_info *command, const char *name, size_t len)
 {
-	const struct command_info *command;
+	char key[NAME_ROOM];
+	size_t at = strlen(command->name);
 
-	if (!a->n || a->arg[0].len < a->arg[0].true_len)
-		return NULL;
-	command = command_find(a->arg[0].bytes, a->arg[0].len);
-	return command && a->n > 1 ? find_subcommand(command, &a->arg[1]) : command;
+	memcpy(key, command->name, at);
+	key[at++] = '|';
+	return append(key, &at, name, len) ? find(key, at) : NULL;
 }
 
-bool command_reply_fits(const struct argv *a, __u8 first_byte, unsigned int resp)
+bool command_can_answer(const struct command_info *command, __u8 first_byte, unsigned int resp)
 {
-	const struct command_info *command = find_whole(a);
-	unsigned int fits;
+	unsigned int fits = (resp != 3 ? command->resp2 : 0) | (resp != 2 ? command->resp3 : 0) | ERROR;
 
-	if (!command)
-		return true;
-	fits = (resp != 3 ? command->resp2 : 0) | (resp != 2 ? command->resp3 : 0) | ERROR;
 	return fits & bit_of(first_byte);
 }

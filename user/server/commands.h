@@ -7,8 +7,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "user/output/argv.h"
-
 /* resp2, resp3: the first bytes of replies, as bits that only commands.c knows; an error is always one. */
 struct command_info {
 	const char *name; /* lower case; a subcommand as "config|get" */
@@ -21,11 +19,13 @@ const struct command_info *command_find(const char *name, size_t len);
 /* All commands, one after the other, without subcommands: the first when previous is NULL, NULL after the last. */
 const struct command_info *command_next(const struct command_info *previous);
 
-/*
- * Can a reply to a that begins with first_byte be one? In the protocol's version resp; 0 when it is not known, which is
- * either. True for commands that are not known. Inside a transaction a command is answered with +QUEUED: that is the
- * caller's to know, and so is CLIENT REPLY.
- */
-bool command_reply_fits(const struct argv *a, __u8 first_byte, unsigned int resp);
+/* Has it subcommands, as CONFIG has? */
+bool command_has_subcommands(const struct command_info *command);
+
+/* The subcommand called name, of len bytes in any case; NULL when it is not known. */
+const struct command_info *command_find_subcommand(const struct command_info *command, const char *name, size_t len);
+
+/* Can a reply to it begin with first_byte? In the protocol's version resp; 0 when that is not known, which is either. */
+bool command_can_answer(const struct command_info *command, __u8 first_byte, unsigned int resp);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "user/debug.h"
 #include "user/output/argv.h"
-#include "user/server/commands.h"
+#include "user/session/reply_fits.h"
 #include "user/output/debug_line.h"
 #include "user/output/execution.h"
 
@@ -221,7 +221,7 @@ static bool is_misfit(const struct reply_record *rec)
 	if (argv_decode(&a, rec + 1, rec->argv_len, rec->argv_cut) || !a.n ||
 	    (rec->reply_type == '*' && argv_arg_reads(&a.arg[0], "ping")))
 		return false;
-	return !command_reply_fits(&a, rec->reply_type, 0);
+	return !reply_fits_command(&a, rec->reply_type, 0);
 }
 
 /* It doesn't add up, and BPF does not know. */

@@ -78,7 +78,7 @@ static int log_replies(struct engine *engine, const struct settings *settings, c
 
 	if (run_init(&run, engine, target, &links, stream, settings))
 		goto cleanup;
-	if (engine_watch_server(engine, target) || probes_attach(&links, engine, target))
+	if (engine_watch_server(engine, target) || probes_attach(&links, engine->skel, engine->way, target))
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
 	engine_ready(engine, true);
