@@ -169,11 +169,6 @@ port_hook bool auth_may_be_silent(void)
 	return auth_is_silent;
 }
 
-port_hook bool debugging(void)
-{
-	return debug;
-}
-
 port_hook bool blank_lines_may_confuse(void)
 {
 	return blank_lines_confuse;
@@ -187,6 +182,11 @@ port_hook bool name_is_known(__u64 key)
 port_hook void module_has_run(void)
 {
 	engine.modules_ran = 1;
+}
+
+port_hook bool debugging(void)
+{
+	return debug;
 }
 
 port_hook bool dispatch_probed(void)

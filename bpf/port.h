@@ -81,8 +81,10 @@ port_hook void identity_emit(struct connection *conn, struct work *work, __u32 e
 /* What the client said of itself before no longer holds for certain. */
 port_hook void identity_lost(struct connection *conn, struct work *work);
 
-/* --debug; and an event of it: the connection changes from the mode it has to a state. what: see debug_pack(). */
+/* --debug. A constant to the verifier: what depends on it is removed when it is false. */
 port_hook bool debugging(void);
+
+/* Sends an event: what the connection changes to from the mode it has, and why (enum debug_why). what: see debug_pack(). */
 port_hook void debug_send(struct connection *conn, __u32 why, __u32 what, __u64 position, __u64 number);
 
 #endif

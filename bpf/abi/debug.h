@@ -16,8 +16,8 @@ enum debug_state {
 	DEBUG_UNJOINED = 0,
 	DEBUG_ACCEPTED,
 	DEBUG_FOLLOWED,
-	DEBUG_LEAVING,
-	DEBUG_LEFT_OUT,
+	DEBUG_DRAINING,
+	DEBUG_EXCLUDED,
 	DEBUG_PASSED_OVER,
 	DEBUG_UNKNOWN,
 	DEBUG_STATES,
@@ -41,10 +41,10 @@ enum debug_why {
 	WHY_CLUSTER_LINK,
 	WHY_OUTGOING, /* the server itself opened it */
 
-	/* What was read of it ends the session. */
-	WHY_LEAVING_COMMAND,
+	/* What was read of it ends the conversation. */
+	WHY_DRAINING_COMMAND,
 	WHY_ONE_WAY,            /* it only ever reads */
-	WHY_TURNS,              /* there is no memory for one more tracked command (turns) */
+	WHY_TRACKED,            /* there is no memory for one more tracked command (turns) */
 	WHY_REQUEST_REFUSED,    /* see enum debug_form (framing) */
 	WHY_REQUEST_UNREADABLE, /* (unreadable) */
 	WHY_DRAINED,            /* everything read before it left is answered */
@@ -97,7 +97,7 @@ enum debug_form {
 	FORM_REQUEST_LENGTH,   /* what follows the '$' is no length */
 	FORM_REQUEST_CONTROL,  /* a control character in a typed line */
 	FORM_REQUEST_LONG,     /* a header is longer than any that is accepted */
-	FORM_REPLY_HEADER,     /* a number or length that is none, or one of a form that no server sends */
+	FORM_REPLY_HEADER,     /* no type, number or length that a server sends */
 	FORM_REPLY_TYPE,       /* no type of RESP */
 	FORM_REPLY_LONG,       /* a header is longer than any that is accepted */
 	FORM_CONFIRMATION,     /* the count at the end of a subscription's confirmation is none */

@@ -11,8 +11,8 @@
 #include "bpf/port.h"
 
 _Static_assert((int)DEBUG_UNJOINED == MODE_UNJOINED && (int)DEBUG_ACCEPTED == MODE_ACCEPTED &&
-		       (int)DEBUG_FOLLOWED == MODE_FOLLOWED && (int)DEBUG_LEAVING == MODE_DRAINING &&
-		       (int)DEBUG_LEFT_OUT == MODE_EXCLUDED && (int)DEBUG_PASSED_OVER == MODE_PASSED_OVER,
+		       (int)DEBUG_FOLLOWED == MODE_FOLLOWED && (int)DEBUG_DRAINING == MODE_DRAINING &&
+		       (int)DEBUG_EXCLUDED == MODE_EXCLUDED && (int)DEBUG_PASSED_OVER == MODE_PASSED_OVER,
 	       "a mode is a state");
 
 #define DEBUG_SEEN 0x1000000
@@ -36,13 +36,6 @@ static __always_inline void debug_notes(struct connection *conn, __u32 why)
 		debug_send(conn, why, debug_pack(conn->mode, FORM_NONE, 0), DEBUG_NOWHERE, 0);
 }
 
-/* A framer refuses the form of what is at hand. */
-static __always_inline void debug_refuses(struct work *work, __u32 form)
-{
-	if (debugging())
-		work->form = form;
-}
-
 /* The byte that a framer stopped at, with DEBUG_SEEN; 0 when there is none. */
 static __always_inline __u32 debug_seen(const struct work *work)
 {
@@ -57,12 +50,9 @@ static __always_inline __u32 debug_seen(const struct work *work)
 /* The same as debug_moves(), because of what a framer stopped at. total: bytes of the input or output so far. */
 static __always_inline void debug_stops(struct connection *conn, struct work *work, __u32 why, __u32 state, __u64 total)
 {
-	__u32 form;
-
-	if (!debugging())
-		return;
-	form = why == WHY_REQUEST_REFUSED || why == WHY_REPLY_REFUSED ? work->form : FORM_NONE;
-	debug_send(conn, why, debug_pack(state, form & 0xff, debug_seen(work)), total - cursor_unparsed(&work->cur), 0);
+	if (debugging())
+		debug_send(conn, why, debug_pack(state, VERDICT_FORM(work->verdict), debug_seen(work)),
+			   total - cursor_unparsed(&work->cur), 0);
 }
 
 /* Is this the first that is heard of a connection? */
@@ -76,7 +66,7 @@ static __always_inline void debug_fill(struct debug_event *event, const struct c
 				       __u64 position, __u64 number)
 {
 	const struct conn_id *id = &conn->id;
-	bool request = why == WHY_REQUEST_REFUSED || why == WHY_LEAVING_COMMAND;
+	bool request = why == WHY_REQUEST_REFUSED || why == WHY_DRAINING_COMMAND;
 
 	__builtin_memset(event, 0, sizeof(*event));
 	event->ns = env_now();

@@ -22,7 +22,6 @@
 #define REPLYLOG_BPF_CONN_PAIRING_H
 
 #include "bpf/conn/connection.h"
-#include "bpf/conn/debug.h"
 #include "bpf/port.h"
 
 /* From here on, until the next proof, as many replies as commands prove nothing. */

@@ -7,9 +7,9 @@
 #define REPLYLOG_BPF_CONN_PIECE_H
 
 #include "bpf/conn/connection.h"
-#include "bpf/conn/debug.h"
 #include "bpf/port.h"
 
+/* REPLY_MALFORMED comes with a form: see VERDICT_OF_FORM(). */
 enum reply_verdict {
 	REPLY_OK = 0,
 	REPLY_MALFORMED,  /* not RESP, or a form that is refused */
@@ -46,10 +46,9 @@ static __always_inline long reply_verdict(struct work *work, __u32 verdict)
 }
 
 /* Bytes that are not RESP, or of a form that is refused. */
-env_noinline long reply_refused(struct work *work, __u32 form)
+static __always_inline long reply_refused(struct work *work, enum debug_form form)
 {
-	debug_refuses(work, form);
-	return reply_verdict(work, REPLY_MALFORMED);
+	return reply_verdict(work, VERDICT_OF_FORM(REPLY_MALFORMED, form));
 }
 
 static __always_inline __u64 reply_position(struct connection *conn, struct work *work)

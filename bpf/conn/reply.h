@@ -334,7 +334,7 @@ static long reply_step(__u32 i, void *data)
 	return reply_header(conn, work, bytes, avail);
 }
 
-static __always_inline enum reply_verdict reply_frame(struct connection *conn, struct work *work, __u64 len)
+static __always_inline __u32 reply_frame(struct connection *conn, struct work *work, __u64 len)
 {
 	struct reply_framing *r = &conn->reply;
 	struct frame frame = { .conn = conn, .work = work };
@@ -351,18 +351,15 @@ static __always_inline enum reply_verdict reply_frame(struct connection *conn, s
 	r->carried = work->cur.end - work->cur.pos;
 	if (r->carried)
 		carry_save(&conn->reply_carry, work, work->cur.end);
-	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY)) {
+	if (work->verdict == REPLY_OK && (work->cur.left || work->cur.rest || r->carried >= CARRY))
 		reply_refused(work, FORM_REPLY_LONG);
-		return REPLY_MALFORMED;
-	}
 	if (work->verdict == REPLY_OK)
 		attribution_pauses(conn, work);
 	return work->verdict;
 }
 
 /* Frames the len bytes the kernel has just accepted from addr. */
-static __always_inline enum reply_verdict reply_frame_buffer(struct connection *conn, struct work *work, __u64 addr,
-							     __u64 len)
+static __always_inline __u32 reply_frame_buffer(struct connection *conn, struct work *work, __u64 addr, __u64 len)
 {
 	conn->written_bytes += len;
 	cursor_on_buffer(&work->cur, addr, len, conn->reply.carried);
@@ -370,8 +367,8 @@ static __always_inline enum reply_verdict reply_frame_buffer(struct connection *
 }
 
 /* Frames the first len bytes of the iovec array at addr, which the kernel has just accepted. */
-static __always_inline enum reply_verdict reply_frame_iovec(struct connection *conn, struct work *work, __u64 addr,
-							    __u32 iovcnt, __u64 len)
+static __always_inline __u32 reply_frame_iovec(struct connection *conn, struct work *work, __u64 addr, __u32 iovcnt,
+					       __u64 len)
 {
 	conn->written_bytes += len;
 	cursor_on_iovec(&work->cur, addr, iovcnt, len, conn->reply.carried);

@@ -239,8 +239,7 @@ static long request_step(__u32 i, void *data)
  * Frames the len bytes the server has just read into addr. now: when, CLOCK_MONOTONIC ns. What the verdict leaves of
  * them is not framed.
  */
-static __always_inline enum request_verdict request_frame(struct connection *conn, struct work *work, __u64 addr, __u64 len,
-							  __u64 now)
+static __always_inline __u32 request_frame(struct connection *conn, struct work *work, __u64 addr, __u64 len, __u64 now)
 {
 	struct request_framing *q = &conn->request;
 	struct frame frame = { .conn = conn, .work = work };
@@ -261,10 +260,8 @@ static __always_inline enum request_verdict request_frame(struct connection *con
 	q->carried = work->cur.end - work->cur.pos;
 	if (q->carried)
 		carry_save(&conn->request_carry, work, work->cur.end);
-	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY)) {
+	if (work->verdict == REQUEST_OK && (work->cur.left || q->carried >= CARRY))
 		request_refused(work, FORM_REQUEST_LONG);
-		return REQUEST_MALFORMED;
-	}
 	return work->verdict;
 }
 

@@ -7,10 +7,10 @@
 #define REPLYLOG_BPF_CONN_REQUEST_COMMAND_H
 
 #include "bpf/conn/argv_log.h"
-#include "bpf/conn/debug.h"
 #include "bpf/conn/tracked_command.h"
 #include "bpf/resp/foreign.h"
 
+/* REQUEST_MALFORMED comes with a form: see VERDICT_OF_FORM(). */
 enum request_verdict {
 	REQUEST_OK = 0,
 	REQUEST_DRAINS,           /* the command at hand ends the session: see its class */
@@ -26,10 +26,9 @@ static __always_inline int request_verdict(struct work *work, __u32 verdict)
 }
 
 /* Bytes that are no request, or of a form that is refused. */
-env_noinline int request_refused(struct work *work, __u32 form)
+static __always_inline int request_refused(struct work *work, enum debug_form form)
 {
-	debug_refuses(work, form);
-	return request_verdict(work, REQUEST_MALFORMED);
+	return request_verdict(work, VERDICT_OF_FORM(REQUEST_MALFORMED, form));
 }
 
 /* Bytes of the head at hand, appended or not. */

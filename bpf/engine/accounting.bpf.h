@@ -24,12 +24,6 @@ static __always_inline void connection_start_accounting(struct connection *conn,
 	conn->write_base = tcp_taken(sk) - (__u32)conn->written_bytes;
 }
 
-/* Bytes that the kernel has handed to the server, and that we have not seen, these len bytes being seen. */
-static __always_inline __u32 connection_unread(const struct connection *conn, __u64 len)
-{
-	return tcp_handed((struct sock *)conn->sk) - conn->read_base - (__u32)(conn->read_bytes + len);
-}
-
 /* The kernel has counted more than these len bytes of a read: the input's end, or a byte of urgent data? */
 static __noinline bool connection_has_no_more(struct connection *conn, __u64 len, __u32 more)
 {
@@ -42,6 +36,12 @@ static __noinline bool connection_has_no_more(struct connection *conn, __u64 len
 		return false;
 	conn->read_base++;
 	return true;
+}
+
+/* Bytes that the kernel has handed to the server, and that we have not seen, these len bytes being seen. */
+static __always_inline __u32 connection_unread(const struct connection *conn, __u64 len)
+{
+	return tcp_handed((struct sock *)conn->sk) - conn->read_base - (__u32)(conn->read_bytes + len);
 }
 
 /* Is what the kernel has handed to the server, these len bytes included, all that we have seen? */

@@ -9,7 +9,6 @@
 #include "bpf/maps.bpf.h"
 #include "bpf/conn/debug.h"
 #include "bpf/engine/emit.bpf.h"
-#include "bpf/server/conn_client.bpf.h"
 #include "bpf/server/sock.bpf.h"
 
 static __always_inline struct debug_event *debug_reserve(void)

@@ -9,6 +9,15 @@
 #include "bpf/conn/request.h"
 #include "bpf/engine/lifecycle.bpf.h"
 
+/* Not what we take it for, or out of step. */
+static __noinline void connection_contradicted(struct connection *conn, enum pairing pairing)
+{
+	if (pairing == PAIRING_OUT_OF_STEP)
+		return connection_disproved(conn);
+	debug_moves(conn, WHY_STATE_DIFFERS, connection_given_up(conn), 0);
+	connection_give_up(conn);
+}
+
 static __always_inline void connection_check_pairing(struct connection *conn, __u64 addr)
 {
 	enum pairing pairing = pairing_check(conn, addr);
@@ -17,10 +26,45 @@ static __always_inline void connection_check_pairing(struct connection *conn, __
 		connection_contradicted(conn, pairing);
 }
 
+/* Bytes passed unseen before these len ones were read. */
+static __noinline void engine_read_missed(struct connection *conn, __u64 len)
+{
+	debug_moves(conn, WHY_READ_MISSED, connection_given_up(conn), connection_unread(conn, len));
+	connection_lost(conn, LOSS_MISSED);
+}
+
+/* The commands read are not followed by more that can be framed. */
+static __noinline void engine_read_stops(struct connection *conn, struct work *work, __u32 verdict)
+{
+	switch (VERDICT_KIND(verdict)) {
+	case REQUEST_DRAINS:
+		connection_drain(conn, conn->request.class, WHY_DRAINING_COMMAND);
+		break;
+	case REQUEST_TOO_MANY_TRACKED:
+		count_loss(LOSS_TURNS);
+		ledger_blame(conn, LOSS_TURNS, 1);
+		connection_drain(conn, COMMAND_OPAQUE, WHY_TRACKED);
+		break;
+	case REQUEST_UNREADABLE:
+		debug_moves(conn, WHY_REQUEST_UNREADABLE, connection_given_up(conn), 0);
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	default:
+		connection_misframed(conn, work);
+	}
+}
+
+/* Everything that was asked before it drained is answered. */
+static __noinline void engine_read_drained(struct connection *conn)
+{
+	debug_moves(conn, WHY_DRAINED, connection_given_up(conn), 0);
+	connection_drained(conn);
+}
+
 static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 addr, __u64 len)
 {
 	struct connection *conn = connection_find(worker, key);
-	enum request_verdict verdict;
+	__u32 verdict;
 
 	if (!conn)
 		conn = connection_add_at_read(worker, key, addr, len);
@@ -53,7 +97,45 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 		connection_drain(conn, COMMAND_REPLICATION, WHY_ONE_WAY);
 }
 
-static __always_inline void engine_written(struct connection *conn, struct work *work, enum reply_verdict verdict)
+static __always_inline enum debug_why why_stopped(enum reply_verdict verdict)
+{
+	switch (verdict) {
+	case REPLY_DRAINS:
+		return WHY_QUEUED_SUBSCRIBE;
+	case REPLY_UNREADABLE:
+		return WHY_REPLY_UNREADABLE;
+	case REPLY_UNASKED:
+		return WHY_REPLY_UNASKED;
+	case REPLY_MISFIT:
+		return WHY_REPLY_MISFIT;
+	case REPLY_DOUBTFUL:
+		return WHY_REPLY_DOUBTFUL;
+	default:
+		return WHY_REPLY_REFUSED;
+	}
+}
+
+/* The replies written are not followed by more that can be attributed. */
+static __noinline void engine_written_stops(struct connection *conn, struct work *work, __u32 verdict)
+{
+	debug_stops(conn, work, why_stopped(VERDICT_KIND(verdict)), connection_given_up(conn), conn->written_bytes);
+	switch (VERDICT_KIND(verdict)) {
+	case REPLY_DRAINS:
+		connection_unjoin(conn);
+		break;
+	case REPLY_UNREADABLE:
+		connection_lost(conn, LOSS_UNREADABLE);
+		break;
+	case REPLY_UNASKED:
+	case REPLY_MISFIT:
+		connection_out_of_step(conn);
+		break;
+	default:
+		connection_lost(conn, LOSS_FRAMING);
+	}
+}
+
+static __always_inline void engine_written(struct connection *conn, struct work *work, __u32 verdict)
 {
 	if (verdict == REPLY_OK)
 		argv_after_write(conn);

@@ -39,7 +39,7 @@ static __noinline void connection_unjoin(struct connection *conn)
 	counter_add(COUNTER_UNJOINED, 1);
 }
 
-static __always_inline __u32 why_left_out(enum counter why)
+static __always_inline enum debug_why why_excluded(enum counter why)
 {
 	switch (why) {
 	case COUNTER_MONITORS:
@@ -56,7 +56,7 @@ static __always_inline __u32 why_left_out(enum counter why)
 /* What it is told from now on is no reply. It is counted once, whether it said so itself or the server's structs do. */
 static __always_inline void connection_exclude(struct connection *conn, enum counter why)
 {
-	debug_moves(conn, why_left_out(why), DEBUG_LEFT_OUT, 0);
+	debug_moves(conn, why_excluded(why), DEBUG_EXCLUDED, 0);
 	if (counter_of(conn->excluded_as) != why)
 		counter_add(why, 1);
 	conn->excluded_as = why == COUNTER_MONITORS ? COMMAND_MONITOR : COMMAND_REPLICATION;
@@ -317,9 +317,9 @@ static __always_inline bool connection_followed(const struct connection *conn)
 }
 
 /* What a connection becomes that is given up: see connection_give_up(). */
-static __always_inline __u32 connection_given_up(const struct connection *conn)
+static __always_inline enum debug_state connection_given_up(const struct connection *conn)
 {
-	return conn->mode == MODE_DRAINING && !client_layout.valid ? DEBUG_LEFT_OUT : DEBUG_UNJOINED;
+	return conn->mode == MODE_DRAINING && !client_layout.valid ? DEBUG_EXCLUDED : DEBUG_UNJOINED;
 }
 
 /* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
@@ -375,7 +375,7 @@ static __always_inline void connection_drain(struct connection *conn, __u8 class
 	if (class != COMMAND_REPLICATION || conn->excluded_as != class)
 		counter_add(counter_of(class), 1);
 	conn->excluded_as = class;
-	debug_moves(conn, why, DEBUG_LEAVING, 0);
+	debug_moves(conn, why, DEBUG_DRAINING, 0);
 	conn->mode = MODE_DRAINING;
 	conn->request.state = REQUEST_BOUNDARY; /* the half-read command needs no block any more */
 }
@@ -385,7 +385,7 @@ static __always_inline void connection_misframed(struct connection *conn, struct
 {
 	bool ambiguous = conn->attribution == ATTRIBUTION_AMBIGUOUS;
 
-	debug_stops(conn, work, WHY_REQUEST_REFUSED, ambiguous ? connection_given_up(conn) : DEBUG_LEAVING,
+	debug_stops(conn, work, WHY_REQUEST_REFUSED, ambiguous ? connection_given_up(conn) : DEBUG_DRAINING,
 		    conn->read_bytes);
 	if (ambiguous)
 		return connection_lost(conn, LOSS_FRAMING);
@@ -408,92 +408,10 @@ static __always_inline void connection_disproved(struct connection *conn)
 	}
 }
 
-/* Not what we take it for, or out of step. */
-static __noinline void connection_contradicted(struct connection *conn, enum pairing pairing)
-{
-	if (pairing == PAIRING_OUT_OF_STEP)
-		return connection_disproved(conn);
-	debug_moves(conn, WHY_STATE_DIFFERS, connection_given_up(conn), 0);
-	connection_give_up(conn);
-}
-
-/* Bytes passed unseen before these len ones were read. */
-static __noinline void engine_read_missed(struct connection *conn, __u64 len)
-{
-	debug_moves(conn, WHY_READ_MISSED, connection_given_up(conn), connection_unread(conn, len));
-	connection_lost(conn, LOSS_MISSED);
-}
-
-/* The commands read are not followed by more that can be framed. */
-static __noinline void engine_read_stops(struct connection *conn, struct work *work, enum request_verdict verdict)
-{
-	switch (verdict) {
-	case REQUEST_DRAINS:
-		connection_drain(conn, conn->request.class, WHY_LEAVING_COMMAND);
-		break;
-	case REQUEST_TOO_MANY_TRACKED:
-		count_loss(LOSS_TURNS);
-		ledger_blame(conn, LOSS_TURNS, 1);
-		connection_drain(conn, COMMAND_OPAQUE, WHY_TURNS);
-		break;
-	case REQUEST_UNREADABLE:
-		debug_moves(conn, WHY_REQUEST_UNREADABLE, connection_given_up(conn), 0);
-		connection_lost(conn, LOSS_UNREADABLE);
-		break;
-	default:
-		connection_misframed(conn, work);
-	}
-}
-
-/* Everything that was asked before it left is answered: see connection_drained(). */
-static __noinline void engine_read_drained(struct connection *conn)
-{
-	debug_moves(conn, WHY_DRAINED, connection_given_up(conn), 0);
-	connection_drained(conn);
-}
-
 /* Is anything of it missed when a call is? */
 static __always_inline bool connection_matters(const struct connection *conn)
 {
 	return connection_followed(conn) || (conn && conn->mode == MODE_ACCEPTED);
-}
-
-static __always_inline enum debug_why why_stopped(enum reply_verdict verdict)
-{
-	switch (verdict) {
-	case REPLY_DRAINS:
-		return WHY_QUEUED_SUBSCRIBE;
-	case REPLY_UNREADABLE:
-		return WHY_REPLY_UNREADABLE;
-	case REPLY_UNASKED:
-		return WHY_REPLY_UNASKED;
-	case REPLY_MISFIT:
-		return WHY_REPLY_MISFIT;
-	case REPLY_DOUBTFUL:
-		return WHY_REPLY_DOUBTFUL;
-	default:
-		return WHY_REPLY_REFUSED;
-	}
-}
-
-/* The replies written are not followed by more that can be attributed. */
-static __noinline void engine_written_stops(struct connection *conn, struct work *work, enum reply_verdict verdict)
-{
-	debug_stops(conn, work, why_stopped(verdict), connection_given_up(conn), conn->written_bytes);
-	switch (verdict) {
-	case REPLY_DRAINS:
-		connection_unjoin(conn);
-		break;
-	case REPLY_UNREADABLE:
-		connection_lost(conn, LOSS_UNREADABLE);
-		break;
-	case REPLY_UNASKED:
-	case REPLY_MISFIT:
-		connection_out_of_step(conn);
-		break;
-	default:
-		connection_lost(conn, LOSS_FRAMING);
-	}
 }
 
 /* An older connection, on what is written to it first: who never asks is only met like that. */

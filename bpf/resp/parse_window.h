@@ -64,6 +64,11 @@ struct header_cache {
 /* Arguments of a command that are looked at in one step: see request_whole(). */
 #define WHOLE_ARGS 4
 
+/* A verdict that says which form was refused, at no cost: it is another constant that is stored. */
+#define VERDICT_OF_FORM(verdict, form) ((verdict) | (form) << 8)
+#define VERDICT_KIND(verdict) ((verdict)&0xff)
+#define VERDICT_FORM(verdict) ((verdict) >> 8 & 0xff)
+
 /*
  * Framing of one read or write, in the thread's scratch area. Not on the stack: the verifier follows every value there
  * through every path of a loop, and gives up; what lies in a map it takes as unknown, once.
@@ -73,13 +78,11 @@ struct work {
 	struct server_iovec iov[IOV_BATCH];
 	struct cursor cur;
 	__u64 now;     /* CLOCK_MONOTONIC ns; 0 until somebody asks */
-	__u32 verdict; /* enum request_verdict or reply_verdict */
+	__u32 verdict; /* enum request_verdict or reply_verdict, with VERDICT_OF_FORM() */
 	__u32 run;     /* requests: the window's bytes run..pos belong to heads and are not appended yet */
 	__u32 at;      /* how far a short cut has looked, and what it has just seen: see env_reload() */
 	__u32 size;
 	__u64 number;
-	__u32 form; /* --debug: enum debug_form of what was refused last */
-	__u32 pad;
 	__u64 plain_name; /* the last name of a plain command that was looked up, when it has under 8 bytes: they, and how many */
 	struct header_cache reply_headers;
 	struct header_cache arg_headers[WHOLE_ARGS]; /* the n-th argument of one command is like that of the last one */

@@ -12,20 +12,20 @@ def options_of_help():
     """{long name: (letter or None, argument or None, default or None)}"""
     options = {}
     for line in run_replylog("--help").stdout.splitlines():
-        row = re.match(r"  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z]+))?  +(.*)", line)
+        row = re.match(r"  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z]+)|\[=([A-Z]+)\])?  +(.*)", line)
         if row:
-            default = re.search(r"\(default (\w+)\)$", row[4])
-            options[row[2]] = (row[1], row[3], default and default[1])
+            default = re.search(r"\(default (\w+)\)$", row[5])
+            options[row[2]] = (row[1], row[3] or row[4], default and default[1])
     return options
 
 
 def options_of_page():
     options, name = {}, None
     for line in PAGE.read_text().splitlines():
-        item = re.match(r"\.It (?:Fl (\w) , )?Fl -([\w-]+)(?: Ar ([A-Z]+))?$", line)
+        item = re.match(r"\.It (?:Fl (\w) , )?Fl -([\w-]+)(?: Ar ([A-Z]+)| Ns Op = Ns Ar ([A-Z]+))?$", line)
         if item:
             name = item[2]
-            options[name] = (item[1], item[3], None)
+            options[name] = (item[1], item[3] or item[4], None)
         default = re.match(r"The default is (\w+)\.$", line)
         if default:
             options[name] = (*options[name][:2], default[1])

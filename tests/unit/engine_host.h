@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf/conn/debug.h"
 #include "bpf/conn/request.h"
 #include "bpf/conn/reply.h"
 
@@ -146,7 +147,7 @@ port_hook void debug_send(struct connection *conn, __u32 why, __u32 what, __u64 
 	host_debug.count++;
 }
 
-port_hook bool dispatch_probed(void)
+bool dispatch_probed(void)
 {
 	return host.dispatch;
 }
@@ -246,38 +247,38 @@ static struct host_conn *host_connect(void)
 static enum request_verdict host_read(struct host_conn *c, const void *bytes, size_t len)
 {
 	void *copy = malloc(len ? len : 1);
-	enum request_verdict verdict;
+	__u32 verdict;
 
 	memcpy(copy, bytes, len);
 	pairing_wants_proof(&c->conn);
 	verdict = request_frame(&c->conn, &c->work, (unsigned long)copy, len, env_now());
 	pairing_after_read(&c->conn);
 	free(copy);
-	return verdict;
+	return VERDICT_KIND(verdict);
 }
 
 static enum reply_verdict host_write(struct host_conn *c, const void *bytes, size_t len)
 {
 	void *copy = malloc(len ? len : 1);
-	enum reply_verdict verdict;
+	__u32 verdict;
 
 	memcpy(copy, bytes, len);
 	verdict = reply_frame_buffer(&c->conn, &c->work, (unsigned long)copy, len);
 	free(copy);
 	if (verdict == REPLY_OK)
 		argv_after_write(&c->conn);
-	return verdict;
+	return VERDICT_KIND(verdict);
 }
 
 /* The first len bytes of n pieces. Not every test writes so. */
 __attribute__((unused)) static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n,
 							      size_t len)
 {
-	enum reply_verdict verdict = reply_frame_iovec(&c->conn, &c->work, (unsigned long)iov, n, len);
+	__u32 verdict = reply_frame_iovec(&c->conn, &c->work, (unsigned long)iov, n, len);
 
 	if (verdict == REPLY_OK)
 		argv_after_write(&c->conn);
-	return verdict;
+	return VERDICT_KIND(verdict);
 }
 
 #endif

@@ -202,6 +202,18 @@ static void test_check(void **state)
 		"--follow: does not work with --check, which looks only once: leave out one of them");
 }
 
+static void test_debug(void **state)
+{
+	(void)state;
+	assert_false(accepts("-p 1").engine.debug);
+	assert_true(accepts("-p 1 --debug").engine.debug);
+	assert_null(accepts("--debug -p 1").debug_file);
+	assert_true(accepts("-p 1 --debug=x").engine.debug);
+	assert_non_null(accepts("-p 1 --debug=x").debug_file);
+	refuses("-p 1 --debug=", "--debug: the path of the file is empty: use --debug, or --debug=FILE");
+	refuses("-p 1 --debug x", "'x': replylog takes only options: see replylog --help");
+}
+
 static void test_pid(void **state)
 {
 	(void)state;
@@ -336,11 +348,12 @@ static void test_stdout_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_selectors), cmocka_unit_test(test_check),    cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_attach),    cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
-		cmocka_unit_test(test_rounding),  cmocka_unit_test(test_pid),      cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_numbers),   cmocka_unit_test(test_percent),  cmocka_unit_test(test_unknown),
-		cmocka_unit_test(test_help),      cmocka_unit_test(test_version),  cmocka_unit_test(test_stdout_full),
+		cmocka_unit_test(test_selectors),   cmocka_unit_test(test_check),    cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_attach),      cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),
+		cmocka_unit_test(test_rounding),    cmocka_unit_test(test_debug),    cmocka_unit_test(test_pid),
+		cmocka_unit_test(test_sizes),       cmocka_unit_test(test_numbers),  cmocka_unit_test(test_percent),
+		cmocka_unit_test(test_unknown),     cmocka_unit_test(test_help),     cmocka_unit_test(test_version),
+		cmocka_unit_test(test_stdout_full),
 	};
 
 	return cmocka_run_group_tests_name("options", tests, NULL, NULL);

@@ -29,15 +29,15 @@ static const struct {
 	[WHY_REPLICATION] = { "the server's structs say that it is a replica or the primary", NEITHER },
 	[WHY_CLUSTER_LINK] = { "it is a link of the cluster bus", NEITHER },
 	[WHY_OUTGOING] = { "the server opened it, and is the client", NEITHER },
-	[WHY_LEAVING_COMMAND] = { "the client sent a command that ends the sequence of commands and replies (MONITOR, PSYNC, "
-				  "CLIENT REPLY or the like)",
-				  REQUEST },
+	[WHY_DRAINING_COMMAND] = { "the client sent a command that ends the sequence of commands and replies (MONITOR, PSYNC, "
+				   "CLIENT REPLY or the like)",
+				   REQUEST },
 	[WHY_ONE_WAY] = { "the server only reads from it: as many commands are outstanding as --max-pipeline allows",
 			  REQUEST },
-	[WHY_TURNS] = { "no memory for one more outstanding transaction or the like (loss: turns)", REQUEST },
+	[WHY_TRACKED] = { "no memory for one more outstanding transaction or the like (loss: turns)", REQUEST },
 	[WHY_REQUEST_REFUSED] = { "replylog cannot read the request (loss: framing)", REQUEST },
 	[WHY_REQUEST_UNREADABLE] = { "the server's read buffer could not be read (loss: unreadable)", REQUEST },
-	[WHY_DRAINED] = { "everything that was read before the connection left is answered", NEITHER },
+	[WHY_DRAINED] = { "everything that was read before it drained is answered", NEITHER },
 	[WHY_REPLY_REFUSED] = { "replylog cannot read the reply (loss: framing)", REPLY },
 	[WHY_REPLY_UNREADABLE] = { "the server's write buffer could not be read (loss: unreadable)", REPLY },
 	[WHY_REPLY_UNASKED] = { "the server wrote a reply although no command is outstanding (loss: out_of_step)", REPLY },
@@ -64,7 +64,7 @@ static const struct {
 };
 
 static const char *const states[DEBUG_STATES] = {
-	"unjoined", "accepted", "followed", "leaving", "left out", "passed over", "unknown",
+	"unjoined", "accepted", "followed", "draining", "left out", "passed over", "unknown",
 };
 
 static const char *const doubts[DOUBTS] = {
@@ -90,7 +90,7 @@ static const char *const forms[FORMS] = {
 	[FORM_REQUEST_LENGTH] = "what follows '$' is no length",
 	[FORM_REQUEST_CONTROL] = "a typed line has a control character",
 	[FORM_REQUEST_LONG] = "a header does not end",
-	[FORM_REPLY_HEADER] = "a header is no number, or has a form that no server sends",
+	[FORM_REPLY_HEADER] = "an element begins with no header that a server sends",
 	[FORM_REPLY_TYPE] = "an element begins with no type of RESP",
 	[FORM_REPLY_LONG] = "a header does not end",
 	[FORM_CONFIRMATION] = "the count at the end of a confirmation is none",

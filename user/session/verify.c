@@ -2,6 +2,7 @@
 #include "user/session/verify.h"
 
 #include "user/debug.h"
+#include "user/output/debug_line.h"
 
 #include <errno.h>
 #include <string.h>
@@ -91,7 +92,8 @@ static struct connection *connection_at(const struct verifier *v, __u32 number, 
 struct progress {
 	__u64 key, read_bytes, written_bytes, read_seq, reply_seq, server_conn, client_id;
 	__u32 generation, checks;
-	bool followed, adds_up, doubt, executions;
+	bool followed, adds_up, executions;
+	__u8 doubt; /* enum doubt */
 };
 
 static void progress_read(const struct connection *conn, struct progress *p)
@@ -180,6 +182,8 @@ enum verify_verdict verify_connection(const struct verifier *v, const struct rep
 		return VERIFY_OUT_OF_STEP;
 	}
 	*executions = before.executions;
+	if (before.doubt)
+		debug_say("connection %u.%u: doubt: %s", rec->connection, rec->generation, debug_doubt(before.doubt));
 	return before.doubt ? VERIFY_DOUBT : VERIFY_IN_STEP;
 }
 
