@@ -39,6 +39,11 @@ LIBS := $(shell $(PKG_CONFIG) --libs libbpf libelf libdw 2>/dev/null || echo -lb
 # -mcpu=v3: atomics that return what was there; every kernel with the features replylog needs has them.
 BPF_CFLAGS := -g -O2 $(WARNINGS) -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ivmlinux -I. -MMD -MP
 
+# bpf/replylog.bpf.c is the engine; bpf/features/features.bpf.c asks the kernel before.
+BPF_OBJECTS := replylog features
+SKELETONS := $(BPF_OBJECTS:%=$(OUTPUT)/%.skel.h)
+vpath %.bpf.c bpf bpf/features
+
 USER_SOURCES := $(wildcard user/*.c user/*/*.c)
 HEADERS := $(wildcard bpf/*.h bpf/*/*.h user/*.h user/*/*.h)
 USER_OBJECTS := $(USER_SOURCES:%.c=$(OUTPUT)/%.o)
@@ -73,27 +78,27 @@ $(BINARY): $(USER_OBJECTS)
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
-# The skeleton must be there before the first compilation; from then on the .d files know who needs it.
-$(OUTPUT)/user/%.o: user/%.c Makefile | $(OUTPUT)/replylog.skel.h
+# The skeletons must be there before the first compilation; from then on the .d files know who needs them.
+$(OUTPUT)/user/%.o: user/%.c Makefile | $(SKELETONS)
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-$(OUTPUT)/replylog.bpf.o: bpf/replylog.bpf.c Makefile
+$(OUTPUT)/%.bpf.o: %.bpf.c Makefile
 	$(call msg,BPF,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 # Debug information other than BTF goes: libbpf doesn't need it and the binary carries the object.
-$(OUTPUT)/replylog.skel.h: $(OUTPUT)/replylog.bpf.o
+$(SKELETONS): $(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
 	$(call msg,SKEL,$@)
-	$(Q)$(BPFTOOL) gen object $(OUTPUT)/replylog.linked.o $<
-	$(Q)$(BPFTOOL) gen skeleton $(OUTPUT)/replylog.linked.o name replylog_bpf > $@
+	$(Q)$(BPFTOOL) gen object $(OUTPUT)/$*.linked.o $<
+	$(Q)$(BPFTOOL) gen skeleton $(OUTPUT)/$*.linked.o name $*_bpf > $@
 
 # The programs compile for the other architecture, too.
-bpf-arm64: $(OUTPUT)/arm64/replylog.bpf.o
+bpf-arm64: $(BPF_OBJECTS:%=$(OUTPUT)/arm64/%.bpf.o)
 
-$(OUTPUT)/arm64/replylog.bpf.o: bpf/replylog.bpf.c Makefile
+$(OUTPUT)/arm64/%.bpf.o: %.bpf.c Makefile
 	$(call msg,BPF,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(subst -D__TARGET_ARCH_$(BPF_ARCH),-D__TARGET_ARCH_arm64,$(BPF_CFLAGS)) -c $< -o $@
@@ -109,7 +114,7 @@ $(SANITIZED): $(SANITIZED_OBJECTS)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(OUTPUT)/sanitized/%.o: %.c Makefile | $(OUTPUT)/replylog.skel.h
+$(OUTPUT)/sanitized/%.o: %.c Makefile | $(SKELETONS)
 	$(call msg,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE) -c $< -o $@

@@ -13,6 +13,7 @@
 #include "bpf/conn/execution.h"
 #include "bpf/port.h"
 #include "bpf/tap/io_call.h"
+#include "bpf/thread_stack.bpf.h"
 
 /* Set before loading: where the server keeps what it knows of a client; valid is 0 when that is not known. */
 const volatile struct client_layout client_layout;
@@ -249,5 +250,11 @@ static __always_inline void count_lost(__u32 loss, __u64 replies, __u64 bytes)
 	__sync_fetch_and_add(&engine.lost_bytes[loss], bytes);
 	counter_add(COUNTER_UNATTRIBUTED_BYTES, bytes);
 }
+
+/*
+ * For keep_thread_stack(). Programs of different types or attach types can't share one (bpf_prog_map_compatible() in
+ * kernel/bpf/core.c).
+ */
+struct no_programs io_own_stack SEC(".maps"), once_own_stack SEC(".maps"), socket_own_stack SEC(".maps");
 
 #endif

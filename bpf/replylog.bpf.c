@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "bpf/tap/connection_tap.bpf.h"
 #include "bpf/tap/dispatch.bpf.h"
-#include "bpf/features/preemption.bpf.h"
 #include "bpf/lifetime/exec_watch.bpf.h"
-#include "bpf/features/seccomp.bpf.h"
 #include "bpf/tap/socket_tap.bpf.h"
 #include "bpf/lifetime/sweep.bpf.h"
 #include "bpf/lifetime/thread_exit.bpf.h"

@@ -18,9 +18,6 @@ struct no_programs {
 	__type(value, __u32);
 };
 
-/* Programs of different types or attach types can't share one (bpf_prog_map_compatible() in kernel/bpf/core.c). */
-struct no_programs io_own_stack SEC(".maps"), once_own_stack SEC(".maps"), socket_own_stack SEC(".maps");
-
 const volatile bool never;
 
 /* The first thing that every program does that threads of the server can run at the same time. */

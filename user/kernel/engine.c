@@ -73,17 +73,6 @@ static void configure(struct replylog_bpf *skel, const struct engine_config *con
 	bpf_map__set_max_entries(skel->maps.ring, config->ring_size);
 }
 
-int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only)
-{
-	struct bpf_program *program;
-	struct bpf_map *map;
-
-	bpf_object__for_each_program(program, skel->obj) bpf_program__set_autoload(program, program == only);
-	bpf_object__for_each_map(map, skel->obj)
-		bpf_map__set_autocreate(map, bpf_map__is_internal(map) || map == skel->maps.io_own_stack);
-	return replylog_bpf__load(skel);
-}
-
 /* Everything is free at first; what is given out last is taken first. */
 static int fill(const struct bpf_map *free_numbers)
 {

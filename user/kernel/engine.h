@@ -15,7 +15,6 @@
 #include "bpf/abi/shared.h"
 
 struct bpf_link;
-struct bpf_program;
 struct probe_list;
 struct replylog_bpf;
 
@@ -35,12 +34,6 @@ struct engine {
 	struct probe_cost cost;         /* measured with --max-overhead only */
 	struct bpf_link *watch, *exits; /* see engine_watch_server() */
 };
-
-/*
- * Loads one program of a skeleton, to ask the kernel something with it, and what memory it has of its own: none of the
- * engine's. 0 or -errno.
- */
-int engine_load_one(struct replylog_bpf *skel, const struct bpf_program *only);
 
 /* Keeps libbpf from writing to stderr itself; its first warning becomes part of our own line. Call before all else. */
 void engine_catch_warnings(void);

@@ -3,15 +3,15 @@
 
 #include <linux/types.h>
 
-#include "user/kernel/engine.h"
-#include "replylog.skel.h"
+#include "bpf/abi/shared.h"
+#include "features.skel.h"
 
 #include <bpf/libbpf.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 /* What the program on the tracepoint sees of a byte that we send. */
-static enum preemption send_a_byte(struct replylog_bpf *skel)
+static enum preemption send_a_byte(struct features_bpf *skel)
 {
 	struct bpf_link *link = bpf_program__attach_raw_tracepoint(skel->progs.ask_preemption, "sock_send_length");
 	int pair[2];
@@ -31,11 +31,13 @@ static enum preemption send_a_byte(struct replylog_bpf *skel)
 
 bool tracepoints_run_undisturbed(void)
 {
-	struct replylog_bpf *skel = replylog_bpf__open();
+	struct features_bpf *skel = features_bpf__open();
 	enum preemption answer = PREEMPTION_UNKNOWN;
 
-	if (skel && !engine_load_one(skel, skel->progs.ask_preemption))
+	if (skel)
+		bpf_program__set_autoload(skel->progs.ask_preemption, true);
+	if (skel && !features_bpf__load(skel))
 		answer = send_a_byte(skel);
-	replylog_bpf__destroy(skel);
+	features_bpf__destroy(skel);
 	return answer == PREEMPTION_OFF;
 }

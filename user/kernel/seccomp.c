@@ -3,9 +3,9 @@
 
 #include <linux/types.h>
 
-#include "user/kernel/engine.h"
+#include "user/kernel/features.h"
 #include "user/kernel/self_probe.h"
-#include "replylog.skel.h"
+#include "features.skel.h"
 
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -21,7 +21,7 @@ static __attribute__((noinline)) int one_more(int n)
 _Static_assert(FILTERED_CHILD_RESULT == FILTERED_CHILD_ARGUMENT + 1, "one_more() returns what is expected");
 
 struct asker {
-	struct replylog_bpf *skel;
+	struct features_bpf *skel;
 	enum attach_choice how;
 	int link; /* -1: none */
 	struct bpf_link *perf;
@@ -50,7 +50,7 @@ static int load(struct asker *asker)
 {
 	struct bpf_program *program;
 
-	asker->skel = replylog_bpf__open();
+	asker->skel = features_bpf__open();
 	if (!asker->skel)
 		return -errno;
 	program = asker->skel->progs.ask_seccomp;
@@ -58,7 +58,8 @@ static int load(struct asker *asker)
 		bpf_program__set_expected_attach_type(program, ATTACH_TYPE_SESSION);
 	else if (asker->how == ATTACH_MULTI)
 		bpf_program__set_expected_attach_type(program, ATTACH_TYPE_MULTI);
-	return engine_load_one(asker->skel, program);
+	bpf_program__set_autoload(program, true);
+	return features_bpf__load(asker->skel);
 }
 
 enum filtered_child seccomp_ask(enum attach_choice how, int *err)
@@ -77,6 +78,6 @@ enum filtered_child seccomp_ask(enum attach_choice how, int *err)
 	bpf_link__destroy(asker.perf);
 	if (asker.link >= 0)
 		close(asker.link);
-	replylog_bpf__destroy(asker.skel);
+	features_bpf__destroy(asker.skel);
 	return outcome;
 }
