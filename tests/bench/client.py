@@ -7,8 +7,10 @@ import statistics
 import subprocess
 import time
 
-from harness import SERVERS, Skip, end, wait_until
+from environment import SERVERS, Skip
+from processes import end
 from resp import ReplyCounter, encode
+from waiting import wait_until
 
 # One client for all servers: the others' lack --duration, which bounds a run whatever is measured.
 BENCHMARK = "valkey-9.1"

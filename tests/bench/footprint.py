@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import BINARY, Skip
+from environment import BINARY, Skip
 from resp import encode
 
 from bench import meter

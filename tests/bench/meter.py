@@ -6,7 +6,7 @@ import platform
 import struct
 from pathlib import Path
 
-from harness import status_kib
+from processes import status_kib
 
 # bpf(2): turns the kernel's statistics on while the file descriptor is open (Linux 5.8, d46edd671a14), so that they go
 # off again whatever happens to us. Not by kernel.bpf_stats_enabled, which stays.

@@ -2,7 +2,7 @@
 the round's own run with nothing beside the server: what drifts on this machine, drifts for all."""
 import statistics
 
-from harness import Skip
+from environment import Skip
 
 from bench import client, meter
 

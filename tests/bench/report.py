@@ -1,7 +1,7 @@
 """Writes the tables and plots of docs/COST.md from the saved results. People write the text around the tables."""
 import re
 
-from harness import ROOT
+from environment import ROOT
 
 from bench import pairs, plot, records, results, turns
 from bench.workload import SCALES, WORKLOADS

@@ -7,7 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from harness import ROOT
+from environment import ROOT
 
 STORE = ROOT / ".output/bench"
 LOAD_BEFORE = os.getloadavg()[0]        # before the bench's own

@@ -10,7 +10,10 @@ import tempfile
 import threading
 from pathlib import Path
 
-from harness import BINARY, ROOT, Replylog, Skip, end, wait_until
+from environment import BINARY, ROOT, Skip
+from processes import end
+from replylog import Replylog
+from waiting import wait_until
 
 OUTPUT = ROOT / ".output"
 SCRATCH = OUTPUT / "bench"

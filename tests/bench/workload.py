@@ -1,5 +1,5 @@
 """What clients ask in a measurement: each workload fills the server with its keys and says the load."""
-from harness import Skip
+from environment import Skip
 
 from bench.client import Discard, Load
 

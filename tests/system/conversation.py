@@ -1,9 +1,11 @@
 """Conversations of which every byte is kept: what a client itself sent and saw, to be held against the records."""
 from contextlib import contextmanager, suppress
 
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
 from resp import AGGREGATES, ATTRIBUTE, BULKS, encode, to_bytes
+from server import Server
 from transport import at
+from waiting import wait_until
 
 SERVERS = {f"{name},{threads} io threads": (name, threads)
            for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}

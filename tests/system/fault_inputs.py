@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 
 from conversation import request
-from harness import wait_until
 from truth import bulk
+from waiting import wait_until
 
 VALUES = {"big": 1_000_000, **{key: 1100 * (at + 1) for at, key in enumerate("abcdef")}}
 BIG = ("GET", "big")

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from harness import Skip  # noqa: E402
+from environment import Skip  # noqa: E402
 
 SECONDS_MAX = int(os.environ.get("REPLYLOG_TEST_SECONDS", 300))
 

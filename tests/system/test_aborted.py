@@ -4,7 +4,9 @@ import socket
 import struct
 
 from conversation import Talker, compare, on_servers, records_of, reply, request, talks, wait_records
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
+from server import Server
+from waiting import wait_until
 
 LARGE = 50_000_000
 REPLY = len(f"${LARGE}\r\n") + LARGE + 2

@@ -5,11 +5,13 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import workload
 import test_schema as schema
 import test_secrets as secrets
-from harness import Replylog, Server, run_replylog, wait_until
+import workload
+from replylog import Replylog, run_replylog
 from resp import encode, to_bytes
+from server import Server
+from waiting import wait_until
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 4000))
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"

@@ -2,7 +2,9 @@
 from contextlib import ExitStack, contextmanager
 
 import oracle
-from harness import Replylog, Server, Skip, run_replylog
+from environment import Skip
+from replylog import Replylog, run_replylog
+from server import Server
 
 WAYS = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
 

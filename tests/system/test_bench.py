@@ -3,7 +3,9 @@ import re
 import sys
 import xml.etree.ElementTree
 
-from harness import ROOT, Server, make, wait_until
+from environment import ROOT, make
+from server import Server
+from waiting import wait_until
 
 sys.path.append(str(ROOT / "tests"))
 from bench import client, pairs, plot, report, row, turns  # noqa: E402

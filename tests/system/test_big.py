@@ -1,6 +1,8 @@
 """Very large replies: one record each, exact, and the daemon stays as small as it was."""
-from harness import Replylog, Server, status_kib
+from processes import status_kib
+from replylog import Replylog
 from resp import encode
+from server import Server
 
 MB = 1_000_000
 GROWTH_MAX_KIB = 4096

@@ -1,7 +1,7 @@
 """docs/CASES.md names tests that exist, and all that there are about conversations."""
 import re
 
-from harness import ROOT
+from environment import ROOT
 from run import discover
 
 ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "executed_again", "faults", "fuzz", "identity", "join",

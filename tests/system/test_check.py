@@ -3,7 +3,9 @@ import json
 import os
 import subprocess
 
-from harness import BINARY, Server, run_replylog
+from environment import BINARY
+from replylog import run_replylog
+from server import Server
 from test_attach import WAYS
 from test_errors import binary_for_everyone, process
 from test_schema import check_record, parse_line, read_schema

@@ -7,8 +7,12 @@ import subprocess
 from contextlib import contextmanager
 
 import workload
-from harness import ROOT, Replylog, Server, Skip, end, make, wait_until
+from environment import ROOT, Skip, make
+from processes import end
+from replylog import Replylog
 from resp import encode
+from server import Server
+from waiting import wait_until
 
 IOREDIS = "ioredis@5.4.1"
 BUILT = ROOT / ".output"

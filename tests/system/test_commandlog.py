@@ -13,7 +13,9 @@ import re
 
 import oracle
 import workload
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
+from server import Server
+from waiting import wait_until
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 10_000))
 ROUND = 20_000          # commands between two looks at the log

@@ -4,8 +4,9 @@ import os
 import random
 import re
 
-from harness import ROOT, Server
+from environment import ROOT
 from resp import PUSH, ReplyCounter, encode, to_bytes
+from server import Server
 from workload import Workload, fill
 
 SERVERS = ("redis-6.0", "redis-7.0", "redis-8.0", "redis-8.6", "valkey-8.0", "valkey-8.1", "valkey-9.1")

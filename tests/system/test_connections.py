@@ -2,9 +2,11 @@
 import socket
 
 from conversation import Talker, client_listed
-from harness import PreloadedServer, Replylog, Server, wait_until
+from replylog import Replylog
 from resp import encode
+from server import PreloadedServer, Server
 from test_waiting import blocked
+from waiting import wait_until
 
 
 def cases(function):

@@ -3,8 +3,10 @@ least: were replies and executions mixed up, one that slept would be said to hav
 import os
 import random
 
-from harness import Replylog, Server, run_replylog, wait_until
+from replylog import Replylog, run_replylog
 from resp import ServerError, encode, to_bytes
+from server import Server
+from waiting import wait_until
 
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = (("valkey-9.1", 1), ("valkey-9.1", 4), ("redis-7.0", 1), ("redis-7.0", 4),

@@ -5,8 +5,9 @@ import time
 from datetime import datetime
 
 from conversation import on_servers, request, wait_records
-from harness import Replylog, Server
+from replylog import Replylog
 from resp import encode
+from server import Server
 from transport import Tcp
 
 LARGE = 100_000_000

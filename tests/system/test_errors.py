@@ -11,8 +11,12 @@ import termios
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import BINARY, Replylog, Server, Skip, end, readable, run_replylog, wait_until
+from environment import BINARY, Skip
+from processes import end
+from replylog import Replylog, run_replylog
 from resp import encode
+from server import Server
+from waiting import readable, wait_until
 
 
 def assert_refused(run, *words):

@@ -4,9 +4,10 @@ import random
 
 import oracle
 import workload
-from harness import Replylog, Server
 from oracle import Expected
+from replylog import Replylog
 from resp import encode
+from server import Server
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 20_000))
 

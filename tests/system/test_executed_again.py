@@ -3,8 +3,11 @@ the command's own or is not said. Values tell by their size whose they are; a co
 import os
 from contextlib import contextmanager
 
-from harness import ModuleServer, Replylog, Server, free_port, wait_until
+from replylog import Replylog
 from resp import encode, to_bytes
+from server import ModuleServer, Server
+from slot import free_port
+from waiting import wait_until
 
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 FLAGS = {"times": ("--dispatch",), "argv": ("--argv-from", "dispatch")}

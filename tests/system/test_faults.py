@@ -14,11 +14,14 @@ from pathlib import Path
 
 import test_secrets as secrets
 from conversation import Talker, client_listed, compare
+from environment import Skip
 from fault_inputs import BAD, BIG, INPUTS, LETTERS, PING, VALUES, Input
-from harness import ModuleServer, Replylog, Server, Skip, wait_until
+from replylog import Replylog
+from server import ModuleServer, Server
 from test_left_out import cluster, meet
 from test_transactions import model
 from truth import Stream, bulk, echoed, payload, unknown_identity, wrong, wrong_identity
+from waiting import wait_until
 
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0") + \

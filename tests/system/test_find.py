@@ -7,10 +7,15 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import BINARY, Replylog, Server, Skip, end, free_port, run_replylog, slot, wait_until
+from environment import BINARY, Skip
+from processes import end
+from replylog import Replylog, run_replylog
 from resp import encode
+from server import Server
+from slot import free_port, slot
 from test_errors import assert_refused, pipelined_echo, process, waiting_bytes
 from test_schema import check_record, parse_line, read_schema
+from waiting import wait_until
 
 
 def own_user():

@@ -8,10 +8,14 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import BINARY, Replylog, Server, end, run_replylog, wait_until
+from environment import BINARY
+from processes import end
+from replylog import Replylog, run_replylog
+from server import Server
 from test_errors import assert_refused
 from test_find import echo, saving_child, started, words
 from test_schema import check_record, parse_line, read_schema
+from waiting import wait_until
 
 
 def restart(server, *options, binary=None):

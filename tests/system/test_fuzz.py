@@ -16,11 +16,13 @@ from datetime import datetime, timezone
 
 from conversation import Talker, request
 from fault_inputs import INPUTS, VALUES
-from harness import Replylog, Server, wait_until
 from oracle import cut
+from replylog import Replylog
 from resp import to_bytes
+from server import Server
 from test_faults import fill, inputs_for
 from truth import Stream, bulk, payload, wrong, wrong_identity
+from waiting import wait_until
 
 SECONDS = float(os.environ.get("REPLYLOG_FUZZ_SECONDS", 15))
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"

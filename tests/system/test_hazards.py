@@ -3,11 +3,15 @@ import re
 import signal
 import threading
 
-from harness import ROOT, Replylog, Server, end, wait_until
+from environment import ROOT
+from processes import end
+from replylog import Replylog
 from resp import Client, encode
 from run import discover
+from server import Server
 from test_errors import logs_a_reply, serves
 from test_find import saving_child
+from waiting import wait_until
 
 NAMES = ("valkey-9.1", "redis-7.0")
 KILLS = 4

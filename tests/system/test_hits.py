@@ -3,7 +3,10 @@ import re
 import subprocess
 from contextlib import contextmanager
 
-from harness import Replylog, Server, end, wait_until
+from processes import end
+from replylog import Replylog
+from server import Server
+from waiting import wait_until
 
 ALONE = "its load is one that IO threads never wait for: it takes every core, and most of them from other tests"
 

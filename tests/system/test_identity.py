@@ -1,6 +1,7 @@
 """Who a record says it was: what the server says of the connection, and what the client said in the conversation."""
 from conversation import Talker, on_servers, records_of, wait_records
-from harness import Replylog, Server
+from replylog import Replylog
+from server import Server
 
 WORDS = ("db", "resp", "client_name", "user", "lib_name", "lib_ver")
 USER = ("ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all")

@@ -5,8 +5,10 @@ import socket
 import threading
 from pathlib import Path
 
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
 from resp import ReplyCounter, encode
+from server import Server
+from waiting import wait_until
 
 ALONE = "clients that are never idle: beside others that want every core, replylog's own start waits for minutes"
 SERVERS = {f"{name},{threads} io threads": (name, threads)

@@ -1,7 +1,9 @@
 """What replylog makes of a kernel whose features are known beforehand: scripts/kernels says them."""
 import os
 
-from harness import Replylog, Server, Skip, run_replylog
+from environment import Skip
+from replylog import Replylog, run_replylog
+from server import Server
 
 
 def known(what):

@@ -10,9 +10,11 @@ from collections import deque
 
 import oracle
 import workload
-from harness import Replylog, Server, wait_until
 from oracle import Expected
+from replylog import Replylog
 from resp import PUSH, ReplyCounter, encode
+from server import Server
+from waiting import wait_until
 
 MARKER = "marker"
 

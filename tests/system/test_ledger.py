@@ -6,9 +6,11 @@ from contextlib import ExitStack
 import oracle
 import workload
 from conversation import Talker, request
-from harness import PreloadedServer, Replylog, Server, wait_until
+from replylog import Replylog
 from resp import encode
+from server import PreloadedServer, Server
 from test_waiting import blocked
+from waiting import wait_until
 
 PAYLOAD = b"p" * 20_000
 TAPS = ("socket", "connection")

@@ -3,7 +3,10 @@ replylog did or after."""
 from contextlib import ExitStack, contextmanager
 
 from conversation import Talker, asker, finish, on_servers
-from harness import Replylog, Server, free_port, wait_until
+from replylog import Replylog
+from server import Server
+from slot import free_port
+from waiting import wait_until
 
 PAYLOAD = "p" * 20_000
 

@@ -3,7 +3,8 @@ import re
 import shutil
 import subprocess
 
-from harness import ROOT, Skip, run_replylog
+from environment import ROOT, Skip
+from replylog import run_replylog
 
 PAGE = ROOT / "docs" / "replylog.8"
 

@@ -1,9 +1,11 @@
 """Names that are written as no client writes them. The servers' tables compare names as C strings, so that a zero byte ends
 one, but hash them whole: whether REPLY, a zero byte and a number is REPLY depends on where the hash falls."""
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
 from resp import ReplyCounter, encode
+from server import Server
 from test_commands import SERVERS
 from test_join import bulk, check_echoes, echo, next_is_exact, receive
+from waiting import wait_until
 
 TRIES = 20_000
 BATCH = 500

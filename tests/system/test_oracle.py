@@ -4,9 +4,9 @@ import random
 
 import oracle
 import workload
-from harness import Server
 from oracle import Difference, Expected
 from resp import PUSH, ReplyCounter
+from server import Server
 
 
 def made_up_records(expected):

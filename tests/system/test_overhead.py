@@ -6,9 +6,11 @@ import signal
 import threading
 from pathlib import Path
 
-from harness import F_SETPIPE_SZ, Replylog, Server, readable, wait_until
+from replylog import F_SETPIPE_SZ, Replylog
 from resp import Client, encode
+from server import Server
 from test_schema import check_lines
+from waiting import readable, wait_until
 
 ALONE = "a probe that is preempted counts the other thread's time as its own: beside other load pauses grow without bound"
 

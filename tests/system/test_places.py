@@ -10,12 +10,15 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import BINARY, Replylog, Server, run_replylog, wait_until
+from environment import BINARY
+from replylog import Replylog, run_replylog
 from resp import Client, encode
+from server import Server
 from test_check import check
 from test_errors import assert_refused
 from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
 from transport import Tcp
+from waiting import wait_until
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1

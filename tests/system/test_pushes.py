@@ -3,7 +3,10 @@ from contextlib import contextmanager
 
 from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
     push, records_of, reply, talks, wait_records
-from harness import Replylog, Server, free_port, wait_until
+from replylog import Replylog
+from server import Server
+from slot import free_port
+from waiting import wait_until
 
 BIG = "m" * 100_000
 LARGE = 20_000_000         # more than sockets take, less than client-output-buffer-limit lets a subscriber have

@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 from conversation import request
-from harness import PreloadedServer, Replylog, Server, wait_until
+from replylog import Replylog
+from server import PreloadedServer, Server
 from test_drain import SlowReader
 from test_find import OwnReplylog, OwnServer, echo, words
 from test_follow import has_looked, replied
 from test_overhead import BUDGET, Load
 from test_places import age
 from test_schema import check_record, parse_line, read_schema
+from waiting import wait_until
 
 NAMES = ("valkey-9.1", "redis-7.0")
 BIG = 30_000_000

@@ -7,7 +7,10 @@ import struct
 from contextlib import ExitStack, contextmanager
 
 from conversation import Talker, on_servers, request, wait_records
-from harness import Replylog, Server, Skip, wait_until
+from environment import Skip
+from replylog import Replylog
+from server import Server
+from waiting import wait_until
 
 CONNECTIONS = 10_000
 FILES = CONNECTIONS + 1000

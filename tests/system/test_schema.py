@@ -5,8 +5,11 @@ import signal
 
 import oracle
 import workload
-from harness import ROOT, Replylog, Server, wait_until
+from environment import ROOT
+from replylog import Replylog
 from resp import encode
+from server import Server
+from waiting import wait_until
 
 LINE_MAX = 16 * 1024
 SCHEMA = ROOT / "docs" / "SCHEMA.md"

@@ -4,8 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from harness import BINARY, Server, Skip, run_replylog
+from environment import BINARY, Skip
+from replylog import run_replylog
 from resp import encode
+from server import Server
 from test_attach import WAYS, attached
 from test_errors import assert_refused, serves
 

@@ -1,7 +1,8 @@
 """What the server would redact never leaves replylog, however it is sent, at --threshold 0."""
 import oracle
-from harness import Replylog, Server
+from replylog import Replylog
 from resp import encode
+from server import Server
 
 MARK = "hunter2"        # part of every secret
 R = "(redacted)"

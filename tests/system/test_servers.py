@@ -5,7 +5,11 @@ import os
 
 import oracle
 import workload
-from harness import SERVERS, Replylog, Server, Skip, free_port, wait_until
+from environment import SERVERS, Skip
+from replylog import Replylog
+from server import Server
+from slot import free_port
+from waiting import wait_until
 
 NAMES = ("redis-6.0", "redis-7.0", "redis-8.0", "redis-8.6", "valkey-8.0", "valkey-8.1", "valkey-9.1",
          "valkey-9.1-symbols", "valkey-9.1-stripped")

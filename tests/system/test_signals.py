@@ -6,7 +6,11 @@ import socket
 import subprocess
 import time
 
-from harness import BINARY, Replylog, Server, end, wait_until
+from environment import BINARY
+from processes import end
+from replylog import Replylog
+from server import Server
+from waiting import wait_until
 
 
 def test_signal_sent_twice_at_once():

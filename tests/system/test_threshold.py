@@ -1,6 +1,7 @@
 """A reply of exactly the threshold is logged, one byte less is not; sizes are written as the server writes them."""
-from harness import Replylog, Server
+from replylog import Replylog
 from resp import encode
+from server import Server
 
 SIZES = {"0": 0, "1": 1, "100": 100, "100b": 100, "1k": 1000, "1K": 1000, "1kb": 1024, "1Kb": 1024, "2KB": 2048,
          "1m": 1_000_000, "1mb": 1_048_576, None: 1_048_576}

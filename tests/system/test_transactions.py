@@ -3,7 +3,8 @@ import random
 
 from conversation import EITHER, Talker, asker, compare, doubtful, elements, finish, on_servers, on_versions, records_of, reply, \
     request, talks, wait_records
-from harness import Replylog, Server
+from replylog import Replylog
+from server import Server
 
 BIG = "x" * 200_000
 

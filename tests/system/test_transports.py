@@ -6,8 +6,9 @@ import socket
 
 import oracle
 import workload
-from harness import Replylog, Server
+from replylog import Replylog
 from resp import Client, encode
+from server import Server
 
 WAYS = ("session", "multi", "perf")
 TLS_BUILDS = ("valkey-9.1", "redis-7.0", "valkey-9.1-symbols")

@@ -20,9 +20,10 @@ import oracle
 import workload
 from conversation import frame_end
 from fault_inputs import BIG, LETTERS, Input
-from harness import ModuleServer, Replylog
 from oracle import Connection, Expected
+from replylog import Replylog
 from resp import encode, to_bytes
+from server import ModuleServer
 from test_faults import inputs_for, play_all
 from truth import Stream, payload, wrong_identity
 

@@ -1,8 +1,10 @@
 """Replies that come late, or never."""
 from conversation import EITHER, Talker, asker, compare, doubtful, finish, on_servers, on_versions, records_of, reply, \
     request, talks, unproven, wait_records
-from harness import Replylog, Server, wait_until
+from replylog import Replylog
+from server import Server
 from test_transactions import model
+from waiting import wait_until
 
 BIG = "x" * 100_000
 

@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 from conversation import request
-from harness import wait_until
+from waiting import wait_until
 
 QUEUED = len("+QUEUED\r\n")
 PONG = len("+PONG\r\n")
