@@ -58,7 +58,7 @@ def elements(frame):
     return found
 
 
-class Talker:
+class FrameClient:
     """A connection that gives each frame as the bytes that came."""
 
     def __init__(self, where, timeout=20):
@@ -105,11 +105,11 @@ def request(*argv):
 
 
 @contextmanager
-def talks(name, io_threads, threshold=0, *flags):
-    """(a talker, another client, replylog)"""
+def frame_client(name, io_threads, threshold=0, *flags):
+    """(a conn, another client, replylog)"""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, threshold, *flags) as replylog, \
-            Talker(server.port) as talker, server.client() as other:
-        yield talker, other, replylog
+            FrameClient(server.port) as conn, server.client() as other:
+        yield conn, other, replylog
 
 
 # ---- what the records should say ------------------------------------------------------------------------------------
@@ -143,11 +143,11 @@ def said(record):
     return what, record["kind"], record.get("reply_bytes"), record.get("request_bytes")
 
 
-def asker(talker, expected):
+def asker(conn, expected):
     """Asks, and notes the record that is expected of it."""
     def ask(*argv, frames=1, kind="simple", mark=tuple):
-        talker.send(argv)
-        expected.append(mark(reply(argv, *talker.frames(frames), kind=kind)))
+        conn.send(argv)
+        expected.append(mark(reply(argv, *conn.frames(frames), kind=kind)))
     return ask
 
 
@@ -166,13 +166,13 @@ def client_listed(client, addr):
     raise AssertionError(f"no client {addr}")
 
 
-def records_of(replylog, talker):
-    return [record for record in replylog.replies() if record.get("client_addr") == talker.addr]
+def records_of(replylog, conn):
+    return [record for record in replylog.replies() if record.get("client_addr") == conn.addr]
 
 
-def wait_records(replylog, talker, count):
-    wait_until(lambda: len(records_of(replylog, talker)) >= count, f"{count} records of {talker.addr}")
-    return records_of(replylog, talker)
+def wait_records(replylog, conn, count):
+    wait_until(lambda: len(records_of(replylog, conn)) >= count, f"{count} records of {conn.addr}")
+    return records_of(replylog, conn)
 
 
 def compare(records, expected):
@@ -185,14 +185,14 @@ def compare(records, expected):
         f"{records[len(expected):][:3] or expected[len(records):][:3]}"
 
 
-def finish(replylog, *talks):
-    """talks: (talker, what its records should say). Ends replylog; its stop record."""
-    for talker, expected in talks:
+def finish(replylog, *conversations):
+    """conversations: (conn, what its records should say). Ends replylog; its stop record."""
+    for conn, expected in conversations:
         # That some are missing is better said by the first that differs.
         with suppress(AssertionError):
-            wait_records(replylog, talker, len(expected))
+            wait_records(replylog, conn, len(expected))
     stop = replylog.stop()[-1]
     assert stop["dropped"] == 0, [record for record in replylog.records() if record["event"] != "reply"]
-    for talker, expected in talks:
-        compare(records_of(replylog, talker), expected)
+    for conn, expected in conversations:
+        compare(records_of(replylog, conn), expected)
     return stop

@@ -25,7 +25,7 @@ class Input:
     then: tuple = ()            # sent before it must be exact again
     hangs: bool = False         # the server does not read on
     older: bool = False         # on a connection that was there before replylog
-    send: object = None         # (talker, another client): how it is sent, when not in one write
+    send: object = None         # (conn, another client): how it is sent, when not in one write
     meanwhile: tuple = ()       # what CLIENT LIST would have said in between
     whole: int = 0              # bytes of an EXEC that is a reply as a whole, for it can't be known for one
     since: str = "6.0"          # of the servers' versions (valkey's first is 7.2)
@@ -38,29 +38,29 @@ class Input:
         return b"".join(part if isinstance(part, bytes) else request(*part) for part in self.parts)
 
 
-def urgent(talker, _):
+def urgent(conn, _):
     """A byte that is no part of the stream, between two commands."""
-    talker.send(BIG)
-    talker.sock.send(b"!", socket.MSG_OOB)
-    talker.send(("PING",))
+    conn.send(BIG)
+    conn.sock.send(b"!", socket.MSG_OOB)
+    conn.send(("PING",))
 
 
 def cut_before(mark):
     """A write that ends before mark, another that begins with it, once the first is read."""
-    def send(talker, other):
+    def send(conn, other):
         head, tail = INPUTS_OF_TWO_WRITES[mark]
-        talker.sock.sendall(head)
+        conn.sock.sendall(head)
         round_trips(other)
-        talker.sock.sendall(tail)
+        conn.sock.sendall(tail)
     return send
 
 
 INPUTS_OF_TWO_WRITES = {b"RCmb": (b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$9\r\nabcde", b"RCmb\r\n")}
 
 
-def served_while_paused(talker, other):
+def served_while_paused(conn, other):
     """A blocked command that is served, and postponed by a pause before it is executed again."""
-    talker.send(("BLPOP", "list", "0"), *LETTERS)
+    conn.send(("BLPOP", "list", "0"), *LETTERS)
     wait_until(lambda: b"blocked_clients:1\r" in other.call("INFO", "clients"), "a blocked client")
     other.pipeline([("MULTI",), ("CLIENT", "PAUSE", "300", "WRITE"), ("LPUSH", "list", "x"), ("EXEC",)])
 

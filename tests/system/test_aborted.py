@@ -3,7 +3,7 @@ import signal
 import socket
 import struct
 
-from conversation import Talker, compare, on_servers, records_of, reply, request, talks, wait_records
+from conversation import FrameClient, compare, on_servers, records_of, reply, request, frame_client, wait_records
 from replylog import Replylog
 from server import Server
 from waiting import wait_until
@@ -13,20 +13,20 @@ REPLY = len(f"${LARGE}\r\n") + LARGE + 2
 READ = 1000             # what a client has read of it before something happens
 
 
-def begun(talker, *commands):
+def begun(conn, *commands):
     """Sends commands of which the first has a reply that is far larger than what the kernel buffers, and reads its
     beginning."""
-    talker.send(*commands)
+    conn.send(*commands)
     got = 0
     while got < READ:
-        got += len(talker.sock.recv(READ - got))
+        got += len(conn.sock.recv(READ - got))
 
 
-def rest(talker):
+def rest(conn):
     """How many bytes came in all: the kernel delivers what it has accepted, unless the connection is reset."""
     got = READ
     try:
-        while more := len(talker.sock.recv(1 << 20)):
+        while more := len(conn.sock.recv(1 << 20)):
             got += more
     except ConnectionResetError:
         pass
@@ -55,25 +55,25 @@ def aborted(records, argv=("GET", "huge"), kind=("simple", "pipelined"), expecte
 @on_servers
 def test_killed(name, io_threads):
     """CLIENT KILL, with commands behind it: they are counted as unanswered."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
-        begun(talker, ("GET", "huge"), ("ECHO", "behind"), ("ECHO", "behind"))
-        other.call("CLIENT", "KILL", talker.addr)
-        got = rest(talker)
-        records = wait_records(replylog, talker, 1)
+        begun(conn, ("GET", "huge"), ("ECHO", "behind"), ("ECHO", "behind"))
+        other.call("CLIENT", "KILL", conn.addr)
+        got = rest(conn)
+        records = wait_records(replylog, conn, 1)
         stop = replylog.stop()[-1]
         assert aborted(records)["bytes_sent"] == got, (records, got)
-        assert len(records_of(replylog, talker)) == 1 and stop["unanswered"] == 2 and stop["dropped"] == 0, stop
+        assert len(records_of(replylog, conn)) == 1 and stop["unanswered"] == 2 and stop["dropped"] == 0, stop
 
 
 @on_servers
 def test_reset_by_the_client(name, io_threads):
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
-        begun(talker, ("GET", "small"), ("GET", "huge"), ("ECHO", "behind"))
-        talker.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        talker.sock.close()
-        records = wait_records(replylog, talker, 2)
+        begun(conn, ("GET", "small"), ("GET", "huge"), ("ECHO", "behind"))
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        conn.sock.close()
+        records = wait_records(replylog, conn, 2)
         stop = replylog.stop()[-1]
         aborted(records)
         assert records[0]["argv"] == ["GET", "small"] and records[0]["state"] == "complete", records
@@ -83,12 +83,12 @@ def test_reset_by_the_client(name, io_threads):
 @on_servers
 def test_closed_by_the_client(name, io_threads):
     """It shuts its side down and reads on: the server sees the end and closes."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
-        begun(talker, ("GET", "huge"))
-        talker.sock.shutdown(socket.SHUT_WR)
-        got = rest(talker)
-        record, = wait_records(replylog, talker, 1)
+        begun(conn, ("GET", "huge"))
+        conn.sock.shutdown(socket.SHUT_WR)
+        got = rest(conn)
+        record, = wait_records(replylog, conn, 1)
         assert replylog.stop()[-1]["unanswered"] == 0
         # A server that reads the end only when it is done with the reply completes it.
         if record["state"] == "aborted":
@@ -100,16 +100,16 @@ def test_closed_by_the_client(name, io_threads):
 @on_servers
 def test_output_buffer_limit(name, io_threads):
     """The slow consumer that people look for: what it asks for while it is still at the first reply is too much."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
         for _ in range(20):
             other.call("RPUSH", "list", *["e" * 1000] * 2000)
         other.call("CONFIG", "SET", "client-output-buffer-limit", f"normal {LARGE + LARGE // 10} 0 0")
-        begun(talker, ("GET", "huge"))
-        talker.send(("LRANGE", "list", "0", "-1"), ("ECHO", "behind"))
-        wait_until(lambda: talker.addr.encode() not in other.call("CLIENT", "LIST"), "end of the slow client")
-        got = rest(talker)
-        records = wait_records(replylog, talker, 1)
+        begun(conn, ("GET", "huge"))
+        conn.send(("LRANGE", "list", "0", "-1"), ("ECHO", "behind"))
+        wait_until(lambda: conn.addr.encode() not in other.call("CLIENT", "LIST"), "end of the slow client")
+        got = rest(conn)
+        records = wait_records(replylog, conn, 1)
         stop = replylog.stop()[-1]
         assert aborted(records)["bytes_sent"] == got, (records, got)
         assert stop["unanswered"] == 2 and stop["dropped"] == 0, stop
@@ -119,12 +119,12 @@ def test_output_buffer_limit(name, io_threads):
 def test_timeout(name, io_threads):
     """--timeout 1: who takes nothing for that long is let go."""
     with Server(name, "--timeout", "1", "--hz", "100", io_threads=io_threads) as server, \
-            Replylog(server.pid, 0) as replylog, Talker(server.port) as talker:
+            Replylog(server.pid, 0) as replylog, FrameClient(server.port) as conn:
         with server.client() as other:
             fill(other)
-        begun(talker, ("GET", "huge"))
-        records = wait_records(replylog, talker, 1)
-        got = rest(talker)
+        begun(conn, ("GET", "huge"))
+        records = wait_records(replylog, conn, 1)
+        got = rest(conn)
         assert aborted(records)["bytes_sent"] == got, (records, got)
         assert records[0]["drain_us"] > 900_000, records
         assert replylog.stop()[-1]["unanswered"] == 0
@@ -132,10 +132,10 @@ def test_timeout(name, io_threads):
 
 def check_server_ends(name, io_threads, signum):
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as talker, Talker(server.port) as second, Talker(server.port) as waiting:
+            FrameClient(server.port) as conn, FrameClient(server.port) as second, FrameClient(server.port) as waiting:
         with server.client() as other:
             fill(other)
-            begun(talker, ("GET", "huge"), ("ECHO", "behind"))
+            begun(conn, ("GET", "huge"), ("ECHO", "behind"))
             begun(second, ("MULTI",), ("ECHO", "inside"), ("GET", "huge"), ("EXEC",))
             waiting.send(("BLPOP", "none", "0"))
             wait_until(lambda: b"blocked_clients:1\r" in other.call("INFO", "clients"), "the blocked client")
@@ -145,9 +145,9 @@ def check_server_ends(name, io_threads, signum):
                        "record of the last command")
         server.process.send_signal(signum)
         stop = replylog.finish()[-1]
-        got = rest(talker)
+        got = rest(conn)
     assert stop["event"] == "stop" and stop["reason"] == "server_exited" and stop["dropped"] == 0, stop
-    record = aborted(records_of(replylog, talker))
+    record = aborted(records_of(replylog, conn))
     assert READ <= got <= record["bytes_sent"], (record, got)
     aborted(records_of(replylog, second), kind=("multi",))
     # The ECHO behind the first, EXEC itself is under way; and BLPOP.
@@ -167,27 +167,27 @@ def test_server_terminated(name, io_threads):
 @on_servers
 def test_replylog_stopped(name, io_threads):
     """The reply goes on without us: it is counted, and nothing is said of it that isn't so."""
-    with talks(name, io_threads, 1_000_000) as (talker, other, replylog):
+    with frame_client(name, io_threads, 1_000_000) as (conn, other, replylog):
         fill(other)
-        begun(talker, ("GET", "huge"), ("ECHO", "behind"))
+        begun(conn, ("GET", "huge"), ("ECHO", "behind"))
         records = replylog.stop()
         losses = [(record["reason"], record["count"]) for record in records if record["event"] == "dropped"]
         assert losses == [("unfinished", 1)] and records[-1]["dropped"] == 1, records
-        assert records_of(replylog, talker) == [], records
+        assert records_of(replylog, conn) == [], records
         left = REPLY + len(b"$6\r\nbehind\r\n") - READ
         while left:
-            left -= len(talker.sock.recv(1 << 20))
+            left -= len(conn.sock.recv(1 << 20))
 
 
 @on_servers
 def test_inside_a_transaction(name, io_threads):
     """It is the inner command's reply that is cut off. The ones before it are complete."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
-        begun(talker, ("MULTI",), ("GET", "small"), ("GET", "huge"), ("GET", "small"), ("EXEC",), ("ECHO", "behind"))
-        other.call("CLIENT", "KILL", talker.addr)
-        rest(talker)
-        records = wait_records(replylog, talker, 6)
+        begun(conn, ("MULTI",), ("GET", "small"), ("GET", "huge"), ("GET", "small"), ("EXEC",), ("ECHO", "behind"))
+        other.call("CLIENT", "KILL", conn.addr)
+        rest(conn)
+        records = wait_records(replylog, conn, 6)
         stop = replylog.stop()[-1]
         aborted(records, kind=("multi",))
         complete = [(record["argv"][0], record["reply_bytes"]) for record in records[:-1]]
@@ -198,16 +198,16 @@ def test_inside_a_transaction(name, io_threads):
 @on_servers
 def test_inside_a_message(name, io_threads):
     """A subscriber that is too slow for a large message: the push is cut off, and no command was unanswered."""
-    with talks(name, io_threads) as (talker, other, replylog):
-        expected = reply(("SUBSCRIBE", "a"), talker.ask("SUBSCRIBE", "a"))
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        expected = reply(("SUBSCRIBE", "a"), conn.ask("SUBSCRIBE", "a"))
         other.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
         other.call("PUBLISH", "a", "x" * LARGE)
         got = 0
         while got < READ:
-            got += len(talker.sock.recv(READ - got))
-        other.call("CLIENT", "KILL", talker.addr)
-        got = rest(talker)
-        records = wait_records(replylog, talker, 2)
+            got += len(conn.sock.recv(READ - got))
+        other.call("CLIENT", "KILL", conn.addr)
+        got = rest(conn)
+        records = wait_records(replylog, conn, 2)
         stop = replylog.stop()[-1]
         compare(records[:1], [expected])
         cut = records[1]

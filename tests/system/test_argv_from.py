@@ -132,7 +132,7 @@ def compare(asked, dispatched):
 
 
 @each_server
-def test_both_ways_agree(name, io_threads):
+def test_both_sources_agree(name, io_threads):
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}, {COMMANDS} commands")
     ring = ("--ring-size", "512mb" if COMMANDS > 10_000 else "64mb")

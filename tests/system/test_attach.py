@@ -6,42 +6,42 @@ from environment import Skip
 from replylog import Replylog, run_replylog
 from server import Server
 
-WAYS = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
+MODES = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
 
 
 @contextmanager
-def attached(server, way, *flags):
-    """A replylog attached this way. That a kernel without it is believed is kernel.takes_the_best_way's to check."""
+def attached(server, mode, *flags):
+    """A replylog attached this way. That a kernel without it is believed is kernel.uses_the_best_attach_mode's to check."""
     with ExitStack() as stack:
         try:
-            replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", way, *flags))
+            replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", mode, *flags))
         except AssertionError as error:
-            lack = f"this kernel has no {WAYS[way]}"
+            lack = f"this kernel has no {MODES[mode]}"
             if lack in str(error):
                 raise Skip(lack) from None
             raise
         yield replylog
 
 
-def test_every_way_is_exact(way):
+def test_every_mode_is_exact(mode):
     with Server("valkey-9.1", io_threads=2) as server:
-        with attached(server, way) as replylog:
+        with attached(server, mode) as replylog:
             outcome = oracle.run(server.port, 4000, connections=4)
             replylog.wait_replies(sum(map(len, outcome.expected.values())))
             records = replylog.stop()
         print(records[0]["probes"], records[-1])
-        assert all(WAYS[way] in probe for probe in records[0]["probes"])
+        assert all(MODES[mode] in probe for probe in records[0]["probes"])
         oracle.compare(outcome.expected, records)
         server.assert_untouched()
 
 
-test_every_way_is_exact.cases = {way: (way,) for way in WAYS}
+test_every_mode_is_exact.cases = {mode: (mode,) for mode in MODES}
 
 
-def test_every_place_at_once(way):
+def test_all_probes_at_once(mode):
     """All that can be probed, in plain connections and in TLS: more places than programs."""
     with Server("valkey-9.1") as server:
-        with attached(server, way, "--dispatch") as replylog:
+        with attached(server, mode, "--dispatch") as replylog:
             assert server.answers()
             replylog.wait_replies(1)
             records = replylog.stop()
@@ -51,7 +51,7 @@ def test_every_place_at_once(way):
         server.assert_untouched()
 
 
-test_every_place_at_once.cases = {way: (way,) for way in WAYS}
+test_all_probes_at_once.cases = {mode: (mode,) for mode in MODES}
 
 
 def test_both_taps_say_the_same(name, io_threads):
@@ -91,10 +91,10 @@ test_both_taps_say_the_same.cases = {f"{name},{threads} io threads": (name, thre
                                      for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 
 
-def test_other_process_of_the_same_binary(way):
+def test_other_process_of_the_same_binary(mode):
     """Its traffic is not ours: not logged, not counted."""
     with Server("valkey-9.1") as server, Server("valkey-9.1") as other:
-        with attached(server, way) as replylog:
+        with attached(server, mode) as replylog:
             with other.client() as client:
                 for _ in range(100):
                     client.call("PING")
@@ -106,9 +106,9 @@ def test_other_process_of_the_same_binary(way):
         assert records[-1]["hits_main"] < 20, records[-1]
 
 
-test_other_process_of_the_same_binary.cases = {way: (way,) for way in WAYS}
+test_other_process_of_the_same_binary.cases = {mode: (mode,) for mode in MODES}
 
 
-def test_unknown_way():
+def test_unknown_mode():
     done = run_replylog("-p", "1", "--attach", "kprobe")
     assert done.returncode == 2 and "kprobe" in done.stderr

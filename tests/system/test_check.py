@@ -6,7 +6,7 @@ import subprocess
 from environment import BINARY
 from replylog import run_replylog
 from server import Server
-from test_attach import WAYS
+from test_attach import MODES
 from test_errors import binary_for_everyone, process
 from test_schema import check_record, parse_line, read_schema
 
@@ -119,8 +119,8 @@ def test_missing_capability():
 def test_options_count():
     """It is about what would be done with these options."""
     with Server("valkey-9.1") as server:
-        for way, name in WAYS.items():
-            (record,) = check("-p", str(server.pid), "--attach", way)
+        for mode, name in MODES.items():
+            (record,) = check("-p", str(server.pid), "--attach", mode)
             assert record["attach"] == name, record
 
 

@@ -1,7 +1,7 @@
 """Which connections are followed, from where on, and which are not."""
 import socket
 
-from conversation import Talker, client_listed
+from conversation import FrameClient, client_listed
 from replylog import Replylog
 from resp import encode
 from server import PreloadedServer, Server
@@ -89,26 +89,26 @@ def test_server_as_a_client():
 def test_urgent_data(name, tap):
     """A byte that TCP does not hand to the server, though it counts it: before the first command, between two, twice before
     one read, and before the client's end."""
-    with Server(name) as server, Replylog(server.pid, 0, "--tap", tap) as replylog, Talker(server.port) as talker, \
+    with Server(name) as server, Replylog(server.pid, 0, "--tap", tap) as replylog, FrameClient(server.port) as conn, \
             server.client() as sleeper:
         for number in range(3):
-            talker.sock.send(b"!", socket.MSG_OOB)
-            assert talker.ask("ECHO", f"between {number}")
+            conn.sock.send(b"!", socket.MSG_OOB)
+            assert conn.ask("ECHO", f"between {number}")
         sleeper.send("DEBUG", "SLEEP", "0.3")
         # The first is given up for the second, which the server's read stops at.
         for word in ("a", "b"):
-            talker.sock.send(b"!", socket.MSG_OOB)
-            talker.send(("ECHO", word))
-        talker.frames(2)
-        talker.sock.send(b"!", socket.MSG_OOB)
-        talker.send(("ECHO", "last"))
-        talker.sock.shutdown(socket.SHUT_WR)
-        talker.rest()
+            conn.sock.send(b"!", socket.MSG_OOB)
+            conn.send(("ECHO", word))
+        conn.frames(2)
+        conn.sock.send(b"!", socket.MSG_OOB)
+        conn.send(("ECHO", "last"))
+        conn.sock.shutdown(socket.SHUT_WR)
+        conn.rest()
         sleeper.read()
         replylog.wait_replies(7)
         records = replylog.stop()
     assert records[-1]["dropped"] == 0, records
-    words = [record["argv"][1] for record in replylog.replies() if record["client_addr"] == talker.addr]
+    words = [record["argv"][1] for record in replylog.replies() if record["client_addr"] == conn.addr]
     assert words == ["between 0", "between 1", "between 2", "a", "b", "last"], words
 
 

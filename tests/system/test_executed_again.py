@@ -123,7 +123,7 @@ def test_served_while_paused(name, io_threads, flags):
 
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6")
-def test_served_in_vain(name, io_threads, flags):
+def test_woken_but_list_is_empty(name, io_threads, flags):
     """What wakes the blocked command is gone when it is executed again: it goes on waiting, once more and again."""
     with Server(name, io_threads=io_threads) as server, Observed(server, flags) as o:
         commands = [("BLPOP", "list", "0"), *behind()]

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import test_secrets as secrets
-from conversation import Talker, client_listed, compare
+from conversation import FrameClient, client_listed, compare
 from environment import Skip
 from fault_inputs import BAD, BIG, INPUTS, LETTERS, PING, VALUES, Input
 from replylog import Replylog
@@ -26,7 +26,7 @@ from waiting import wait_until
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0") + \
     (("valkey-8.0", "redis-6.0", "redis-8.6") if MATRIX else ())
-WAYS = {"as asked": (), "as dispatched": ("--argv-from", "dispatch")}
+MODES = {"as asked": (), "as dispatched": ("--argv-from", "dispatch")}
 
 BACK_SECONDS = 5        # until a connection must have been joined again
 
@@ -49,69 +49,69 @@ class Session:
 
     def __init__(self, server, other, replylogs):
         self.server, self.other = server, other
-        self.streams = {way: Stream(replylog) for way, replylog in replylogs.items()}
+        self.streams = {mode: Stream(replylog) for mode, replylog in replylogs.items()}
         self.size = 10_000          # of the last ECHO: each has its own
-        self.received = 0           # bytes, by the talker whose turn it is
+        self.received = 0           # bytes, by the conn whose turn it is
         self.silent = dict.fromkeys(self.streams, 0)    # large replies that neither a record nor a loss is about
 
     def echo(self):
         self.size += 1
         return "ECHO", payload(self.size)
 
-    def listed(self, talker):
+    def listed(self, conn):
         """Once the server has accepted it."""
-        wait_until(lambda: f" addr={talker.addr} ".encode() in self.other.call("CLIENT", "LIST"), "a client")
-        return client_listed(self.other, talker.addr)
+        wait_until(lambda: f" addr={conn.addr} ".encode() in self.other.call("CLIENT", "LIST"), "a client")
+        return client_listed(self.other, conn.addr)
 
-    def proof(self, talker):
+    def proof(self, conn):
         """A command that is alone, and whose reply is all there. False: the server has closed the connection."""
         argv = self.echo()
         try:
-            talker.send(argv)
-            while argv[1].encode() not in talker.data:
-                more = talker.sock.recv(1 << 20)
+            conn.send(argv)
+            while argv[1].encode() not in conn.data:
+                more = conn.sock.recv(1 << 20)
                 if not more:
                     return False
                 self.received += len(more)
-                talker.data = talker.data[-100_000:] + more
+                conn.data = conn.data[-100_000:] + more
         except ConnectionError:
             return False
         return True
 
-    def comes_back(self, talker):
+    def comes_back(self, conn):
         """Asks until each replylog has an exact record of it. False: the connection is closed."""
         first = self.size + 1
 
         def back(stream):
-            return any((echoed(record) or 0) >= first and record["attribution"] == "exact" for record in stream.of(talker)[-50:])
+            return any((echoed(record) or 0) >= first and record["attribution"] == "exact" for record in stream.of(conn)[-50:])
 
         deadline = time.monotonic() + BACK_SECONDS
-        while away := [way for way, stream in self.streams.items() if not back(stream)]:
+        while away := [mode for mode, stream in self.streams.items() if not back(stream)]:
             assert time.monotonic() < deadline, f"{away}: not exact again within {BACK_SECONDS} s"
-            if not self.proof(talker):
+            if not self.proof(conn):
                 return False
             time.sleep(0.02)
         return True
 
     def ordinary(self):
         """Another client's conversation is exact, and nothing is said of it that it has not said."""
-        with Talker(self.server.port) as talker:
+        with FrameClient(self.server.port) as conn:
             for stream in self.streams.values():
-                stream.begin(talker)
-            expected = model(commands := [self.echo(), ("GET", "a"), BIG], [talker.ask(*argv) for argv in commands])
-            listed = self.listed(talker)
-            for way, stream in self.streams.items():
-                compare(records := stream.wait(talker, len(expected)), expected)
-                assert not (said := wrong_identity(records[-1], [listed])), f"{way}: an ordinary client: {said}"
+                stream.begin(conn)
+            expected = model(commands := [self.echo(), ("GET", "a"), BIG], [conn.ask(*argv) for argv in commands])
+            listed = self.listed(conn)
+            for mode, stream in self.streams.items():
+                compare(records := stream.wait(conn, len(expected)), expected)
+                assert not (said := wrong_identity(records[-1], [listed])), f"{mode}: an ordinary client: {said}"
 
 
-def check_lossless(given, talker, stream, frames):
+def check_lossless(given, conn, stream, frames):
     expected = model(given.commands(), frames)
     first = len(given.first)
-    compare(stream.wait(talker, first + len(expected))[first:first + len(expected)], expected)
+    compare(stream.wait(conn, first + len(expected))[first:first + len(expected)], expected)
 
 
-def check_never_wrong(given, records, lines, talker, before, after):
+def check_never_wrong(given, records, lines, conn, before, after):
     """Records that are exact are right, and nothing is said of other connections. The large value is asked for behind all
     that changes who asks."""
     for record in records:
@@ -120,7 +120,7 @@ def check_never_wrong(given, records, lines, talker, before, after):
         said = not whole and wrong(record, VALUES) or wrong_identity(record, listed)
         assert not said, f"{said}: {record}"
     for record in lines:
-        assert record["event"] != "dropped" or record.get("client_addr") in (None, talker.addr), record
+        assert record["event"] != "dropped" or record.get("client_addr") in (None, conn.addr), record
 
 
 def check_last(given, record, listed):
@@ -128,7 +128,7 @@ def check_last(given, record, listed):
     assert not given.knows or not (absent := unknown_identity(record, listed)), f"{absent} are not known: {record}"
 
 
-def owned_up(given, lines, talker):
+def owned_up(given, lines, conn):
     """The large reply has its record, exact or ambiguous, or a loss is counted. What is ambiguous may be more than one."""
     def is_it(record):
         exact = record["attribution"] == "exact"
@@ -136,48 +136,48 @@ def owned_up(given, lines, talker):
 
     big = bulk(VALUES["big"])
     return [record for record in lines if record["event"] == "dropped" or record["event"] == "reply" and
-            record.get("client_addr") == talker.addr and record["state"] == "complete" and is_it(record)]
+            record.get("client_addr") == conn.addr and record["state"] == "complete" and is_it(record)]
 
 
-def play(session, given, talker):
+def play(session, given, conn):
     """One input, and all that is asked of it."""
     for stream in session.streams.values():
-        stream.begin(talker)
-    before = [session.listed(talker)]
+        stream.begin(conn)
+    before = [session.listed(conn)]
     for argv in given.first:
-        talker.ask(*argv)
-        before.append(session.listed(talker))
+        conn.ask(*argv)
+        before.append(session.listed(conn))
     session.received = 0
-    marks = {way: len(stream.read()) for way, stream in session.streams.items()}
+    marks = {mode: len(stream.read()) for mode, stream in session.streams.items()}
     if given.send:
-        given.send(talker, session.other)
+        given.send(conn, session.other)
     else:
-        talker.sock.sendall(given.data())
+        conn.sock.sendall(given.data())
     if given.lossless:
-        frames = talker.frames(len(given.commands()))
+        frames = conn.frames(len(given.commands()))
         for stream in session.streams.values():
-            check_lossless(given, talker, stream, frames)
-    talker.send(*given.then)
-    returns = not given.hangs and session.comes_back(talker)
-    after = [session.listed(talker)] if returns else []
+            check_lossless(given, conn, stream, frames)
+    conn.send(*given.then)
+    returns = not given.hangs and session.comes_back(conn)
+    after = [session.listed(conn)] if returns else []
     session.ordinary()
-    for way, stream in session.streams.items():
-        lines = stream.read()[marks[way]:]
+    for mode, stream in session.streams.items():
+        lines = stream.read()[marks[mode]:]
         try:
-            check_never_wrong(given, stream.of(talker), lines, talker, before, after)
+            check_never_wrong(given, stream.of(conn), lines, conn, before, after)
             if returns:
-                check_last(given, stream.of(talker)[-1], *after)
+                check_last(given, stream.of(conn)[-1], *after)
             assert not given.lossless or not (lost := [line for line in lines if line["event"] == "dropped" and line["count"]]), lost
         except AssertionError as error:
-            raise AssertionError(f"{way}: {error}") from None
+            raise AssertionError(f"{mode}: {error}") from None
         # Nothing more comes of before the last record.
-        if session.received > VALUES["big"] and not owned_up(given, lines, talker):
-            session.silent[way] += 1
+        if session.received > VALUES["big"] and not owned_up(given, lines, conn):
+            session.silent[mode] += 1
 
 
-def check_end(session, way, stop):
+def check_end(session, mode, stop):
     """Connections that were left for a name are counted at the end, and what they were sent then."""
-    silent = session.silent[way]
+    silent = session.silent[mode]
     assert stop["left_out_cluster"] == stop["left_out_replication"] == 0, f"clients were taken for something else: {stop}"
     assert silent <= stop["left_out_other"] + stop["left_out_silenced"], f"{silent} large replies without a word: {stop}"
     assert stop["unattributed_bytes"] >= silent * VALUES["big"], f"{silent} large replies without a word: {stop}"
@@ -198,25 +198,25 @@ def play_all(server, inputs):
     failures = []
     with server.client() as other, ExitStack() as stack:
         fill(other)
-        older = {title: stack.enter_context(Talker(server.port)) for title, given in inputs.items() if given.older}
-        for talker in older.values():
-            talker.ask("PING")
-        replylogs = {way: stack.enter_context(Replylog(server.pid, 0, *flags)) for way, flags in WAYS.items()}
+        older = {title: stack.enter_context(FrameClient(server.port)) for title, given in inputs.items() if given.older}
+        for conn in older.values():
+            conn.ask("PING")
+        replylogs = {mode: stack.enter_context(Replylog(server.pid, 0, *flags)) for mode, flags in MODES.items()}
         session = Session(server, other, replylogs)
         for title, given in inputs.items():
-            with older.get(title) or Talker(server.port) as talker:
+            with older.get(title) or FrameClient(server.port) as conn:
                 try:
-                    play(session, given, talker)
+                    play(session, given, conn)
                 except (AssertionError, OSError) as error:
                     # Of all that are wrong, each is to be seen.
                     failures.append(f"{title}: {str(error)[:700] or repr(error)}")
-        for way, replylog in replylogs.items():
+        for mode, replylog in replylogs.items():
             stop = replylog.stop()[-1]
             try:
-                check_end(session, way, stop)
+                check_end(session, mode, stop)
                 secrets.assert_nothing_shows(replylog)
             except AssertionError as error:
-                failures.append(f"{way}: {str(error)[:700]}")
+                failures.append(f"{mode}: {str(error)[:700]}")
     assert not failures, f"{len(failures)} of {len(inputs)}:\n" + "\n".join(failures)
 
 
@@ -232,12 +232,12 @@ def executed_twice(server, *commands):
     """Commands that are postponed, with GETs behind them: these are exact, with either way to know their argv."""
     with server.client() as other, ExitStack() as stack:
         fill(other, (0,))
-        replylogs = {way: stack.enter_context(Replylog(server.pid, 0, *flags)) for way, flags in WAYS.items()}
+        replylogs = {mode: stack.enter_context(Replylog(server.pid, 0, *flags)) for mode, flags in MODES.items()}
         session = Session(server, other, replylogs)
         for first in commands:
             for given in (Input((first, *LETTERS)), Input((PING, first, BIG, *LETTERS)), Input((*LETTERS, first, first, BIG))):
-                with Talker(server.port) as talker:
-                    play(session, given, talker)
+                with FrameClient(server.port) as conn:
+                    play(session, given, conn)
 
 
 def test_auth_by_a_blocking_module(name):
@@ -251,7 +251,7 @@ test_auth_by_a_blocking_module.cases = {name: (name,) for name in SERVERS if nam
 
 def test_setslot_waits_for_a_replica(name):
     """CLUSTER SETSLOT is given to the replicas first, and executed when they have it (valkey 8.0 on)."""
-    with cluster(name, 1) as nodes, Talker(nodes[0].port) as primary, Talker(nodes[1].port) as replica:
+    with cluster(name, 1) as nodes, FrameClient(nodes[0].port) as primary, FrameClient(nodes[1].port) as replica:
         primary.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         meet(nodes, (primary, replica))
         number = primary.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
@@ -271,9 +271,9 @@ def test_replicas_one_after_another(name):
     """Each is counted, though they have the same place."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         for _ in range(3):
-            with Talker(server.port) as talker:
-                talker.send(("SYNC",))
-                assert talker.sock.recv(100)
+            with FrameClient(server.port) as conn:
+                conn.send(("SYNC",))
+                assert conn.sock.recv(100)
             with server.client() as other:
                 wait_until(lambda: b"connected_slaves:0\r" in other.call("INFO", "replication"), "no replica left")
         stop = replylog.stop()[-1]
@@ -285,11 +285,11 @@ def test_refused_by_maxclients(name):
     """They are told so, and closed: no connection that was not joined."""
     with Server(name, "--maxclients", "5") as server, Replylog(server.pid, 0, "--tap", "connection") as replylog, \
             ExitStack() as stack:
-        clients = [stack.enter_context(Talker(server.port)) for _ in range(5)]
+        clients = [stack.enter_context(FrameClient(server.port)) for _ in range(5)]
         for client in clients:
             client.ask("PING")
         for _ in range(20):
-            with Talker(server.port) as refused:
+            with FrameClient(server.port) as refused:
                 assert b"max number of clients" in refused.rest()
         clients[0].ask(*BIG)
         replylog.wait_replies(len(clients) + 1)
@@ -303,14 +303,14 @@ def test_request_of_more_than_4_gib():
     if not MATRIX or memory_available() < 12 << 30:
         raise Skip("half a minute and 12 GiB of memory: REPLYLOG_MATRIX=all")
     chunk = b"x" * (7 << 20)
-    with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog, Talker(server.port, timeout=120) as talker:
-        talker.sock.sendall(b"*10\r\n$6\r\nEXISTS\r\n")
+    with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog, FrameClient(server.port, timeout=120) as conn:
+        conn.sock.sendall(b"*10\r\n$6\r\nEXISTS\r\n")
         for _ in range(9):
-            talker.sock.sendall(b"$%d\r\n" % size)
+            conn.sock.sendall(b"$%d\r\n" % size)
             for _ in range(size // len(chunk)):
-                talker.sock.sendall(chunk)
-            talker.sock.sendall(b"\r\n")
-        assert talker.frame() == b":0\r\n"
+                conn.sock.sendall(chunk)
+            conn.sock.sendall(b"\r\n")
+        assert conn.frame() == b":0\r\n"
         replylog.wait_replies(1)
         record, = [record for record in replylog.stop() if record["event"] == "reply"]
     assert record["request_bytes"] == len("*10\r\n$6\r\nEXISTS\r\n") + 9 * (len(f"${size}\r\n\r\n") + size), record

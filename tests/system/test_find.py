@@ -123,13 +123,13 @@ def test_unixsocket():
             os.unlink(path)
 
 
-def test_nobody_there():
+def test_no_listener():
     port = str(free_port())
     assert_refused(run_replylog("--port", port), port)
     assert_refused(run_replylog("--unixsocket", "/no/such.sock"), "/no/such.sock")
 
 
-def test_others_listen_there():
+def test_listener_is_no_server():
     """What listens is no server."""
     with process("python3", "-c", "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); "
                  "print(s.getsockname()[1]); time.sleep(1000)") as listener:
@@ -274,7 +274,7 @@ def test_all_follow():
     assert reasons == {first.pid: "signal", second.pid: "server_exited"}, reasons
 
 
-def test_none_at_all():
+def test_no_server_at_all():
     with Server("valkey-9.1"):
         with OwnReplylog(None, 0, "--all", wait=False) as replylog:
             replylog.finish()

@@ -1,64 +1,18 @@
 """--follow: the server that takes the place of one that has ended."""
 import os
-import re
 import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 from environment import BINARY
 from processes import end
 from replylog import Replylog, run_replylog
+from restarts import check_runs, copied_binary, kill_observed, observe_word, polls_again, replied, restart
 from server import Server
 from test_errors import assert_refused
 from test_find import echo, saving_child, started, words
-from test_schema import check_record, parse_line, read_schema
 from waiting import wait_until
-
-
-def restart(server, *options, binary=None):
-    """Kills the server and starts it anew, as a service manager would."""
-    server.process.kill()
-    server.process.wait()
-    server.options += options
-    server.process = subprocess.Popen(server.command(binary), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_until(server.answers, f"answer from {server.name}")
-
-
-def wait_started(replylog, pid):
-    wait_until(lambda: pid in started(replylog), f"start record of {pid}")
-
-
-def check_runs(replylog, pids, expected):
-    """One run after the other, each with its own words; each but the first names the one before."""
-    records = replylog.stop()
-    assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
-    assert [record["server_pid"] for record in records if record["event"] == "start"] == pids, records
-    runs = [[record for record in records if record["server_pid"] == pid] for pid in pids]
-    assert sum(runs, []) == records, "lines of one run among those of another"
-    for run, word in zip(runs, expected):
-        assert [run[0]["event"], run[-1]["event"]] == ["start", "stop"], run
-        assert words(run, run[0]["server_pid"])[-1:] == [word], run
-        assert [record["seq"] for record in run[1:-1]] == list(range(1, len(run) - 1))
-    assert [run[-1]["reason"] for run in runs] == ["server_exited"] * (len(runs) - 1) + ["signal"]
-    assert "follows" not in runs[0][0]
-    assert [run[0]["follows"] for run in runs[1:]] == [run[0]["run_id"] for run in runs[:-1]]
-    schema = read_schema()
-    for line in replylog.lines:
-        check_record(schema, parse_line(line))
-
-
-def replied(replylog, word):
-    wait_until(lambda: any(record.get("argv", [])[1:] == [word] for record in replylog.records()), f"reply {word}")
-
-
-def observe_word(server, replylog, word):
-    wait_started(replylog, server.pid)
-    echo(server, word)
-    replied(replylog, word)
 
 
 def flags_for(server, by):
@@ -82,16 +36,6 @@ def test_restarts(by):
 
 
 test_restarts.cases = {by: (by,) for by in ("pid", "port", "unixsocket")}
-
-
-@contextmanager
-def copied_binary(server):
-    path = f"/tmp/replylog-server-{os.getpid()}"
-    shutil.copy(f"{server.dir}/usr/bin/{server.kind}-server", f"{server.dir}{path}")
-    try:
-        yield path
-    finally:
-        os.unlink(f"{server.dir}{path}")
 
 
 def test_upgrade():
@@ -120,29 +64,17 @@ def test_other_servers_are_not_followed():
         with Replylog(server.pid, 0, "--follow") as replylog:
             observe_word(server, replylog, "first")
             with saving_child(server):
-                server.process.kill()
-                server.process.wait()
-                wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
-                has_looked(replylog)
+                kill_observed(server, replylog)
+                polls_again(replylog)
                 restart(server)
                 pids.append(server.pid)
                 observe_word(server, replylog, "second")
             check_runs(replylog, pids, ["first", "second"])
 
 
-def has_looked(replylog, times=3):
-    """A waiting replylog sleeps between two looks: it has looked as often as it went to sleep."""
-    def sleeps():
-        status = Path(f"/proc/{replylog.pid}/status").read_text()
-        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
-    began = sleeps()
-    wait_until(lambda: sleeps() >= began + times, "look for the next server")
-
-
 def test_signal_while_waiting():
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
-        server.process.kill()
-        wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+        kill_observed(server, replylog)
         assert replylog.process.poll() is None
         records = replylog.stop(signal.SIGTERM)
         assert replylog.returncode == 0 and replylog.stderr == ""
@@ -207,12 +139,12 @@ def test_several():
         assert words(records, first.pid)[-1:] == ["c"] and words(records, second.pid) == ["b", "d"], records
 
 
-def test_does_not_follow_unasked():
+def test_off_by_default():
     with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog:
         restart(server)
         assert replylog.finish()[-1]["reason"] == "server_exited"
         assert replylog.returncode == 0
 
 
-def test_follow_of_nothing():
+def test_not_a_server():
     assert_refused(run_replylog("--follow", "-p", str(os.getpid())))

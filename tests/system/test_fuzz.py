@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from conversation import Talker, request
+from conversation import FrameClient, request
 from fault_inputs import INPUTS, VALUES
 from oracle import cut
 from replylog import Replylog
@@ -28,7 +28,7 @@ SECONDS = float(os.environ.get("REPLYLOG_FUZZ_SECONDS", 15))
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = [(name, threads) for name in ("valkey-9.1", "redis-7.0") for threads in (1, 4)] + \
     [(name, threads) for name in ("valkey-8.1", "valkey-8.0", "redis-8.0", "redis-8.6", "redis-6.0") for threads in (1, 4) if MATRIX]
-WAYS = ((0,), (0, "--dispatch"), (0, "--argv-from", "dispatch"), (1500,), (0, "--verify-wait", "100"))
+MODES = ((0,), (0, "--dispatch"), (0, "--argv-from", "dispatch"), (1500,), (0, "--verify-wait", "100"))
 # What brings a connection back from most states.
 BACK = (("DISCARD",), ("UNSUBSCRIBE",), ("PUNSUBSCRIBE",), ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "REPLY", "ON"), ("PING",))
 CONNECTIONS = 6
@@ -59,9 +59,9 @@ class Fuzzed:
 
     def __init__(self, session):
         self.session = session
-        self.talker = Talker(session.server.port)
-        self.talker.sock.setblocking(False)
-        self.addr = self.talker.addr
+        self.conn = FrameClient(session.server.port)
+        self.conn.sock.setblocking(False)
+        self.addr = self.conn.addr
         self.bursts = []
         self.half = b""             # of a request whose beginning is sent
         self.requested = []         # who the client may have become meanwhile
@@ -78,7 +78,7 @@ class Fuzzed:
     def drain(self):
         """All that is there by now; False: closed."""
         try:
-            while data := self.talker.sock.recv(1 << 20):
+            while data := self.conn.sock.recv(1 << 20):
                 self.session.received += len(data)
             return False
         except BlockingIOError:
@@ -129,7 +129,7 @@ class Fuzzed:
         """All of it, and what comes meanwhile is taken."""
         while data:
             try:
-                data = data[self.talker.sock.send(data):]
+                data = data[self.conn.sock.send(data):]
             except BlockingIOError:
                 if not self.drain():
                     return False
@@ -138,7 +138,7 @@ class Fuzzed:
         return True
 
     def close(self):
-        self.talker.sock.close()
+        self.conn.sock.close()
         self.bursts.append(Burst(time.time_ns() + 2_000_000_000, odd=True))
 
 
@@ -318,7 +318,7 @@ def test_conversations(name, io_threads):
         session = Session(server, other, seed)
         turns = runs = 0
         while time.monotonic() < deadline:
-            threshold, *flags = session.random.choice(WAYS)
+            threshold, *flags = session.random.choice(MODES)
             with Replylog(server.pid, threshold, *flags, wait=False) as replylog:
                 # It comes at any time, and goes at any time.
                 until = None

@@ -89,7 +89,7 @@ def hits_under_load(server, watcher):
     return stop["hits_main"], stop["hits_io"], still_there - there, io_counts(watcher)[0] - before
 
 
-def test_main_thread_takes_none(io_threads):
+def test_main_thread_has_no_hits(io_threads):
     """Under a load that leaves the main thread no I/O it has no hit, none at all. The threads are woken by the load, as in
     production, and not by io-threads-always-active, which also puts them to sleep."""
     with watched(io_threads) as (server, watcher):
@@ -106,4 +106,4 @@ def test_main_thread_takes_none(io_threads):
     assert any(main == 0 for main, *_ in rounds), rounds
 
 
-test_main_thread_takes_none.cases = {"2 io threads": (2,), "4 io threads": (4,)}
+test_main_thread_has_no_hits.cases = {"2 io threads": (2,), "4 io threads": (4,)}

@@ -1,5 +1,5 @@
 """Who a record says it was: what the server says of the connection, and what the client said in the conversation."""
-from conversation import Talker, on_servers, records_of, wait_records
+from conversation import FrameClient, on_servers, records_of, wait_records
 from replylog import Replylog
 from server import Server
 
@@ -8,25 +8,25 @@ USER = ("ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all")
 
 
 class Known:
-    """What is to be known of a talker, and the records that have to say so: one command after each thing it says."""
+    """What is to be known of a conn, and the records that have to say so: one command after each thing it says."""
 
-    def __init__(self, talker, **known):
-        self.talker = talker
+    def __init__(self, conn, **known):
+        self.conn = conn
         self.known = known
         self.wanted = []
 
     def says(self, *argv, succeeds=True, **changes):
         """changes: what is known from then on; None: not any more."""
-        frame = self.talker.ask(*argv)
+        frame = self.conn.ask(*argv)
         assert frame.startswith(b"-") != succeeds, (argv, frame)
         self.known = {word: value for word, value in {**self.known, **changes}.items() if value is not None}
         step = f"step {len(self.wanted)} behind {argv}"
-        self.talker.ask("ECHO", step)
+        self.conn.ask("ECHO", step)
         self.wanted.append((step, dict(self.known)))
 
     def check(self, replylog):
-        wait_records(replylog, self.talker, 2 * len(self.wanted))
-        records = {record["argv"][1]: record for record in records_of(replylog, self.talker) if record["cmd"] == "ECHO"}
+        wait_records(replylog, self.conn, 2 * len(self.wanted))
+        records = {record["argv"][1]: record for record in records_of(replylog, self.conn) if record["cmd"] == "ECHO"}
         for step, known in self.wanted:
             said = {word: records[step][word] for word in WORDS if word in records[step]}
             assert said == known, f"{step}: says {said}, not {known}"
@@ -67,15 +67,15 @@ def converse(known, is_recent):
 def test_what_clients_say(name, io_threads, transport):
     """Over each transport, with the id and address that the server itself knows."""
     with Server(name, io_threads=io_threads, transport=transport) as server, Replylog(server.pid, 0) as replylog:
-        with server.client() as other, Talker(server.transport) as talker:
+        with server.client() as other, FrameClient(server.transport) as conn:
             other.call(*USER)
-            number = int(talker.ask("CLIENT", "ID")[1:])
-            known = Known(talker, db=0, resp=2)
+            number = int(conn.ask("CLIENT", "ID")[1:])
+            known = Known(conn, db=0, resp=2)
             converse(known, name != "redis-7.0")
-            wait_records(replylog, talker, 2 * len(known.wanted) + 1)
+            wait_records(replylog, conn, 2 * len(known.wanted) + 1)
             replylog.stop()
             known.check(replylog)
-            assert {record["client_id"] for record in records_of(replylog, talker)} == {number}
+            assert {record["client_id"] for record in records_of(replylog, conn)} == {number}
 
 
 test_what_clients_say.cases = {
@@ -86,13 +86,13 @@ test_what_clients_say.cases = {
 @on_servers
 def test_older_connections(name, io_threads):
     """What they said before is not known. The id is, from the server's structs; the database from its next SELECT."""
-    with Server(name, io_threads=io_threads) as server, server.client() as other, Talker(server.port) as talker:
+    with Server(name, io_threads=io_threads) as server, server.client() as other, FrameClient(server.port) as conn:
         other.call(*USER)
-        converse(Known(talker), name != "redis-7.0")
-        talker.ask("SELECT", "2")
-        number = int(talker.ask("CLIENT", "ID")[1:])
+        converse(Known(conn), name != "redis-7.0")
+        conn.ask("SELECT", "2")
+        number = int(conn.ask("CLIENT", "ID")[1:])
         with Replylog(server.pid, 0) as replylog:
-            known = Known(talker)
+            known = Known(conn)
             known.says("CLIENT", "SETNAME", "later")
             known.says("SELECT", "4", db=4)
             known.says("SELECT", "99", succeeds=False)
@@ -101,7 +101,7 @@ def test_older_connections(name, io_threads):
             known.says("RESET", db=0)
             known.check(replylog)
             assert replylog.stop()[-1]["joined"] >= 1
-    assert {record["client_id"] for record in records_of(replylog, talker)} == {number}
+    assert {record["client_id"] for record in records_of(replylog, conn)} == {number}
 
 
 HALF_WAY = [
@@ -116,15 +116,15 @@ def test_hello_that_fails_half_way(name):
         with server.client() as other:
             for user in ("alice", "bob"):
                 other.call("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all")
-        talkers = []
+        conns = []
         for argv in HALF_WAY:
-            with Talker(server.port) as talker:
-                known = Known(talker, db=0, resp=2)
+            with FrameClient(server.port) as conn:
+                known = Known(conn, db=0, resp=2)
                 known.says("HELLO", "2", "AUTH", "bob", "secret", "SETNAME", "first", client_name="first", user="bob")
                 known.says("HELLO", "2", "AUTH", "bob", "wrong", succeeds=False)
                 known.says(*argv, succeeds=False, client_name=None, user=None, resp=None)
-                talkers.append(known)
-        for known in talkers:
+                conns.append(known)
+        for known in conns:
             known.check(replylog)
         replylog.stop()
 
@@ -132,9 +132,9 @@ def test_hello_that_fails_half_way(name):
 test_hello_that_fails_half_way.cases = {name: (name,) for name in ("redis-6.0", "redis-7.0")}
 
 
-def says_nothing_wrong(replylog, talker, truth):
+def says_nothing_wrong(replylog, conn, truth):
     """What a transaction does to a connection may be absent where it is not followed, but never an older truth."""
-    records = {record["argv"][-1]: record for record in records_of(replylog, talker) if record["cmd"] == "ECHO"
+    records = {record["argv"][-1]: record for record in records_of(replylog, conn) if record["cmd"] == "ECHO"
                and record["reply_bytes"] != len("+QUEUED\r\n")}
     for step, known in truth.items():
         said = {word: records[step][word] for word in WORDS if word in records[step]}
@@ -146,7 +146,7 @@ def says_nothing_wrong(replylog, talker, truth):
 def test_in_transactions(name, io_threads):
     """SELECT and CLIENT SETNAME that are queued, and run, or not."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as talker:
+            FrameClient(server.port) as conn:
         commands = [("SELECT", "3"), ("CLIENT", "SETNAME", "first"), ("ECHO", "before"),
                     ("MULTI",), ("SELECT", "5"), ("CLIENT", "SETNAME", "second"), ("DISCARD",), ("ECHO", "discarded"),
                     ("SELECT", "4"), ("ECHO", "selected"),
@@ -154,12 +154,12 @@ def test_in_transactions(name, io_threads):
                     ("ECHO", "executed"),
                     ("SELECT", "7"), ("CLIENT", "SETNAME", "fourth"), ("ECHO", "after")]
         for argv in commands:
-            talker.ask(*argv)
-        wait_records(replylog, talker, len(commands) + 2)
+            conn.ask(*argv)
+        wait_records(replylog, conn, len(commands) + 2)
         replylog.stop()
     truth = {"before": (3, "first"), "discarded": (3, "first"), "selected": (4, "first"), "inside": (6, "third"),
              "executed": (6, "third"), "after": (7, "fourth")}
-    records = says_nothing_wrong(replylog, talker, {
+    records = says_nothing_wrong(replylog, conn, {
         step: {"db": db, "client_name": called, "resp": 2} for step, (db, called) in truth.items()})
     assert (records["before"]["db"], records["before"]["client_name"]) == (3, "first"), records["before"]
     assert (records["selected"]["db"], records["after"]["db"]) == (4, 7), records
@@ -169,18 +169,18 @@ def test_in_transactions(name, io_threads):
 def test_numbers_are_used_again(name, io_threads):
     """Connections come and go in few places. Who said nothing has nothing of who was there before."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
-        with Talker(server.port) as keeper:
+        with FrameClient(server.port) as keeper:
             keeper.ask(*USER)
             wanted = []
             for number in range(600):
-                with Talker(server.port) as talker:
+                with FrameClient(server.port) as conn:
                     known = {"db": 0, "resp": 2}
                     if number % 3 == 0:
-                        talker.ask("HELLO", "3", "AUTH", "bob", "secret", "SETNAME", f"name:{number}")
-                        talker.ask("SELECT", "7")
+                        conn.ask("HELLO", "3", "AUTH", "bob", "secret", "SETNAME", f"name:{number}")
+                        conn.ask("SELECT", "7")
                         known = {"db": 7, "resp": 3, "client_name": f"name:{number}", "user": "bob"}
-                    talker.ask("ECHO", f"number:{number}")
-                    wanted.append((talker.addr, known))
+                    conn.ask("ECHO", f"number:{number}")
+                    wanted.append((conn.addr, known))
         replylog.wait_replies(1 + 600 + 400)
         assert replylog.stop()[-1]["dropped"] == 0
     records = {record["argv"][1]: record for record in replylog.replies() if record["cmd"] == "ECHO"}

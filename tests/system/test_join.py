@@ -102,7 +102,7 @@ class Unknown(Server):
         return super().command(binary)
 
 
-def test_likely_is_not_proven():
+def test_unknown_structs_are_marked():
     """Where no structs are known: what is joined is marked, and when it can't be framed, that is counted, too."""
     with Unknown("redis-7.0") as server, server.client() as older:
         older.call("PING")

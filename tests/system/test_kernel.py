@@ -13,11 +13,11 @@ def known(what):
     return value
 
 
-def test_takes_the_best_way():
-    way = known("ATTACH")
+def test_uses_the_best_attach_mode():
+    mode = known("ATTACH")
     with Server("valkey-9.1") as server, Replylog(server.pid) as replylog:
         probes = replylog.records()[0]["probes"]
-        assert probes and all(way in probe or "raw_tracepoint" in probe for probe in probes), probes
+        assert probes and all(mode in probe or "raw_tracepoint" in probe for probe in probes), probes
 
 
 def test_refused_with_the_feature_named():

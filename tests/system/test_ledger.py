@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import oracle
 import workload
-from conversation import Talker, request
+from conversation import FrameClient, request
 from replylog import Replylog
 from resp import encode
 from server import PreloadedServer, Server
@@ -34,7 +34,7 @@ class Ledger:
         self.flags = flags
 
     def __enter__(self):
-        self.talker = Talker(self.server.port)
+        self.conn = FrameClient(self.server.port)
         before = self.settled()
         self.replylog = Replylog(self.server.pid, 0, *self.flags)
         self.replylog.__enter__()
@@ -43,11 +43,11 @@ class Ledger:
 
     def __exit__(self, *_):
         self.replylog.__exit__()
-        self.talker.sock.close()
+        self.conn.sock.close()
 
     def ask(self):
         """(what it has sent before this, bytes that it sends because of this)"""
-        reply, told = self.talker.ask("INFO", "stats"), b""
+        reply, told = self.conn.ask("INFO", "stats"), b""
         while self.monitor and b'"INFO"' not in told:
             told = self.monitor.frame()
         return int(reply.split(b"total_net_output_bytes:")[1].split(b"\r")[0]), len(reply) + len(told)
@@ -113,14 +113,14 @@ def test_conversations(name, io_threads, tap):
         with server.client() as client:
             client.call("SETRANGE", "huge", 20_000_000, "x")
         with Ledger(server, "--tap", tap) as ledger, ExitStack() as stack:
-            talker, pushed, monitor, goes = (stack.enter_context(Talker(server.port)) for _ in range(4))
-            talker.send(("MULTI",), ("SET", "a", PAYLOAD), ("GET", "a"), ("EXEC",), ("GET", "a"))
-            talker.frames(5)
+            conn, pushed, monitor, goes = (stack.enter_context(FrameClient(server.port)) for _ in range(4))
+            conn.send(("MULTI",), ("SET", "a", PAYLOAD), ("GET", "a"), ("EXEC",), ("GET", "a"))
+            conn.frames(5)
             pushed.ask("HELLO", 3)
             pushed.ask("SUBSCRIBE", "news")
             monitor.ask("MONITOR")
             for _ in range(3):
-                talker.ask("PUBLISH", "news", PAYLOAD)
+                conn.ask("PUBLISH", "news", PAYLOAD)
                 pushed.frame()
                 # What it is told of what came before, the server may have to write in several turns.
                 while PAYLOAD not in monitor.frame():
@@ -140,8 +140,8 @@ def test_conversations(name, io_threads, tap):
 @on_taps()
 def test_older_connections(name, io_threads, tap):
     """What is written to them until they are joined is unattributed, and no loss."""
-    with Server(name, io_threads=io_threads) as server, server.client() as other, Talker(server.port) as older, \
-            Talker(server.port) as monitor, Talker(server.port) as subscriber:
+    with Server(name, io_threads=io_threads) as server, server.client() as other, FrameClient(server.port) as older, \
+            FrameClient(server.port) as monitor, FrameClient(server.port) as subscriber:
         older.send(("BLPOP", "list", 0))
         blocked(other)
         monitor.ask("MONITOR")
@@ -163,7 +163,7 @@ def test_stopped_in_mid_reply(name, io_threads, tap):
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
             client.call("SETRANGE", "huge", 20_000_000, "x")
-        with Ledger(server, "--tap", tap) as ledger, Talker(server.port) as slow:
+        with Ledger(server, "--tap", tap) as ledger, FrameClient(server.port) as slow:
             slow.send(("PING",), ("GET", "huge"), ("PING",))
             slow.frame()
             records = ledger.finish()
@@ -175,9 +175,9 @@ def test_stopped_in_mid_reply(name, io_threads, tap):
 def test_protocol_error(name, io_threads, tap):
     """The server answers the bad request with an error, which is no reply to any command."""
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap) as ledger, \
-            Talker(server.port) as talker:
-        talker.sock.sendall(request("ECHO", PAYLOAD) + b"*1\r\n!3\r\nGET\r\n")
-        rest = talker.rest()
+            FrameClient(server.port) as conn:
+        conn.sock.sendall(request("ECHO", PAYLOAD) + b"*1\r\n!3\r\nGET\r\n")
+        rest = conn.rest()
         records = ledger.finish()
     error = len(rest) - len(PAYLOAD) - len(f"${len(PAYLOAD)}\r\n\r\n")
     assert losses(records) == {"framing": (1, 0, error)}, (error, losses(records))
@@ -187,10 +187,10 @@ def test_protocol_error(name, io_threads, tap):
 def test_clients_full(name, io_threads, tap):
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap, "--max-clients", "3") as ledger, \
             ExitStack() as stack:
-        ledger.ask()  # it has the first place
-        talkers = [stack.enter_context(Talker(server.port)) for _ in range(6)]
-        for talker in talkers:
-            talker.ask("ECHO", PAYLOAD)
+        ledger.ask() # it has the first place
+        conns = [stack.enter_context(FrameClient(server.port)) for _ in range(6)]
+        for conn in conns:
+            conn.ask("ECHO", PAYLOAD)
         records = ledger.finish()
     lost = 4 * len(f"${len(PAYLOAD)}\r\n{PAYLOAD.decode()}\r\n")
     assert losses(records)["clients_full"][1:] == (0, lost) and len(losses(records)) == 1, (lost, losses(records))
@@ -220,14 +220,14 @@ def test_lost_replies(name, io_threads, tap):
     """Bytes come that are no reply while 252 are outstanding: these are lost, with their bytes, and nothing more once the
     connection is joined again."""
     with PreloadedServer(name, library="stray_write", io_threads=io_threads) as server, server.client() as other, \
-            Ledger(server, "--tap", tap) as ledger, Talker(server.port) as talker:
-        talker.ask("PING")
-        talker.send(("BLPOP", "list", 0), *(("ECHO", f"x{number}") for number in range(250)), ("ECHO", "STRAY"))
+            Ledger(server, "--tap", tap) as ledger, FrameClient(server.port) as conn:
+        conn.ask("PING")
+        conn.send(("BLPOP", "list", 0), *(("ECHO", f"x{number}") for number in range(250)), ("ECHO", "STRAY"))
         blocked(other)
-        lost = talker.frames(1)
+        lost = conn.frames(1)
         other.call("RPUSH", "list", PAYLOAD)
-        lost += talker.frames(252)
-        joined = [talker.ask("ECHO", "joined") for _ in range(2)]
+        lost += conn.frames(252)
+        joined = [conn.ask("ECHO", "joined") for _ in range(2)]
         records = ledger.finish(uncounted=len(STRAY))
     assert losses(records) == {SEEN_AS[tap]: (1, 252, sum(map(len, lost)))}, (losses(records), sum(map(len, lost)))
     assert [record["reply_bytes"] for record in records if record.get("argv") == ["ECHO", "joined"]] == [12] * len(joined)
@@ -238,11 +238,11 @@ def test_lost_at_the_close(name, io_threads, tap):
     """What was written last was not seen, or no reply."""
     with PreloadedServer(name, library="stray_write", io_threads=io_threads) as server, server.client() as other, \
             Ledger(server, "--tap", tap) as ledger:
-        with Talker(server.port) as talker:
-            talker.ask("PING")
-            talker.send(("BLPOP", "list", 0), ("ECHO", "STRAY"))
+        with FrameClient(server.port) as conn:
+            conn.ask("PING")
+            conn.send(("BLPOP", "list", 0), ("ECHO", "STRAY"))
             blocked(other)
-            assert talker.frame() == STRAY
+            assert conn.frame() == STRAY
         wait_until(lambda: b"blocked_clients:0\r" in other.call("INFO", "clients"), "client that has gone")
         records = ledger.finish(uncounted=len(STRAY))
     assert losses(records) == {SEEN_AS[tap]: (1, 2, len(STRAY))}, losses(records)
@@ -255,10 +255,10 @@ def test_child_and_close(name, io_threads, tap):
         other.call("SET", "key", "x")
         with Ledger(server, "--tap", tap) as ledger:
             assert b"started" in other.call("BGSAVE")
-            with Talker(server.port) as talker:
-                talker.ask("ECHO", "x")
-                talker.ask("CLIENT", "KILL", "ADDR", talker.addr, "SKIPME", "no")
-                talker.rest()
+            with FrameClient(server.port) as conn:
+                conn.ask("ECHO", "x")
+                conn.ask("CLIENT", "KILL", "ADDR", conn.addr, "SKIPME", "no")
+                conn.rest()
             assert b"rdb_bgsave_in_progress:1\r" in other.call("INFO", "persistence")
             stop = ledger.finish()[-1]
     assert not stop["dropped"] and not stop["unattributed_bytes"], stop
@@ -269,10 +269,10 @@ def test_refused_clients(name, io_threads, tap):
     """What they are told is no client's: they are not connections that could not be joined."""
     refused = b"-ERR max number of clients reached\r\n"
     with Server(name, "--maxclients", "3", io_threads=io_threads) as server, Ledger(server, "--tap", tap) as ledger, \
-            Talker(server.port), Talker(server.port) as talker:
-        talker.ask("PING")
+            FrameClient(server.port), FrameClient(server.port) as conn:
+        conn.ask("PING")
         for _ in range(5):
-            with Talker(server.port) as comes:
+            with FrameClient(server.port) as comes:
                 assert comes.rest() == refused
         stop = ledger.finish(uncounted=5 * len(refused))[-1]
     assert stop["unjoined"] == 0 and stop["unattributed_bytes"] == 5 * len(refused), stop
@@ -284,12 +284,12 @@ def test_replicas(name, io_threads, tap):
     with Server(name, "--repl-diskless-sync", "no", io_threads=io_threads) as server, \
             Ledger(server, "--tap", tap) as ledger:
         for number in range(3):
-            with Talker(server.port) as replica:
+            with FrameClient(server.port) as replica:
                 replica.send(("SYNC",))
                 dump = replica.sock.recv(1)
                 while b"REDIS" not in dump and b"VALKEY" not in dump:
                     dump += replica.sock.recv(1 << 16)
-                ledger.talker.ask("SET", f"key:{number}", PAYLOAD)
+                ledger.conn.ask("SET", f"key:{number}", PAYLOAD)
                 while PAYLOAD not in dump:
                     dump += replica.sock.recv(1 << 16)
         stop = ledger.finish()[-1]

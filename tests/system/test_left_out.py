@@ -2,7 +2,7 @@
 replylog did or after."""
 from contextlib import ExitStack, contextmanager
 
-from conversation import Talker, asker, finish, on_servers
+from conversation import FrameClient, asker, finish, on_servers
 from replylog import Replylog
 from server import Server
 from slot import free_port
@@ -22,17 +22,17 @@ def left_out(stop):
 @on_servers
 def test_monitor(name, io_threads):
     """One that is older and one that is newer: what they are told is nobody's reply."""
-    with Server(name, io_threads=io_threads) as server, Talker(server.port) as older:
+    with Server(name, io_threads=io_threads) as server, FrameClient(server.port) as older:
         older.ask("MONITOR")
-        with Replylog(server.pid, 0) as replylog, Talker(server.port) as newer, Talker(server.port) as talker:
+        with Replylog(server.pid, 0) as replylog, FrameClient(server.port) as newer, FrameClient(server.port) as conn:
             newer.ask("MONITOR")
-            ask = asker(talker, expected := [])
+            ask = asker(conn, expected := [])
             for turn in range(50):
                 ask("SET", f"key:{turn}", PAYLOAD)
             for monitor in (older, newer):
                 while b'"key:49"' not in monitor.frame():
                     pass
-            stop = finish(replylog, (talker, expected))
+            stop = finish(replylog, (conn, expected))
     assert left_out(stop) == {"monitor": 2} and stop["unjoined"] == 0, stop
     assert not [record for record in replylog.replies() if record["client_addr"] in (older.addr, newer.addr)]
     assert stop["left_out_bytes"] > 2 * 50 * len(PAYLOAD), stop
@@ -42,13 +42,13 @@ def test_monitor(name, io_threads):
 def test_monitor_ends(name, io_threads):
     """RESET makes a client of it again, which replylog may leave out, but not mistake."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as monitor, Talker(server.port) as talker:
-        ask = asker(talker, expected := [])
+            FrameClient(server.port) as monitor, FrameClient(server.port) as conn:
+        ask = asker(conn, expected := [])
         monitor.send(("MONITOR",), ("RESET",), ("ECHO", "behind"))
         while b"behind" not in monitor.frame():
             pass
         ask("SET", "key", PAYLOAD)
-        stop = finish(replylog, (talker, expected))
+        stop = finish(replylog, (conn, expected))
     for record in replylog.replies():
         if record["client_addr"] == monitor.addr:
             assert (record["cmd"], record["reply_bytes"]) == ("ECHO", len("$6\r\nbehind\r\n")), record
@@ -59,15 +59,15 @@ def test_monitor_ends(name, io_threads):
 def test_refused(name, io_threads):
     """What would make it something else is refused: it is a client as before, and followed as one."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as talker:
+            FrameClient(server.port) as conn:
         for refused in (("MONITOR", "x"), ("SYNC", "x"), ("REPLCONF", "x"), ("REPLCONF", "x"), ("PSYNC", "x")):
-            talker.send(refused)
-            assert talker.frame().startswith(b"-"), refused
-            talker.send(("ECHO", refused[0]))
-            assert refused[0].encode() in talker.frame()
+            conn.send(refused)
+            assert conn.frame().startswith(b"-"), refused
+            conn.send(("ECHO", refused[0]))
+            assert refused[0].encode() in conn.frame()
         replylog.wait_replies(5)
         stop = replylog.stop()[-1]
-    records = [record for record in replylog.replies() if record["client_addr"] == talker.addr]
+    records = [record for record in replylog.replies() if record["client_addr"] == conn.addr]
     assert [(record["argv"], record["attribution"]) for record in records] == [
         (["ECHO", refused], "exact") for refused in ("MONITOR", "SYNC", "REPLCONF", "REPLCONF", "PSYNC")], records
     assert left_out(stop) == {"monitor": 1, "replication": 1} and stop["unjoined"] == 0, stop
@@ -139,25 +139,25 @@ def cluster(name, io_threads, count=2):
                                           io_threads=io_threads)) for _ in range(count)]
 
 
-def meet(nodes, talkers):
+def meet(nodes, conns):
     port = next(nodes[1].options[at + 1] for at, option in enumerate(nodes[1].options) if option == "--cluster-port")
-    talkers[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, port)
-    for talker in talkers:
-        wait_until(lambda: talker.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that have met")
+    conns[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, port)
+    for conn in conns:
+        wait_until(lambda: conn.ask("CLUSTER", "NODES").count(b" connected") == len(nodes), "nodes that have met")
 
 
 @on_servers
 def test_cluster_links(name, io_threads):
     """Made before and made after: the bus is binary, and goes on all the time."""
     with cluster(name, io_threads) as nodes, ExitStack() as stack:
-        setup = [stack.enter_context(Talker(node.port)) for node in nodes]
+        setup = [stack.enter_context(FrameClient(node.port)) for node in nodes]
         replylogs = [stack.enter_context(Replylog(nodes[0].pid, 0))]
         meet(nodes, setup)
         replylogs.append(stack.enter_context(Replylog(nodes[1].pid, 0)))
-        talkers = [stack.enter_context(Talker(node.port)) for node in nodes]
+        conns = [stack.enter_context(FrameClient(node.port)) for node in nodes]
         asked = []
-        for talker in talkers:
-            ask = asker(talker, expected := [])
+        for conn in conns:
+            ask = asker(conn, expected := [])
             for turn in range(20):
                 ask("PING", "x" * turn)
             asked.append(expected)
@@ -168,8 +168,8 @@ def test_cluster_links(name, io_threads):
 
         now = pings_sent()
         wait_until(lambda: pings_sent() >= now + 4, "messages on the bus")
-        stops = [finish(replylog, (talker, expected)) for replylog, talker, expected in zip(replylogs, talkers, asked)]
-    ours = {talker.addr for talker in (*setup, *talkers)}
+        stops = [finish(replylog, (conn, expected)) for replylog, conn, expected in zip(replylogs, conns, asked)]
+    ours = {conn.addr for conn in (*setup, *conns)}
     for replylog, stop in zip(replylogs, stops):
         assert {record["client_addr"] for record in replylog.replies()} <= ours, replylog.replies()
         # Each node has one link of its own and one of the other's.
@@ -181,16 +181,16 @@ def test_cluster_links(name, io_threads):
 def test_migrate(name, io_threads):
     """The server as another one's client: on its own side that is no conversation that anybody asked for."""
     with Server(name, io_threads=io_threads) as source, Server(name, io_threads=io_threads) as target, \
-            Replylog(source.pid, 0) as on_source, Replylog(target.pid, 0) as on_target, Talker(source.port) as talker:
-        ask = asker(talker, expected := [])
+            Replylog(source.pid, 0) as on_source, Replylog(target.pid, 0) as on_target, FrameClient(source.port) as conn:
+        ask = asker(conn, expected := [])
         for turn in range(3):
             ask("SET", f"key:{turn}", PAYLOAD)
             ask("MIGRATE", "127.0.0.1", target.port, f"key:{turn}", "0", "5000")
         assert [size for _, _, size, _ in expected] == [5] * 6, expected
         on_target.wait_replies(3)
-        stop = finish(on_source, (talker, expected))
+        stop = finish(on_source, (conn, expected))
         on_target.stop()
-    assert {record["client_addr"] for record in on_source.replies()} == {talker.addr}, on_source.replies()
+    assert {record["client_addr"] for record in on_source.replies()} == {conn.addr}, on_source.replies()
     assert stop["unjoined"] == 0 and set(left_out(stop)) <= {"outgoing"}, stop
     # On the other side it is a client like any other.
     assert [record["cmd"] for record in on_target.replies()].count("RESTORE") == 3, on_target.replies()
@@ -199,7 +199,7 @@ def test_migrate(name, io_threads):
 @on_servers
 def test_client_that_speaks_like_the_bus(name, io_threads):
     """An older client of a node, whose read begins as a message of the bus does: what reads it tells, not its bytes."""
-    with cluster(name, io_threads, 1) as (node,), Talker(node.port) as older:
+    with cluster(name, io_threads, 1) as (node,), FrameClient(node.port) as older:
         older.ask("PING")
         with Replylog(node.pid, 0) as replylog:
             older.sock.sendall(b"RCmb x\r\n")

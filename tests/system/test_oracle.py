@@ -92,7 +92,7 @@ MUTATIONS = {
 }
 
 
-def test_comparer_goes_red():
+def test_comparer_detects_differences():
     expected = play_some()
     good = made_up_records(expected)
     oracle.compare(expected, copy.deepcopy(good))

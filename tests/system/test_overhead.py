@@ -156,7 +156,7 @@ def assert_exact(records):
     return last
 
 
-def test_windows(name, io_threads, transport):
+def test_pauses_under_load(name, io_threads, transport):
     with Server(name, io_threads=io_threads, transport=transport) as server:
         with server.client() as client:
             client.call("SETRANGE", "big", BIG - 1, "x")
@@ -186,18 +186,18 @@ def test_windows(name, io_threads, transport):
     assert len(windows) > 1, followed
 
 
-test_windows.cases = {
+test_pauses_under_load.cases = {
     "valkey-9.1,4 io threads": ("valkey-9.1", 4, "tcp4"),
     "valkey-9.1,tls": ("valkey-9.1", 1, "tls"),
     "redis-7.0,unix": ("redis-7.0", 1, "unix"),
 }
 
 
-def test_each_way_of_attaching(way):
+def test_every_attach_mode(mode):
     """Probes are attached anew whatever they are attached with."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
-        with Replylog(server.pid, 0, "--max-overhead", BUDGET, "--tap", "connection", "--attach", way) as replylog, Load(server) as load:
+        with Replylog(server.pid, 0, "--max-overhead", BUDGET, "--tap", "connection", "--attach", mode) as replylog, Load(server) as load:
             wait_until(lambda: any(b'"event":"resumed"' in line for line in replylog.lines), "second window", 120)
             records = replylog.stop()
         load.close()
@@ -207,7 +207,7 @@ def test_each_way_of_attaching(way):
     assert_exact(records)
 
 
-test_each_way_of_attaching.cases = {way: (way,) for way in ("session", "multi", "perf")}
+test_every_attach_mode.cases = {mode: (mode,) for mode in ("session", "multi", "perf")}
 
 
 def test_unjoined_are_counted_once():

@@ -6,17 +6,16 @@ import shutil
 import socket
 import struct
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from environment import BINARY
 from replylog import Replylog, run_replylog
 from resp import Client, encode
+from restarts import age, check_runs, copied_binary, kill_observed, observe_word, polls_again, restart
 from server import Server
 from test_check import check
 from test_errors import assert_refused
-from test_follow import check_runs, copied_binary, has_looked, observe_word, restart
 from transport import Tcp
 from waiting import wait_until
 
@@ -147,11 +146,9 @@ def test_container_restarts():
         pids = [server.pid]
         with Replylog(server.pid, 0, "--follow") as replylog:
             observe_word(server, replylog, "first")
-            server.process.kill()
-            server.process.wait()
-            wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
+            kill_observed(server, replylog)
             restart(other)
-            has_looked(replylog)
+            polls_again(replylog)
             restart(server)
             pids.append(server.pid)
             observe_word(server, replylog, "second")
@@ -167,20 +164,12 @@ def test_other_container_is_not_followed():
             observe_word(server, replylog, "first")
             # It counts as started after the other one's end from a second before that on.
             wait_until(lambda: age(other.pid) > 2, "older container")
-            server.process.kill()
-            server.process.wait()
-            wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
-            has_looked(replylog)
+            kill_observed(server, replylog)
+            polls_again(replylog)
             restart(server)
             pids.append(server.pid)
             observe_word(server, replylog, "second")
             check_runs(replylog, pids, ["first", "second"])
-
-
-def age(pid):
-    """Seconds since it was started."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def test_replylog_in_a_container(proc, flags):

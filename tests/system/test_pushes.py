@@ -1,8 +1,8 @@
 """Pushes and messages answer no command, whatever comes between what."""
 from contextlib import contextmanager
 
-from conversation import EITHER, Talker, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
-    push, records_of, reply, talks, wait_records
+from conversation import EITHER, FrameClient, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
+    push, records_of, reply, frame_client, wait_records
 from replylog import Replylog
 from server import Server
 from slot import free_port
@@ -12,92 +12,92 @@ BIG = "m" * 100_000
 LARGE = 20_000_000         # more than sockets take, less than client-output-buffer-limit lets a subscriber have
 
 
-def message(talker, other, channel, payload, command="PUBLISH"):
+def message(conn, other, channel, payload, command="PUBLISH"):
     assert other.call(command, channel, payload) > 0
-    return talker.frame()
+    return conn.frame()
 
 
 @on_servers
 def test_resp2_subscriber(name, io_threads):
     """Several confirmations are one reply; messages, small and large, and PING between them."""
-    with talks(name, io_threads) as (talker, other, replylog):
-        ask = asker(talker, expected := [])
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        ask = asker(conn, expected := [])
         ask("SUBSCRIBE", "a", "b", "c", frames=3)
         for channel, payload in (("a", "small"), ("b", BIG), ("c", "")):
-            expected.append(push(message(talker, other, channel, payload), "message", channel))
+            expected.append(push(message(conn, other, channel, payload), "message", channel))
         ask("PING")
         ask("PING", "payload")
         ask("PSUBSCRIBE", "x*", "y*", frames=2)
-        expected.append(push(message(talker, other, "xyz", BIG), "pmessage", "xyz", "x*"))
+        expected.append(push(message(conn, other, "xyz", BIG), "pmessage", "xyz", "x*"))
         ask("GET", "key")                       # refused to a subscriber of RESP2
         assert expected[-1][2] > 40
         ask("UNSUBSCRIBE", "b")
-        expected.append(push(message(talker, other, "a", "more"), "message", "a"))
+        expected.append(push(message(conn, other, "a", "more"), "message", "a"))
         ask("UNSUBSCRIBE", frames=2)            # from all that are left
         ask("UNSUBSCRIBE")                      # from none: one confirmation
-        expected.append(push(message(talker, other, "yz", "more"), "pmessage", "yz", "y*"))
+        expected.append(push(message(conn, other, "yz", "more"), "pmessage", "yz", "y*"))
         ask("PUNSUBSCRIBE", frames=2)
         ask("ECHO", "plain again")
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_resp3_subscriber(name, io_threads):
     """Commands go on between messages."""
-    with talks(name, io_threads) as (talker, other, replylog):
-        ask = asker(talker, expected := [])
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        ask = asker(conn, expected := [])
         ask("HELLO", "3")
         ask("SUBSCRIBE", "a", "b", frames=2)
         for turn in range(20):
-            expected.append(push(message(talker, other, "a", BIG if turn % 5 == 0 else "x" * turn), "message", "a"))
+            expected.append(push(message(conn, other, "a", BIG if turn % 5 == 0 else "x" * turn), "message", "a"))
             ask("ECHO", "y" * turn)
         ask("PSUBSCRIBE", "a*")
         assert other.call("PUBLISH", "a", "twice") == 2
-        expected += [push(talker.frame(), "message", "a"), push(talker.frame(), "pmessage", "a", "a*")]
+        expected += [push(conn.frame(), "message", "a"), push(conn.frame(), "pmessage", "a", "a*")]
         ask("PING")
         # What it publishes itself reaches it before or after PUBLISH's own reply.
-        talker.send(("PUBLISH", "b", "own"))
-        for frame in talker.frames(2):
+        conn.send(("PUBLISH", "b", "own"))
+        for frame in conn.frames(2):
             pushed = frame.startswith(b">")
             expected.append(push(frame, "message", "b") if pushed else reply(("PUBLISH", "b", "own"), frame))
         ask("UNSUBSCRIBE", frames=2)
         ask("PUNSUBSCRIBE")
         ask("ECHO", "plain again")
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_resp3_lists_like_messages(name, io_threads):
     """A list that a subscriber of RESP3 reads may look like a message, which is a push there: it is a reply all the same."""
-    with talks(name, io_threads) as (talker, other, replylog):
-        ask = asker(talker, expected := [])
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        ask = asker(conn, expected := [])
         ask("HELLO", "3")
         ask("SUBSCRIBE", "a")
         for kind, size in (("message", 3), ("pmessage", 4), ("subscribe", 3)):
             ask("RPUSH", kind, kind, *["x" * 10] * (size - 1))
             ask("LRANGE", kind, "0", "-1")
             ask("ECHO", "y" * 100)
-        expected.append(push(message(talker, other, "a", BIG), "message", "a"))
+        expected.append(push(message(conn, other, "a", BIG), "message", "a"))
         ask("UNSUBSCRIBE")
         ask("ECHO", "plain again")
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_pipeline_between_messages(name, io_threads):
     """Deep pipelines of a client to which others publish all the time."""
     commands = [("ECHO", "e" * (size * 37 % 3000)) for size in range(2000)]
-    with talks(name, io_threads) as (talker, other, replylog):
-        expected = [reply(("HELLO", "3"), talker.ask("HELLO", "3"))]
-        expected.append(reply(("SUBSCRIBE", "a"), talker.ask("SUBSCRIBE", "a")))
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        expected = [reply(("HELLO", "3"), conn.ask("HELLO", "3"))]
+        expected.append(reply(("SUBSCRIBE", "a"), conn.ask("SUBSCRIBE", "a")))
         for begin in range(0, len(commands), 100):
-            talker.send(*commands[begin:begin + 50])
+            conn.send(*commands[begin:begin + 50])
             other.sock.sendall(b"PUBLISH a message\r\n" * 30)
-            talker.send(*commands[begin + 50:begin + 100])
+            conn.send(*commands[begin + 50:begin + 100])
             waiting = commands[begin:begin + 100]
             messages = 30
             while waiting or messages:
-                frame = talker.frame()
+                frame = conn.frame()
                 if frame.startswith(b">"):
                     messages -= 1
                     expected.append(push(frame, "message", "a"))
@@ -105,33 +105,33 @@ def test_pipeline_between_messages(name, io_threads):
                     expected.append(reply(waiting.pop(0), frame, kind=EITHER))
             for _ in range(30):
                 other.read()
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_only_large_ones(name, io_threads):
     """With a threshold, a large message is one record, and the small ones are none."""
     for protocol in ("2", "3"):
-        with talks(name, io_threads, threshold=1000) as (talker, other, replylog):
-            talker.ask("HELLO", protocol)
-            talker.ask("SUBSCRIBE", "a")
-            small = [message(talker, other, "a", "x" * 900) for _ in range(50)]
-            large = message(talker, other, "a", "x" * 1000)
-            exact = message(talker, other, "a", "x" * (1000 - (len(small[0]) - 900)))
+        with frame_client(name, io_threads, threshold=1000) as (conn, other, replylog):
+            conn.ask("HELLO", protocol)
+            conn.ask("SUBSCRIBE", "a")
+            small = [message(conn, other, "a", "x" * 900) for _ in range(50)]
+            large = message(conn, other, "a", "x" * 1000)
+            exact = message(conn, other, "a", "x" * (1000 - (len(small[0]) - 900)))
             assert (len(exact), len(large) > 1000) == (1000, True)
-            finish(replylog, (talker, [push(large, "message", "a"), push(exact, "message", "a")]))
+            finish(replylog, (conn, [push(large, "message", "a"), push(exact, "message", "a")]))
 
 
 @on_servers
 def test_sharded(name, io_threads):
-    with talks(name, io_threads) as (talker, other, replylog):
-        ask = asker(talker, expected := [])
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        ask = asker(conn, expected := [])
         for protocol in ("2", "3"):
             ask("HELLO", protocol)
             ask("SSUBSCRIBE", "a", "b", frames=2)
             ask("SUBSCRIBE", "c")
-            expected.append(push(message(talker, other, "b", BIG, "SPUBLISH"), "smessage", "b"))
-            expected.append(push(message(talker, other, "c", BIG), "message", "c"))
+            expected.append(push(message(conn, other, "b", BIG, "SPUBLISH"), "smessage", "b"))
+            expected.append(push(message(conn, other, "c", BIG), "message", "c"))
             ask("SUNSUBSCRIBE", "a")
             ask("SUNSUBSCRIBE")
             ask("GET")                          # an error
@@ -139,7 +139,7 @@ def test_sharded(name, io_threads):
             ask("UNSUBSCRIBE")
             ask("SUNSUBSCRIBE")
             ask("ECHO", "plain again")
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @contextmanager
@@ -157,60 +157,60 @@ def test_sharded_in_a_cluster(name, io_threads):
     not say that it is one of a cluster."""
     for options in ((), ("--proc-title-template", "{title} {listen-addr}")):
         with cluster_of_one(name, io_threads, *options) as (server, _), Replylog(server.pid, 0) as replylog, \
-                Talker(server.port) as talker:
-            ask = asker(talker, expected := [])
+                FrameClient(server.port) as conn:
+            ask = asker(conn, expected := [])
             ask("SSUBSCRIBE", "a")
             ask("SUNSUBSCRIBE", "a", mark=doubtful)
             ask("SUNSUBSCRIBE", mark=doubtful)
             ask("SSUBSCRIBE", "a")
             ask("SUNSUBSCRIBE", mark=doubtful)
             ask("ECHO", "plain again")
-            finish(replylog, (talker, expected))
+            finish(replylog, (conn, expected))
 
 
 @contextmanager
 def slot_goes(name, io_threads):
     """A subscriber of {a}1 and {b}1 that has yet to take a large reply, when the server gives up the slot of {a}1."""
     with cluster_of_one(name, io_threads) as (server, other), Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as talker:
+            FrameClient(server.port) as conn:
         other.call("SETRANGE", "large", LARGE - 1, "x")
         expected = []
         for argv in (("HELLO", "3"), ("SSUBSCRIBE", "{a}1"), ("SSUBSCRIBE", "{b}1")):
-            expected.append(reply(argv, talker.ask(*argv)))
-        talker.send(("GET", "large"))
-        wait_until(lambda: int(client_listed(other, talker.addr)["omem"]), "a reply that waits")
+            expected.append(reply(argv, conn.ask(*argv)))
+        conn.send(("GET", "large"))
+        wait_until(lambda: int(client_listed(other, conn.addr)["omem"]), "a reply that waits")
         assert other.call("CLUSTER", "DELSLOTS", other.call("CLUSTER", "KEYSLOT", "{a}1")) == b"OK"
-        yield talker, other, replylog, expected
+        yield conn, other, replylog, expected
 
 
 @on_servers
-def test_unasked_from_another_channel(name, io_threads):
+def test_server_unsubscribes_another_channel(name, io_threads):
     """The server ends a subscription while the client is about to end another one."""
-    with slot_goes(name, io_threads) as (talker, _, replylog, expected):
+    with slot_goes(name, io_threads) as (conn, _, replylog, expected):
         commands = ("SUNSUBSCRIBE", "{b}1"), ("ECHO", "behind")
-        talker.send(*commands)
-        large, unasked, confirmed, echo = talker.frames(4)
+        conn.send(*commands)
+        large, unasked, confirmed, echo = conn.frames(4)
         assert b"{a}1" in unasked and b"{b}1" in confirmed, (unasked, confirmed)
         expected += [reply(("GET", "large"), large, kind=EITHER), push(unasked, "sunsubscribe", "{a}1"),
                      doubtful(reply(commands[0], confirmed, kind=EITHER)), reply(commands[1], echo, kind=EITHER)]
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
-def test_unasked_from_the_same_channel(name, io_threads):
+def test_server_unsubscribes_the_same_channel(name, io_threads):
     """The server ends the very subscription that the client is about to end, whose command it then refuses."""
-    with slot_goes(name, io_threads) as (talker, _, replylog, expected):
+    with slot_goes(name, io_threads) as (conn, _, replylog, expected):
         commands = ("SUNSUBSCRIBE", "{a}1"), ("ECHO", "behind")
-        talker.send(*commands)
-        large, unasked, refused, echo = talker.frames(4)
+        conn.send(*commands)
+        large, unasked, refused, echo = conn.frames(4)
         assert b"{a}1" in unasked and refused.startswith(b"-"), (unasked, refused)
         # What is given up takes the proof of its whole burst with it.
         expected += [doubtful(reply(("GET", "large"), large, kind=EITHER)),
                      doubtful(reply(commands[0], unasked, kind=EITHER))]
-        wait_records(replylog, talker, len(expected))
+        wait_records(replylog, conn, len(expected))
         wait_until(lambda: any(b'"framing"' in line for line in replylog.lines), "what is given up")
         stop = replylog.stop()[-1]
-        compare(records_of(replylog, talker), expected)
+        compare(records_of(replylog, conn), expected)
         assert stop["dropped"] == 1, stop
 
 
@@ -219,22 +219,22 @@ def test_a_thousand_at_once(name, io_threads):
     """Each channel by a command of its own, as task queues do it, in one write; large replies between them, where a
     subscriber may ask for some."""
     channels = [f"channel:{number}" for number in range(1000)]
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "large", "x" * 20_000)
         for protocol in ("2", "3"):
-            ask = asker(talker, expected := [])
+            ask = asker(conn, expected := [])
             ask("HELLO", protocol)
             other_one = ("GET", "large") if protocol == "3" else ("PING",)
             for command, message in (("SUBSCRIBE", 1), ("UNSUBSCRIBE", 0)):
                 commands = [argv for channel in channels for argv in ((command, channel), other_one)]
-                talker.send(*commands)
-                expected += [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands, talker.frames(len(commands)))]
+                conn.send(*commands)
+                expected += [reply(argv, frame, kind=EITHER) for argv, frame in zip(commands, conn.frames(len(commands)))]
                 assert other.call("PUBLISH", channels[-1], "payload") == message
                 if message:
-                    expected.append(push(talker.frame(), "message", channels[-1]))
+                    expected.append(push(conn.frame(), "message", channels[-1]))
             ask("ECHO", "plain again")
-            wait_records(replylog, talker, len(expected))
-            compare(records_of(replylog, talker), expected)
+            wait_records(replylog, conn, len(expected))
+            compare(records_of(replylog, conn), expected)
             del replylog.lines[1:]
         stop = replylog.stop()[-1]
         assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
@@ -245,16 +245,16 @@ def test_too_many_at_once(name, io_threads):
     """More subscribing commands than there is memory for: no confirmation of those that were given up is a push."""
     commands = [("SUBSCRIBE", f"channel:{number}") for number in range(100)]
     for protocol in ("2", "3"):
-        with talks(name, io_threads, 0, "--argv-memory", "16kb") as (talker, other, replylog):
-            expected = [reply(("HELLO", protocol), talker.ask("HELLO", protocol))]
-            talker.send(*commands)
-            frames = talker.frames(100)
+        with frame_client(name, io_threads, 0, "--argv-memory", "16kb") as (conn, other, replylog):
+            expected = [reply(("HELLO", protocol), conn.ask("HELLO", protocol))]
+            conn.send(*commands)
+            frames = conn.frames(100)
             # What is given up takes the proof of its whole burst with it.
             expected += [doubtful(reply(argv, frame, kind=EITHER)) for argv, frame in zip(commands[:32], frames)]
-            wait_records(replylog, talker, len(expected))
-            message(talker, other, "channel:99", "payload")
+            wait_records(replylog, conn, len(expected))
+            message(conn, other, "channel:99", "payload")
             stop = replylog.stop()[-1]
-            compare(records_of(replylog, talker), expected)
+            compare(records_of(replylog, conn), expected)
             losses = [(record["reason"], record["count"]) for record in replylog.records()
                       if record["event"] == "dropped" and record["count"]]
             assert losses == [("turns", 1)], (losses, stop)
@@ -264,26 +264,26 @@ def test_too_many_at_once(name, io_threads):
 @on_servers
 def test_reset(name, io_threads):
     """RESET ends subscriptions and RESP3: what looks like a message then is a reply."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", "message", "a", "payload")
-        ask = asker(talker, expected := [])
+        ask = asker(conn, expected := [])
         for protocol in ("2", "3"):
             ask("HELLO", protocol)
             ask("SUBSCRIBE", "a", "b", frames=2)
-            expected.append(push(message(talker, other, "a", "x"), "message", "a"))
+            expected.append(push(message(conn, other, "a", "x"), "message", "a"))
             ask("RESET")
             ask("LRANGE", "list", "0", "-1")
             assert other.call("PUBLISH", "a", "nobody") == 0
             ask("ECHO", "plain again")
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
-def sorted_out(talker, commands, pushes, name):
+def sorted_out(conn, commands, pushes, name):
     """The expected records of commands sent in one write, while so many pushes come in between."""
-    talker.send(*commands)
+    conn.send(*commands)
     waiting, expected = list(commands), []
     while waiting or pushes:
-        frame = talker.frame()
+        frame = conn.frame()
         if frame.startswith(b">"):
             pushes -= 1
             expected.append(push(frame, name))
@@ -295,41 +295,41 @@ def sorted_out(talker, commands, pushes, name):
 @on_servers
 def test_invalidations(name, io_threads):
     """Client-side caching: of what was read, when others write it and when the client itself does."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", *(BIG for _ in range(5)))
         expected = []
         for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON"), ("GET", "key"), ("LRANGE", "list", "0", "-1")):
-            expected.append(reply(argv, talker.ask(*argv)))
+            expected.append(reply(argv, conn.ask(*argv)))
         other.call("SET", "key", "theirs")
-        expected.append(push(talker.frame(), "invalidate"))
-        expected.append(reply(("GET", "key"), talker.ask("GET", "key")))
-        expected += sorted_out(talker, [("SET", "key", "own")], 1, "invalidate")
+        expected.append(push(conn.frame(), "invalidate"))
+        expected.append(reply(("GET", "key"), conn.ask("GET", "key")))
+        expected += sorted_out(conn, [("SET", "key", "own")], 1, "invalidate")
         other.call("FLUSHALL")      # one with a null instead of keys
-        expected.append(push(talker.frame(), "invalidate"))
-        expected.append(reply(("ECHO", "last"), talker.ask("ECHO", "last")))
-        finish(replylog, (talker, expected))
+        expected.append(push(conn.frame(), "invalidate"))
+        expected.append(reply(("ECHO", "last"), conn.ask("ECHO", "last")))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_invalidations_in_transactions(name, io_threads):
     """Own writes inside MULTI: however the server places them, they are none of the replies' bytes."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "b", BIG)
         setup = [("HELLO", "3"), ("CLIENT", "TRACKING", "ON"), ("GET", "a"), ("GET", "b"), ("MULTI",)]
         queued = [("GET", "b"), ("SET", "a", "1"), ("GET", "a"), ("SET", "b", "2"), ("SET", "a", "3")]
-        expected = [reply(argv, talker.ask(*argv)) for argv in setup]
-        expected += [reply(argv, talker.ask(*argv), kind="multi") for argv in queued]
-        frames = [talker.ask("EXEC"), talker.ask("ECHO", "behind")]
+        expected = [reply(argv, conn.ask(*argv)) for argv in setup]
+        expected += [reply(argv, conn.ask(*argv), kind="multi") for argv in queued]
+        frames = [conn.ask("EXEC"), conn.ask("ECHO", "behind")]
         while sum(not frame.startswith(b">") for frame in frames) < 2:
-            frames.append(talker.frame())
+            frames.append(conn.frame())
         pushes = [push(frame, "invalidate") for frame in frames if frame.startswith(b">")]
         executed, behind = [frame for frame in frames if not frame.startswith(b">")]
         assert pushes, frames
         expected += [reply(argv, frame, kind="multi") for argv, frame in zip(queued, elements(executed))]
         expected.append(reply(("ECHO", "behind"), behind))
-        wait_records(replylog, talker, len(expected) + len(pushes))
+        wait_records(replylog, conn, len(expected) + len(pushes))
         assert replylog.stop()[-1]["dropped"] == 0
-        records = records_of(replylog, talker)
+        records = records_of(replylog, conn)
         # Where the pushes stand among the records depends on where the server writes them.
         compare([record for record in records if record["kind"] == "push"], pushes)
         compare([record for record in records if record["kind"] != "push"], expected)
@@ -338,34 +338,34 @@ def test_invalidations_in_transactions(name, io_threads):
 @on_servers
 def test_broadcast_invalidations(name, io_threads):
     """BCAST: of every key, between the replies of pipelines."""
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "big", BIG)
-        expected = [reply(argv, talker.ask(*argv)) for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON", "BCAST"))]
+        expected = [reply(argv, conn.ask(*argv)) for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON", "BCAST"))]
         for turn in range(30):
-            talker.send(("GET", "big"))
+            conn.send(("GET", "big"))
             other.call("SET", f"key:{turn}", "value")
-            for frame in talker.frames(2):
+            for frame in conn.frames(2):
                 pushed = frame.startswith(b">")
                 expected.append(push(frame, "invalidate") if pushed else reply(("GET", "big"), frame))
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_redirected_invalidations(name, io_threads):
     """RESP2: to another connection, as messages whose payload is an array, or a null."""
     channel = "__redis__:invalidate"
-    with talks(name, io_threads) as (talker, other, replylog):
-        expected = [reply(("CLIENT", "ID"), frame := talker.ask("CLIENT", "ID"))]
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        expected = [reply(("CLIENT", "ID"), frame := conn.ask("CLIENT", "ID"))]
         number = frame[1:-2].decode()
-        expected.append(reply(("SUBSCRIBE", channel), talker.ask("SUBSCRIBE", channel)))
+        expected.append(reply(("SUBSCRIBE", channel), conn.ask("SUBSCRIBE", channel)))
         other.call("CLIENT", "TRACKING", "ON", "REDIRECT", number)
         for keys in (["a"], ["b", "c" * 3000]):
             other.call("MGET", *keys)
             other.call("MSET", *(word for key in keys for word in (key, "value")))
-            expected += [push(frame, "message", channel) for frame in talker.frames(len(keys))]
+            expected += [push(frame, "message", channel) for frame in conn.frames(len(keys))]
         other.call("GET", "a")
         other.call("FLUSHALL")
-        expected.append(push(talker.frame(), "message", channel))
-        expected.append(reply(("UNSUBSCRIBE",), talker.ask("UNSUBSCRIBE")))
-        expected.append(reply(("ECHO", "plain again"), talker.ask("ECHO", "plain again")))
-        finish(replylog, (talker, expected))
+        expected.append(push(conn.frame(), "message", channel))
+        expected.append(reply(("UNSUBSCRIBE",), conn.ask("UNSUBSCRIBE")))
+        expected.append(reply(("ECHO", "plain again"), conn.ask("ECHO", "plain again")))
+        finish(replylog, (conn, expected))

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from conversation import request
 from replylog import Replylog
+from restarts import age, polls_again, replied
 from server import PreloadedServer, Server
 from test_drain import SlowReader
 from test_find import OwnReplylog, OwnServer, echo, words
-from test_follow import has_looked, replied
 from test_overhead import BUDGET, Load
-from test_places import age
 from test_schema import check_record, parse_line, read_schema
 from waiting import wait_until
 
@@ -196,7 +195,7 @@ def test_children_execute():
     assert records[-1]["reason"] == "signal" and words(records, server.pid) == ["still here"], records
 
 
-def test_becomes_something_else():
+def test_executes_another_program():
     """Then it has no successor under its pid; one that takes its place is followed."""
     with ExecutingServer("valkey-9.1", executes="/bin/sleep") as server, Server("valkey-9.1") as other:
         with Replylog(server.pid, 0, "--follow") as replylog:
@@ -204,7 +203,7 @@ def test_becomes_something_else():
             replied(replylog, "first")
             os.kill(server.pid, signal.SIGUSR1)
             wait_until(lambda: replylog.records()[-1]["event"] == "stop", "stop record")
-            has_looked(replylog)
+            polls_again(replylog)
             records = replylog.stop(signal.SIGTERM)
         assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
         assert records[-1]["reason"] == "server_restarted" and len(runs_of(records, server.pid)) == 1, records

@@ -6,7 +6,7 @@ import socket
 import struct
 from contextlib import ExitStack, contextmanager
 
-from conversation import Talker, on_servers, request, wait_records
+from conversation import FrameClient, on_servers, request, wait_records
 from environment import Skip
 from replylog import Replylog
 from server import Server
@@ -96,21 +96,21 @@ def test_churn(name, io_threads):
     and nothing of a former connection stays."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
         addrs = []
-        with Talker(server.port) as stays:
+        with FrameClient(server.port) as stays:
             for number in range(CHURN):
                 argv, size = echo(number)
-                with Talker(server.port) as talker:
-                    addrs.append(talker.addr)
+                with FrameClient(server.port) as conn:
+                    addrs.append(conn.addr)
                     if number % 3 == 0:         # leaves the half of a command behind
-                        talker.sock.sendall(request(*argv) + b"*2\r\n$4\r\nECHO\r\n$10\r\nhal")
-                        receive(talker.sock, size)
+                        conn.sock.sendall(request(*argv) + b"*2\r\n$4\r\nECHO\r\n$10\r\nhal")
+                        receive(conn.sock, size)
                     elif number % 3 == 1:       # resets, with half a transaction open
-                        talker.send(("MULTI",), ("GET", "a"), ("DISCARD",), argv, ("MULTI",))
-                        receive(talker.sock, 5 + 9 + 5 + size + 5)
-                        talker.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        conn.send(("MULTI",), ("GET", "a"), ("DISCARD",), argv, ("MULTI",))
+                        receive(conn.sock, 5 + 9 + 5 + size + 5)
+                        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     else:                       # subscribes, and goes
-                        talker.send(argv, ("SUBSCRIBE", "a"))
-                        receive(talker.sock, size + len("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"))
+                        conn.send(argv, ("SUBSCRIBE", "a"))
+                        receive(conn.sock, size + len("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"))
                 if number % 50 == 49:           # the server is as far as we are
                     wait_until(lambda: stays.ask("CLIENT", "LIST").count(b"\n") < 10, "closed connections")
             wait_until(lambda: len(by_number(replylog)) == CHURN, f"{CHURN} records")
@@ -127,11 +127,11 @@ def test_deeper_than_max_pipeline(name, io_threads):
     """argv of those that do not fit is lost, and said to be. Their bytes are exact, and so is every argv there is."""
     count = 2000
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-pipeline", "16") as replylog, \
-            Talker(server.port) as talker:
-        talker.send(*(echo(number)[0] for number in range(count)))
-        frames = talker.frames(count)
-        again = talker.ask("ECHO", "alone again")
-        records = wait_records(replylog, talker, count + 1)
+            FrameClient(server.port) as conn:
+        conn.send(*(echo(number)[0] for number in range(count)))
+        frames = conn.frames(count)
+        again = conn.ask("ECHO", "alone again")
+        records = wait_records(replylog, conn, count + 1)
         assert replylog.stop()[-1]["dropped"] == 0
     assert [record["reply_bytes"] for record in records] == [*map(len, frames), len(again)]
     assert {record["attribution"] for record in records} == {"exact"}
@@ -141,7 +141,7 @@ def test_deeper_than_max_pipeline(name, io_threads):
             assert record["argv_lost"] == "pipeline_depth" and "argv" not in record and "cmd" not in record, record
             lost += 1
         else:
-            check_echo(record, number, talker.addr)
+            check_echo(record, number, conn.addr)
     assert lost > count // 4, lost
     assert records[-1]["argv"] == ["ECHO", "alone again"] and records[0]["argv"] == list(echo(0)[0]), records[-1]
 
@@ -151,26 +151,26 @@ def test_more_than_max_clients(name, io_threads):
     """The first ones are followed, each read of the others is counted. Who comes when one has gone has its place."""
     room, more, turns = 5, 15, 3
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", str(room)) as replylog:
-        talkers = [Talker(server.port) for _ in range(room + more)]
+        conns = [FrameClient(server.port) for _ in range(room + more)]
         for turn in range(turns):
-            for number, talker in enumerate(talkers):
-                talker.ask(*echo(turn * len(talkers) + number)[0])
-        for talker in talkers[:room]:
-            assert len(wait_records(replylog, talker, turns)) == turns
-        talkers[0].sock.close()
+            for number, conn in enumerate(conns):
+                conn.ask(*echo(turn * len(conns) + number)[0])
+        for conn in conns[:room]:
+            assert len(wait_records(replylog, conn, turns)) == turns
+        conns[0].sock.close()
         addrs = {}
 
         def has_a_place():
             number = 1000 + len(addrs)
-            with Talker(server.port) as comes:
+            with FrameClient(server.port) as comes:
                 comes.ask(*echo(number)[0])
                 addrs[number] = comes.addr
             return by_number(replylog).keys() & addrs.keys()
 
         wait_until(has_a_place, "a connection in the place that is free")
         records = replylog.stop()
-        for talker in talkers:
-            talker.sock.close()
+        for conn in conns:
+            conn.sock.close()
     losses = sum(record["count"] for record in records if record["event"] == "dropped")
     assert {record["reason"] for record in records if record["event"] == "dropped"} == {"clients_full"}, records
     # Each record or loss is one read, but for those that came when the first one went.
@@ -178,7 +178,7 @@ def test_more_than_max_clients(name, io_threads):
     assert all(number % (room + more) < room for number in found if number < 1000), sorted(found)
     assert more * turns <= losses <= more * turns + len(addrs), (losses, len(addrs))
     for number, (record,) in found.items():
-        check_echo(record, number, addrs[number] if number >= 1000 else talkers[number % (room + more)].addr)
+        check_echo(record, number, addrs[number] if number >= 1000 else conns[number % (room + more)].addr)
 
 
 @on_servers
@@ -186,18 +186,18 @@ def test_ring_too_small(name, io_threads):
     """replylog can't keep up: it is stopped for a while. What there is, is right; records and losses are the truth."""
     count = first = 20_000
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--ring-size", "64kb") as replylog, \
-            Talker(server.port) as talker:
+            FrameClient(server.port) as conn:
         replylog.process.send_signal(signal.SIGSTOP)
         try:
             for begin in range(0, count, 500):
-                talker.send(*(echo(number)[0] for number in range(begin, begin + 500)))
-                receive(talker.sock, sum(echo(number)[1] for number in range(begin, begin + 500)))
+                conn.send(*(echo(number)[0] for number in range(begin, begin + 500)))
+                receive(conn.sock, sum(echo(number)[1] for number in range(begin, begin + 500)))
         finally:
             replylog.process.send_signal(signal.SIGCONT)
 
         def is_logged():
             nonlocal count
-            talker.ask(*echo(count)[0])
+            conn.ask(*echo(count)[0])
             count += 1
             return max(by_number(replylog), default=0) >= first
 
@@ -211,7 +211,7 @@ def test_ring_too_small(name, io_threads):
     numbers = [int(record["argv"][1].split(":")[0]) for record in replylog.replies()]
     assert numbers == sorted(numbers), "out of order"
     for number, (record,) in found.items():
-        check_echo(record, number, talker.addr)
+        check_echo(record, number, conn.addr)
 
 
 def test_threads_come_and_go():
@@ -219,15 +219,15 @@ def test_threads_come_and_go():
     rounds, many = int(os.environ.get("REPLYLOG_ROUNDS", 100)), 8
     with Server("valkey-9.1", io_threads=many) as server, Replylog(server.pid, 0) as replylog, ExitStack() as stack:
         control = stack.enter_context(server.client())
-        talkers = [stack.enter_context(Talker(server.port)) for _ in range(many)]
+        conns = [stack.enter_context(FrameClient(server.port)) for _ in range(many)]
         for turn in range(rounds):
             for threads in (many, 1):
                 control.call("CONFIG", "SET", "io-threads", threads)
-                for talker in talkers:
-                    talker.send(echo(turn)[0])
-                for talker in talkers:
-                    talker.frame()
-        replylog.wait_replies(2 * rounds * (1 + len(talkers)))
+                for conn in conns:
+                    conn.send(echo(turn)[0])
+                for conn in conns:
+                    conn.frame()
+        replylog.wait_replies(2 * rounds * (1 + len(conns)))
         stop = replylog.stop()[-1]
-    assert stop["dropped"] == 0 and stop["hits_io"] > rounds * len(talkers), stop
-    assert stop["replies"] == 2 * rounds * (1 + len(talkers)), stop
+    assert stop["dropped"] == 0 and stop["hits_io"] > rounds * len(conns), stop
+    assert stop["replies"] == 2 * rounds * (1 + len(conns)), stop

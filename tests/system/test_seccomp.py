@@ -8,7 +8,7 @@ from environment import BINARY, Skip
 from replylog import run_replylog
 from resp import encode
 from server import Server
-from test_attach import WAYS, attached
+from test_attach import MODES, attached
 from test_errors import assert_refused, serves
 
 LAUNCHER = Path(__file__).with_name("under_filter.py")
@@ -34,10 +34,10 @@ class FilteredServer(Server):
         return self
 
 
-def test_survives(filter_name, way):
+def test_survives(filter_name, mode):
     """And is observed, with return probes."""
     with FilteredServer("valkey-9.1", filter_name) as server:
-        with attached(server, way) as replylog, server.client() as client:
+        with attached(server, mode) as replylog, server.client() as client:
             lengths = client.drain(encode([b"ECHO", b"x" * 1000]) * 100, 100)
             replylog.wait_replies(100)
             records = replylog.stop()
@@ -47,7 +47,7 @@ def test_survives(filter_name, way):
         server.assert_untouched()
 
 
-test_survives.cases = {f"{name},{way}": (name, way) for name in ("unknown-fail", "unknown-kill") for way in WAYS}
+test_survives.cases = {f"{name},{mode}": (name, mode) for name in ("unknown-fail", "unknown-kill") for mode in MODES}
 
 
 def refused_under(filter_name, server, *flags):
@@ -71,7 +71,7 @@ def test_cannot_be_tried():
         assert "could not test on a child of its own" in refused_under("no-filters", server)
 
 
-def test_no_filter_no_question():
+def test_no_filter_needs_no_trial():
     """The child would die, and is not asked: a server without a filter has nothing to fear."""
     with Server("valkey-9.1") as server:
         asks = [BINARY, "--check", "-p", str(server.pid), "--tap", "connection"]

@@ -1,21 +1,21 @@
 """Transactions and scripts: what is logged is the commands that were queued, as COMMANDLOG has it."""
 import random
 
-from conversation import EITHER, Talker, asker, compare, doubtful, elements, finish, on_servers, on_versions, records_of, reply, \
-    request, talks, wait_records
+from conversation import EITHER, FrameClient, asker, compare, doubtful, elements, finish, on_servers, on_versions, records_of, reply, \
+    request, frame_client, wait_records
 from replylog import Replylog
 from server import Server
 
 BIG = "x" * 200_000
 
 
-def transaction(talker, commands, expected):
+def transaction(conn, commands, expected):
     """Runs commands as a transaction, one round trip each."""
-    ask = asker(talker, expected)
+    ask = asker(conn, expected)
     ask("MULTI")
     for argv in commands:
         ask(*argv, kind="multi")
-    executed = talker.ask("EXEC")
+    executed = conn.ask("EXEC")
     inner = elements(executed)
     assert len(inner) == len(commands), executed
     expected += [reply(argv, frame, kind="multi") for argv, frame in zip(commands, inner)]
@@ -26,39 +26,39 @@ def test_inner_replies(name, io_threads):
     """Nulls, errors, nested arrays and large strings are each their own command's."""
     commands = [("SET", "a", "1"), ("GET", "none"), ("LRANGE", "list", "0", "-1"), ("INCR", "list"), ("GET", "big"),
                 ("BLPOP", "none", "0"), ("EVAL", "return {1,{2,{3}}}", "0"), ("HGETALL", "hash"), ("PING",)]
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", *range(1000))
         other.call("SET", "big", BIG)
         other.call("HSET", "hash", *range(400))
         expected = []
         for protocol in ("2", "3"):
-            expected.append(reply(("HELLO", protocol), talker.ask("HELLO", protocol)))
-            transaction(talker, commands, expected)
-            expected.append(reply(("ECHO", "behind"), talker.ask("ECHO", "behind")))
-        finish(replylog, (talker, expected))
+            expected.append(reply(("HELLO", protocol), conn.ask("HELLO", protocol)))
+            transaction(conn, commands, expected)
+            expected.append(reply(("ECHO", "behind"), conn.ask("ECHO", "behind")))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_threshold(name, io_threads):
     """A large inner reply is its command's record. When only the whole is large it is EXEC's; else there is none."""
-    with talks(name, io_threads, threshold=10_000) as (talker, other, replylog):
+    with frame_client(name, io_threads, threshold=10_000) as (conn, other, replylog):
         expected = []
         for sizes in ((20_000, 100, 30_000), (4000, 4000, 4000), (100, 200, 300), (12_000,), (9_000,)):
             commands = [("ECHO", "e" * size) for size in sizes]
-            talker.send(("MULTI",), *commands, ("EXEC",))
-            executed = talker.frames(len(commands) + 2)[-1]
+            conn.send(("MULTI",), *commands, ("EXEC",))
+            executed = conn.frames(len(commands) + 2)[-1]
             inner = zip(commands, elements(executed))
             large = [reply(argv, frame, kind="multi") for argv, frame in inner if len(frame) >= 10_000]
             expected += large or ([reply(("EXEC",), executed, kind="multi")] if len(executed) >= 10_000 else [])
         assert len(expected) == 4
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
-def test_ends_otherwise(name, io_threads):
+def test_not_ended_by_exec(name, io_threads):
     """DISCARD, an aborting WATCH, errors in the queue, EXEC and DISCARD without MULTI, RESET."""
-    with talks(name, io_threads) as (talker, other, replylog):
-        ask = asker(talker, expected := [])
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        ask = asker(conn, expected := [])
         for protocol in ("2", "3"):
             ask("HELLO", protocol)
             ask("MULTI")
@@ -85,26 +85,26 @@ def test_ends_otherwise(name, io_threads):
             ask("RESET", kind="multi")
             ask("GET", "a")
         assert [size for _, _, size, _ in expected].count(len(BIG) + 11) == 4
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_refused_inside(name, io_threads):
     """A nested MULTI and WATCH are refused. Where the transaction goes on, EXEC is logged as a whole."""
     for refused in (("MULTI",), ("WATCH", "a")):
-        with talks(name, io_threads) as (talker, other, replylog):
+        with frame_client(name, io_threads) as (conn, other, replylog):
             other.call("SET", "a", BIG)
-            ask = asker(talker, expected := [])
+            ask = asker(conn, expected := [])
             ask("MULTI")
             ask("GET", "a", kind="multi")
-            talker.send(refused)
-            frame = talker.frame()
+            conn.send(refused)
+            frame = conn.frame()
             assert frame.startswith(b"-"), frame
             expected.append(reply(refused, frame, kind="multi"))
             ask("GET", "b", kind="multi")
             ask("EXEC", kind="multi")
-            transaction(talker, [("GET", "a"), ("GET", "b")], expected)
-            finish(replylog, (talker, expected))
+            transaction(conn, [("GET", "a"), ("GET", "b")], expected)
+            finish(replylog, (conn, expected))
 
 
 @on_servers
@@ -112,9 +112,9 @@ def test_in_one_write(name, io_threads):
     """Several transactions, and commands between them, in one write."""
     commands = [("ECHO", "before"), ("MULTI",), ("ECHO", "1"), ("ECHO", "2" * 30_000), ("EXEC",), ("ECHO", "between"),
                 ("MULTI",), ("EXEC",), ("MULTI",), ("ECHO", "3"), ("DISCARD",), ("EXEC",), ("ECHO", "behind")]
-    with talks(name, io_threads) as (talker, other, replylog):
-        talker.send(*commands)
-        finish(replylog, (talker, model(commands, talker.frames(len(commands)))))
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        conn.send(*commands)
+        finish(replylog, (conn, model(commands, conn.frames(len(commands)))))
 
 
 def model(commands, frames):
@@ -152,7 +152,7 @@ def random_commands(rng):
 def test_random_transactions(name, io_threads):
     """Some thousand commands in and between transactions, their requests cut anywhere."""
     rng = random.Random(f"{name} {io_threads}")
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", *range(400))
         expected = []
         for _ in range(20):
@@ -160,37 +160,37 @@ def test_random_transactions(name, io_threads):
             data = b"".join(request(*argv) for argv in commands)
             while data:
                 cut = rng.randrange(1, 8000)
-                talker.sock.sendall(data[:cut])
+                conn.sock.sendall(data[:cut])
                 data = data[cut:]
-            expected += model(commands, talker.frames(len(commands)))
-        finish(replylog, (talker, expected))
+            expected += model(commands, conn.frames(len(commands)))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_many_round_trips(name, io_threads):
     """A transaction that takes a thousand round trips, while others talk: each argv is still there at EXEC."""
     commands = [("ECHO", f"{number}:" + "e" * (number % 200)) for number in range(1000)]
-    with talks(name, io_threads) as (talker, other, replylog):
-        expected = [reply(("MULTI",), talker.ask("MULTI"))]
+    with frame_client(name, io_threads) as (conn, other, replylog):
+        expected = [reply(("MULTI",), conn.ask("MULTI"))]
         for number, argv in enumerate(commands):
-            expected.append(reply(argv, talker.ask(*argv), kind="multi"))
+            expected.append(reply(argv, conn.ask(*argv), kind="multi"))
             if number % 50 == 0:
                 other.pipeline([("PING",)] * 50)
-        executed = talker.ask("EXEC")
+        executed = conn.ask("EXEC")
         expected += [reply(argv, frame, kind="multi") for argv, frame in zip(commands, elements(executed))]
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_argv_memory(name, io_threads):
     """Of a transaction too long for --argv-memory some argv is lost, and said to be; no size, and nobody else's."""
     commands = [("ECHO", f"{number}:" + "e" * 100) for number in range(600)]
-    with talks(name, io_threads, 0, "--argv-memory", "32kb") as (talker, _, replylog):
+    with frame_client(name, io_threads, 0, "--argv-memory", "32kb") as (conn, _, replylog):
         for argv in [("MULTI",), *commands]:
-            talker.ask(*argv)
-        inner = elements(talker.ask("EXEC"))
-        behind = talker.ask("ECHO", "behind")
-        records = wait_records(replylog, talker, len(commands) * 2 + 2)
+            conn.ask(*argv)
+        inner = elements(conn.ask("EXEC"))
+        behind = conn.ask("ECHO", "behind")
+        records = wait_records(replylog, conn, len(commands) * 2 + 2)
         assert replylog.stop()[-1]["dropped"] == 0
     executed = records[len(commands) + 1:-1]
     assert [record["reply_bytes"] for record in executed] == list(map(len, inner))
@@ -207,39 +207,39 @@ def test_a_thousand_at_once(name, io_threads):
     commands = []
     for number in range(1000):
         commands += [("MULTI",), ("ECHO", f"{number}"), ("GET", "large" if number % 4 else "small"), ("EXEC",)]
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "large", "x" * 20_000)
         other.call("SET", "small", "x")
         for protocol in ("2", "3"):
-            hello = reply(("HELLO", protocol), talker.ask("HELLO", protocol))
-            talker.send(*commands)
-            expected = [hello] + model(commands, talker.frames(len(commands)))
+            hello = reply(("HELLO", protocol), conn.ask("HELLO", protocol))
+            conn.send(*commands)
+            expected = [hello] + model(commands, conn.frames(len(commands)))
             assert len(expected) == 5001
-            wait_records(replylog, talker, len(expected))
-            compare(records_of(replylog, talker)[:len(expected)], expected)
+            wait_records(replylog, conn, len(expected))
+            compare(records_of(replylog, conn)[:len(expected)], expected)
             del replylog.lines[1:]
         stop = replylog.stop()[-1]
         assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
 
 
 # As many commands like MULTI and EXEC as have a place in the connection itself.
-INLINE_TURNS = 32
+INLINE_COMMANDS = 32
 
 
 @on_servers
 def test_too_many_at_once(name, io_threads):
     """More transactions outstanding than there is memory for: the loss is counted once, what was read before is logged,
     what comes after it is nobody's, until the connection is joined again."""
-    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (INLINE_TURNS // 2)
+    commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (INLINE_COMMANDS // 2)
     commands += [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
     # The one block of 16 KiB holds what the commands behind the first 32 said.
-    with talks(name, io_threads, 0, "--argv-memory", "16kb") as (talker, _, replylog):
-        talker.send(*commands)
+    with frame_client(name, io_threads, 0, "--argv-memory", "16kb") as (conn, _, replylog):
+        conn.send(*commands)
         # What is given up takes the proof of its whole burst with it.
-        expected = list(map(doubtful, model(commands, talker.frames(len(commands)))[:INLINE_TURNS // 2 * 3]))
-        while not (records := records_of(replylog, talker)) or records[-1].get("argv") != ["ECHO", "again"]:
-            talker.ask("ECHO", "again")
-        records, stop = records_of(replylog, talker), replylog.stop()[-1]
+        expected = list(map(doubtful, model(commands, conn.frames(len(commands)))[:INLINE_COMMANDS // 2 * 3]))
+        while not (records := records_of(replylog, conn)) or records[-1].get("argv") != ["ECHO", "again"]:
+            conn.ask("ECHO", "again")
+        records, stop = records_of(replylog, conn), replylog.stop()[-1]
     compare(records[:len(expected)], expected)
     assert {tuple(record["argv"]) for record in records[len(expected):]} == {("ECHO", "again")}, records[len(expected):]
     losses = [(record["reason"], record["count"]) for record in replylog.records() if record["event"] == "dropped"]
@@ -252,7 +252,7 @@ def test_scripts(name, io_threads):
     body = "return redis.call('GET', 'big')"
     library = ("#!lua name=lib\nredis.register_function{function_name='big', flags={'no-writes'}, "
                f"callback=function() {body} end}}")
-    with talks(name, io_threads) as (talker, other, replylog):
+    with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "big", BIG)
         sha = other.call("SCRIPT", "LOAD", body).decode()
         other.call("FUNCTION", "LOAD", library)
@@ -260,28 +260,28 @@ def test_scripts(name, io_threads):
                    ("FCALL", "big", "0"), ("FCALL_RO", "big", "0")]
         # Their errors may hold anything.
         failing = [("EVALSHA", "f" * 40, "0"), ("EVAL", "return redis.error_reply('own')", "0")]
-        ask = asker(talker, expected := [])
+        ask = asker(conn, expected := [])
         for argv in scripts:
             ask(*argv, kind="script")
         for argv in failing:
             ask(*argv, kind="script", mark=doubtful)
-        talker.send(*failing, *scripts)
+        conn.send(*failing, *scripts)
         expected += [doubtful(reply(argv, frame, kind="script"))
-                     for argv, frame in zip([*failing, *scripts], talker.frames(len(failing + scripts)))]
-        talker.send(*scripts)
-        expected += [reply(argv, frame, kind="script") for argv, frame in zip(scripts, talker.frames(len(scripts)))]
-        transaction(talker, scripts, expected)
+                     for argv, frame in zip([*failing, *scripts], conn.frames(len(failing + scripts)))]
+        conn.send(*scripts)
+        expected += [reply(argv, frame, kind="script") for argv, frame in zip(scripts, conn.frames(len(scripts)))]
+        transaction(conn, scripts, expected)
         assert sum(want[2] > len(BIG) for want in expected) == 24
-        finish(replylog, (talker, expected))
+        finish(replylog, (conn, expected))
 
 
 @on_servers
 def test_open_at_the_end(name, io_threads):
     """Transactions that never end: the client goes, replylog stops."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
-            Talker(server.port) as stays:
+            FrameClient(server.port) as stays:
         expected = [reply(("MULTI",), stays.ask("MULTI")), reply(("GET", "a"), stays.ask("GET", "a"), kind="multi")]
-        with Talker(server.port) as goes:
+        with FrameClient(server.port) as goes:
             gone = [reply(("MULTI",), goes.ask("MULTI")), reply(("GET", "b"), goes.ask("GET", "b"), kind="multi")]
         stop = finish(replylog, (stays, expected), (goes, gone))
         assert stop["unanswered"] == 0, stop

@@ -10,17 +10,17 @@ from replylog import Replylog
 from resp import Client, encode
 from server import Server
 
-WAYS = ("session", "multi", "perf")
+MODES = ("session", "multi", "perf")
 TLS_BUILDS = ("valkey-9.1", "redis-7.0", "valkey-9.1-symbols")
 
 
-def test_nested_writes(way):
+def test_nested_writes(mode):
     """connTLSWritev calls connTLSWrite: for each buffer when they are many bytes, once with a copy of all when they are
     few, and by a jump when it is one. Every byte counts once, each way of attaching."""
     with Server("valkey-9.1", transport="tls") as server:
         with server.client() as client:
             workload.fill(client)
-        with Replylog(server.pid, 0, "--tap", "connection", "--attach", way) as replylog:
+        with Replylog(server.pid, 0, "--tap", "connection", "--attach", mode) as replylog:
             with Client(server.transport) as client:
                 argvs = [[b"LRANGE", b"l:wide", b"0", b"-1"], [b"LRANGE", b"l:wide", b"0", b"%d" % 400],
                          [b"MGET", *[b"s:16384"] * 12], [b"GET", b"s:1500000"]]
@@ -31,7 +31,7 @@ def test_nested_writes(way):
     assert stop["dropped"] == 0 and stop["unattributed_bytes"] == 0, stop
 
 
-test_nested_writes.cases = {way: (way,) for way in WAYS}
+test_nested_writes.cases = {mode: (mode,) for mode in MODES}
 
 
 def test_own_connection_layers(name):

@@ -30,7 +30,7 @@ from truth import Stream, payload, wrong_identity
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 6000))
 MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = ("valkey-9.1", "redis-7.0") + (("valkey-8.1", "redis-8.0") if MATRIX else ())
-WAYS = {"as asked": ((0,), (10_000,)), "dispatch": ((0, "--dispatch"), (10_000, "--argv-from", "dispatch"))}
+MODES = {"as asked": ((0,), (10_000,)), "dispatch": ((0, "--dispatch"), (10_000, "--argv-from", "dispatch"))}
 RING = ("--ring-size", "256mb")
 DATABASES = 3
 
@@ -310,12 +310,12 @@ INPUTS = {
 }
 
 
-def test_one_by_one(name):
+def test_each_command(name):
     with ModuleServer(name) as server:
         play_all(server, inputs_for(server, INPUTS))
 
 
-test_one_by_one.cases = {name: (name,) for name in SERVERS}
+test_each_command.cases = {name: (name,) for name in SERVERS}
 
 
 # ---- at random -----------------------------------------------------------------------------------------------------
@@ -347,5 +347,5 @@ def test_mixed(name, io_threads, ways):
         assert tally.exact >= (EXACT_MIN if tally.large >= FEW else EXACT_FEW) * tally.large, str(tally)
 
 
-test_mixed.cases = {f"{name},{threads} io threads,{way}": (name, threads, ways)
-                    for name in SERVERS for threads in (1, 4) for way, ways in WAYS.items()}
+test_mixed.cases = {f"{name},{threads} io threads,{mode}": (name, threads, flags)
+                    for name in SERVERS for threads in (1, 4) for mode, flags in MODES.items()}

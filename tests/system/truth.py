@@ -104,17 +104,17 @@ class Stream:
                 self.by_client.setdefault(record.get("client_addr"), []).append(record)
         return self.records
 
-    def begin(self, talker):
+    def begin(self, conn):
         """What there is of this address was another's."""
         self.read()
-        self.by_client.pop(talker.addr, None)
+        self.by_client.pop(conn.addr, None)
 
-    def of(self, talker):
+    def of(self, conn):
         self.read()
-        return self.by_client.get(talker.addr, [])
+        return self.by_client.get(conn.addr, [])
 
-    def wait(self, talker, count, seconds=5):
+    def wait(self, conn, count, seconds=5):
         """That some are missing is for the caller to say."""
         with suppress(AssertionError):
-            wait_until(lambda: len(self.of(talker)) >= count, f"{count} records of {talker.addr}", seconds)
-        return self.of(talker)
+            wait_until(lambda: len(self.of(conn)) >= count, f"{count} records of {conn.addr}", seconds)
+        return self.of(conn)

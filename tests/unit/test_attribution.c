@@ -535,7 +535,7 @@ static void test_subscribing_in_a_transaction(void **state)
 	free(c);
 }
 
-static void test_too_many_turns(void **state)
+static void test_too_many_tracked_commands(void **state)
 {
 	struct host_conn *c = host_connect();
 	int i;
@@ -651,7 +651,7 @@ static void test_many_subscriptions(void **state)
  * As many as there is room for come and go, whatever their numbers are: those that begin anew at 0, too. Each is found
  * again, and all blocks are given back.
  */
-static void test_turns_come_and_go(void **state)
+static void test_tracked_commands_come_and_go(void **state)
 {
 	struct host_conn *c = host_connect();
 	struct connection *conn = &c->conn;
@@ -759,7 +759,7 @@ static void test_confirmations_that_do_not_add_up(void **state)
 }
 
 /* The server ends the subscription that the client is about to end: its own words, and then what it answers. */
-static void test_unasked_and_refused(void **state)
+static void test_server_unsubscribes_and_refuses(void **state)
 {
 	static const char *const answers[] = {
 		"-MOVED 1 :1\r\n", SUNSUBSCRIBED("*", "s", "0"), /* the slot is back */
@@ -1075,7 +1075,7 @@ static void subscribe(int command)
 		confirm(command, patterns ? m.pattern : m.channel, patterns ? m.channel : m.pattern, on, patterns, mask);
 }
 
-static void leave_transaction(void)
+static void end_transaction(void)
 {
 	m.multi = m.dirty = m.irregular = false;
 	m.n_queued = 0;
@@ -1112,7 +1112,7 @@ static void exec(int command)
 		if (!logged)
 			expect(own, command, true);
 	}
-	leave_transaction();
+	end_transaction();
 }
 
 /* A command that is queued in a transaction, and refused by a RESP2 subscriber. */
@@ -1153,7 +1153,7 @@ static void transaction_command(int command)
 	case 2:
 		put_in(DISCARD);
 		answer(m.multi ? "+OK\r\n" : "-ERR DISCARD without MULTI\r\n", command, m.multi);
-		leave_transaction();
+		end_transaction();
 		break;
 	default:
 		exec(command);
@@ -1171,7 +1171,7 @@ static void one_command(int command)
 	} else if (kind == 1) {
 		put_in(RESET);
 		answer("+RESET\r\n", command, m.multi);
-		leave_transaction();
+		end_transaction();
 		memset(m.channel, 0, sizeof(m.channel));
 		memset(m.pattern, 0, sizeof(m.pattern));
 		m.resp3 = false;
@@ -1241,7 +1241,7 @@ static void play(unsigned int seed, int commands)
 	free(c);
 }
 
-static void test_random_talks(void **state)
+static void test_random_conversations(void **state)
 {
 	const char *rounds = getenv("REPLYLOG_TALKS");
 	unsigned int seed, n = rounds ? strtoul(rounds, NULL, 10) : 3000;
@@ -1269,21 +1269,21 @@ int main(void)
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_selected_database),
 		cmocka_unit_test(test_subscribing_in_a_transaction),
-		cmocka_unit_test(test_too_many_turns),
+		cmocka_unit_test(test_too_many_tracked_commands),
 		cmocka_unit_test(test_many_transactions),
 		cmocka_unit_test(test_many_subscriptions),
-		cmocka_unit_test(test_turns_come_and_go),
+		cmocka_unit_test(test_tracked_commands_come_and_go),
 		cmocka_unit_test(test_confirmations_of_what_was_given_up),
 		cmocka_unit_test(test_unsubscribing_without_a_cluster),
 		cmocka_unit_test(test_confirmations_that_do_not_add_up),
-		cmocka_unit_test(test_unasked_and_refused),
+		cmocka_unit_test(test_server_unsubscribes_and_refuses),
 		cmocka_unit_test(test_cut_off_inside_a_confirmation),
 		cmocka_unit_test(test_cut_off_inside_a_transaction),
 		cmocka_unit_test(test_cut_off_transaction_is_logged_whole),
 		cmocka_unit_test(test_cut_off_inside_a_push),
 		cmocka_unit_test(test_cut_off_where_a_push_begins),
 		cmocka_unit_test(test_long_transaction_keeps_argv),
-		cmocka_unit_test(test_random_talks),
+		cmocka_unit_test(test_random_conversations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -483,7 +483,7 @@ static void test_counters_stand_still_when_nothing_is_observed(void **state)
 }
 
 /* However many wait, each has its turn. */
-static void test_turns(void **state)
+static void test_every_waiting_record_is_checked(void **state)
 {
 	struct sent sent = record(GET_A, '$', CHECK_PENDING);
 
@@ -518,7 +518,7 @@ static void test_waits_no_longer_than_it_may(void **state)
 }
 
 /* The server has nothing outstanding, for as long as a record may wait, and we have. */
-static void test_out_of_step_is_told_once(void **state)
+static void test_out_of_step_is_reported_once(void **state)
 {
 	(void)state;
 	t.conn->read_seq = 1;
@@ -628,9 +628,9 @@ int main(void)
 		T(test_many_nodes),
 		T(test_not_before_what_bpf_has_said),
 		T(test_counters_stand_still_when_nothing_is_observed),
-		T(test_turns),
+		T(test_every_waiting_record_is_checked),
 		T(test_waits_no_longer_than_it_may),
-		T(test_out_of_step_is_told_once),
+		T(test_out_of_step_is_reported_once),
 		T(test_misfit_is_out_of_step),
 		T(test_identity_waits_too),
 		T(test_pushes_stay_exact),

@@ -324,7 +324,7 @@ static void test_many_arguments(void **state)
 }
 
 /* Commands in the same read as one that leaves keep their heads. */
-static void test_head_before_leaving(void **state)
+static void test_argv_before_exclusion(void **state)
 {
 	struct host_conn *c = host_connect();
 
@@ -493,7 +493,7 @@ static unsigned int count_frames(const char *bytes, size_t len)
 }
 
 /* What one was like says nothing of the next one, unless it begins alike: within a reply, and from one to the next. */
-static void test_nearly_alike(void **state)
+static void test_similar_headers(void **state)
 {
 	static char small[65536], reply[65536 + 32];
 	struct host_conn *c = host_connect();
@@ -561,7 +561,7 @@ static void check_leaving(const char *request, size_t len)
 	}
 }
 
-static void test_leaving_commands(void **state)
+static void test_excluding_commands(void **state)
 {
 	static const char *const leaving[] = {
 		"*1\r\n$7\r\nMONITOR\r\n",
@@ -1061,14 +1061,14 @@ int main(void)
 		cmocka_unit_test(test_request_and_reply_in_turn),
 		cmocka_unit_test(test_large_argument_is_shortened),
 		cmocka_unit_test(test_many_arguments),
-		cmocka_unit_test(test_head_before_leaving),
+		cmocka_unit_test(test_argv_before_exclusion),
 		cmocka_unit_test(test_command_after_many_arguments),
 		cmocka_unit_test(test_bulk_of_100_mb_is_skipped),
 		cmocka_unit_test(test_requests_beyond_4_gib),
 		cmocka_unit_test(test_threshold),
-		cmocka_unit_test(test_nearly_alike),
+		cmocka_unit_test(test_similar_headers),
 		cmocka_unit_test(test_push_is_charged_to_no_command),
-		cmocka_unit_test(test_leaving_commands),
+		cmocka_unit_test(test_excluding_commands),
 		cmocka_unit_test(test_zero_byte_in_a_name),
 		cmocka_unit_test(test_zero_bytes_elsewhere),
 		cmocka_unit_test(test_malformed),

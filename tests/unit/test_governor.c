@@ -112,7 +112,7 @@ static void test_each_thread(void **state)
 }
 
 /* A look comes before a thread that does nothing else could be past its budget, but not all the time. */
-static void test_next_look(void **state)
+static void test_next_sample(void **state)
 {
 	(void)state;
 	governor_init(&governor, 50, 1000 * S);
@@ -142,7 +142,7 @@ int main(void)
 		cmocka_unit_test_setup(test_within_budget, setup), cmocka_unit_test_setup(test_without_limit, setup),
 		cmocka_unit_test_setup(test_credit, setup),        cmocka_unit_test_setup(test_pause_pays_the_debt, setup),
 		cmocka_unit_test_setup(test_long_run, setup),      cmocka_unit_test_setup(test_nothing_is_saved, setup),
-		cmocka_unit_test_setup(test_each_thread, setup),   cmocka_unit_test_setup(test_next_look, setup),
+		cmocka_unit_test_setup(test_each_thread, setup),   cmocka_unit_test_setup(test_next_sample, setup),
 		cmocka_unit_test_setup(test_taken, setup),
 	};
 

@@ -97,7 +97,7 @@ static void test_escaped(void **state)
  * A special byte at each place of strings of each length: the words of eight and the bytes after them meet
  * all.
  */
-static void test_every_place(void **state)
+static void test_every_position(void **state)
 {
 	char s[40], expected[128];
 
@@ -237,7 +237,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_members),  cmocka_unit_test(test_text),
-		cmocka_unit_test(test_escaped),  cmocka_unit_test(test_every_place),
+		cmocka_unit_test(test_escaped),  cmocka_unit_test(test_every_position),
 		cmocka_unit_test(test_overflow), cmocka_unit_test(test_overflow_sticks),
 		cmocka_unit_test(test_utf8),     cmocka_unit_test(test_utf8_floor),
 	};

@@ -300,7 +300,7 @@ static int reply_executed(void)
 }
 
 /* Where the request's head is lost, or is not comparable, the head of what was executed follows the words. */
-static void test_executed_head(void **state)
+static void test_executed_argv(void **state)
 {
 	const char *line;
 
@@ -802,7 +802,7 @@ static void count_interruption(void *ctx)
  * Small buffers, non-blocking, and a signal all the time: every short, full and interrupted write is
  * finished, and who wants to know of interruptions does.
  */
-static void test_sink_hindered(void **state)
+static void test_sink_interrupted(void **state)
 {
 	struct sigaction action = { .sa_handler = tick }, old;
 	struct itimerspec every = { { 0, 300000 }, { 0, 300000 } };
@@ -848,7 +848,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reply),         TEST(test_aborted),       TEST(test_unknown_values),
 		TEST(test_push),          TEST(test_kinds),         TEST(test_who_asked),
-		TEST(test_dispatched),    TEST(test_executed_head), TEST(test_forgotten_execution),
+		TEST(test_dispatched),    TEST(test_executed_argv), TEST(test_forgotten_execution),
 		TEST(test_argv_lost),     TEST(test_addresses),     TEST(test_text),
 		TEST(test_escaped),       TEST(test_cut_text),      TEST(test_truncated),
 		TEST(test_secrets),       TEST(test_longest_line),  TEST(test_not_ours),
@@ -856,7 +856,7 @@ int main(void)
 		TEST(test_start),         TEST(test_start_long),    TEST(test_run_ids_differ),
 		TEST(test_dropped),       TEST(test_dropped_more),  TEST(test_stop),
 		TEST(test_timestamps),    TEST(test_clock),         TEST(test_sink_closed),
-		TEST(test_sink_hindered),
+		TEST(test_sink_interrupted),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
