@@ -1,4 +1,5 @@
-"""Conversations of which every byte is kept: what a client itself sent and saw, to be held against the records."""
+"""Connections of which the test keeps every byte: what the client sent and received. The tests compare the records with
+that."""
 from contextlib import contextmanager, suppress
 
 from replylog import Replylog
@@ -11,25 +12,25 @@ SERVERS = {f"{name},{threads} io threads": (name, threads)
            for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 
 
-# Enough for what is the same with every number of IO threads, but not of every version.
+# For behaviour that depends on the server's version and not on the number of IO threads.
 VERSIONS = {**{name: (name, 1) for name in ("valkey-9.1", "valkey-8.1", "valkey-8.0", "redis-7.0", "redis-8.0")},
             **{f"{name},2 io threads": (name, 2) for name in ("valkey-9.1", "redis-7.0")}}
 
 
 def on_versions(function):
-    """The test is one for each version that it may differ on."""
+    """Runs the test once for each version that may behave differently."""
     function.cases = VERSIONS
     return function
 
 
 def on_servers(function):
-    """The test is one for each server, IO threads off and on."""
+    """Runs the test once for each server, with IO threads off and on."""
     function.cases = SERVERS
     return function
 
 
 def frame_end(data, pos=0):
-    """Where the frame that begins at pos ends, or None when it is not all there."""
+    """Returns where the frame that begins at pos ends, or None when it is incomplete."""
     end = data.find(b"\r\n", pos)
     if end < 0:
         return None
@@ -48,7 +49,7 @@ def frame_end(data, pos=0):
 
 
 def elements(frame):
-    """The frames inside an aggregate."""
+    """Returns the frames inside an aggregate."""
     pos = frame.index(b"\r\n") + 2
     found = []
     while pos < len(frame):
@@ -59,7 +60,7 @@ def elements(frame):
 
 
 class FrameClient:
-    """A connection that gives each frame as the bytes that came."""
+    """A connection that returns each reply or push as the bytes that it received."""
 
     def __init__(self, where, timeout=20):
         transport = at(where)
@@ -74,7 +75,7 @@ class FrameClient:
         self.sock.close()
 
     def send(self, *commands):
-        """Commands, each a tuple, in one write."""
+        """Sends commands, each a tuple, in one write."""
         self.sock.sendall(b"".join(request(*argv) for argv in commands))
 
     def frame(self):
@@ -94,7 +95,7 @@ class FrameClient:
         return self.frame()
 
     def rest(self):
-        """All that comes until the server closes."""
+        """Returns everything that the server sends until it closes."""
         while more := self.sock.recv(1 << 20):
             self.data += more
         return self.data
@@ -106,7 +107,7 @@ def request(*argv):
 
 @contextmanager
 def frame_client(name, io_threads, threshold=0, *flags):
-    """(a conn, another client, replylog)"""
+    """Yields (a FrameClient, another client, replylog)."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, threshold, *flags) as replylog, \
             FrameClient(server.port) as conn, server.client() as other:
         yield conn, other, replylog
@@ -114,11 +115,11 @@ def frame_client(name, io_threads, threshold=0, *flags):
 
 # ---- what the records should say ------------------------------------------------------------------------------------
 
-EITHER = "simple or pipelined"       # whether another command was outstanding is the server's affair
+EITHER = "simple or pipelined"       # it depends on the server whether another command was outstanding
 
 
 def reply(argv, *frames, kind="simple"):
-    """The record of a command that was answered by these frames."""
+    """The record of a command that these frames answered."""
     return tuple(str(arg)[:128] for arg in argv), kind, sum(map(len, frames)), len(request(*argv))
 
 
@@ -128,23 +129,23 @@ def push(frame, name, channel=None, pattern=None):
 
 
 def doubtful(want):
-    """The same record, when it can't be proven whose it is."""
+    """The same record, when replylog can't prove which command the reply answers."""
     return want + ("ambiguous",)
 
 
 def unproven(want):
-    """The same record, when its burst may end before it is proven: with what ends the conversation."""
+    """The same record, when the conversation may end before replylog has proof."""
     return want + ("exact", "ambiguous")
 
 
 def said(record):
-    """A record, in the same words."""
+    """A record in the form in which the tests write the expected ones."""
     what = tuple(record["argv"]) if "argv" in record else tuple(map(record.get, ("push", "channel", "pattern")))
     return what, record["kind"], record.get("reply_bytes"), record.get("request_bytes")
 
 
 def asker(conn, expected):
-    """Asks, and notes the record that is expected of it."""
+    """Returns a function that sends a command, and adds the record expected for it to a list."""
     def ask(*argv, frames=1, kind="simple", mark=tuple):
         conn.send(argv)
         expected.append(mark(reply(argv, *conn.frames(frames), kind=kind)))
@@ -158,7 +159,7 @@ def is_said(record, want):
 
 
 def client_listed(client, addr):
-    """What the server's CLIENT LIST says of the client at this address."""
+    """Returns what the server's CLIENT LIST says about the client at this address."""
     for line in client.call("CLIENT", "LIST").decode().splitlines():
         fields = dict(field.split("=", 1) for field in line.split())
         if fields["addr"] == addr:
@@ -176,7 +177,7 @@ def wait_records(replylog, conn, count):
 
 
 def compare(records, expected):
-    """The records say exactly what happened, in the order in which it happened."""
+    """Checks that the records say exactly what happened, in the same order."""
     for at_hand, (record, want) in enumerate(zip(records, expected)):
         assert is_said(record, want), f"record {at_hand} is {record}\nand says {said(record)}\n    not {want}"
         attributions = want[4:] or ("exact",)
@@ -186,9 +187,9 @@ def compare(records, expected):
 
 
 def finish(replylog, *conversations):
-    """conversations: (conn, what its records should say). Ends replylog; its stop record."""
+    """conversations: (client, the records expected for it). Ends replylog and returns its stop record."""
     for conn, expected in conversations:
-        # That some are missing is better said by the first that differs.
+        # When some are missing, the first record that differs explains more than their number.
         with suppress(AssertionError):
             wait_records(replylog, conn, len(expected))
     stop = replylog.stop()[-1]

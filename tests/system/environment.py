@@ -10,11 +10,11 @@ SERVERS = Path(os.environ.get("REPLYLOG_SERVERS", ROOT / ".servers"))
 
 
 class Skip(Exception):
-    """Raised by a test that can't run here; the text is the reason."""
+    """Raised by a test that can't run here. The text is the reason."""
 
 
 def make(name):
-    """The path of what make builds in .output. Several tests may want it: one after the other."""
+    """Makes .output/NAME and returns its path. A lock keeps tests that need it at the same time apart."""
     (ROOT / ".output").mkdir(exist_ok=True)
     with open(ROOT / ".output" / "tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

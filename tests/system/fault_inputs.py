@@ -1,7 +1,9 @@
-"""The inputs of test_faults.py: what gave a wrong record once, or was built like it from the servers' sources.
+"""The inputs of test_faults.py. Each once led to a wrong record, or is built like one that did, from the servers'
+sources.
 
-Forged replies stand in what servers echo without a care: an error that ends its line early, and goes on as another reply. Where
-the numbers fit, as many replies come as there were commands, each of a type that its command can have.
+The forged replies are in text that servers echo unescaped: an error that ends its line early and goes on as another
+reply.
+Where the numbers allow it, as many replies arrive as there were commands, each of a type that its command can have.
 """
 import socket
 from dataclasses import dataclass
@@ -17,19 +19,19 @@ LETTERS = tuple(("GET", key) for key in "abcdef")
 
 @dataclass(frozen=True)
 class Input:
-    """What is sent in one write: commands, and bytes as they are."""
+    """What a client sends in one write: commands, and raw bytes."""
     parts: tuple
-    first: tuple = ()           # commands that are asked before, one by one
+    first: tuple = ()           # commands that the client sends before, one by one
     lossless: bool = False      # each command gets one reply, and its record is exact
-    knows: bool = False         # afterwards it is known who the client is
-    then: tuple = ()            # sent before it must be exact again
-    hangs: bool = False         # the server does not read on
-    older: bool = False         # on a connection that was there before replylog
-    send: object = None         # (conn, another client): how it is sent, when not in one write
-    meanwhile: tuple = ()       # what CLIENT LIST would have said in between
-    whole: int = 0              # bytes of an EXEC that is a reply as a whole, for it can't be known for one
-    since: str = "6.0"          # of the servers' versions (valkey's first is 7.2)
-    only: str = ""              # the kind of server that it is about
+    knows: bool = False         # afterwards replylog knows who the client is
+    then: tuple = ()            # sent before the next record must be exact
+    hangs: bool = False         # the server stops reading
+    older: bool = False         # on a connection that is older than replylog
+    send: object = None         # (conn, another client): sends the input when one write will not do
+    meanwhile: tuple = ()       # what CLIENT LIST would have shown in between
+    whole: int = 0              # size of an EXEC reply that is logged as a whole, because replylog can't recognise it as EXEC's
+    since: str = "6.0"          # the first server version (valkey's first is 7.2)
+    only: str = ""              # the only kind of server that it applies to
 
     def commands(self):
         return [part for part in self.parts if isinstance(part, tuple)]
@@ -39,14 +41,14 @@ class Input:
 
 
 def urgent(conn, _):
-    """A byte that is no part of the stream, between two commands."""
+    """Sends a byte of urgent data, which is not part of the stream, between two commands."""
     conn.send(BIG)
     conn.sock.send(b"!", socket.MSG_OOB)
     conn.send(("PING",))
 
 
 def cut_before(mark):
-    """A write that ends before mark, another that begins with it, once the first is read."""
+    """Ends one write before mark, and begins another with it when the server has read the first."""
     def send(conn, other):
         head, tail = INPUTS_OF_TWO_WRITES[mark]
         conn.sock.sendall(head)
@@ -59,14 +61,14 @@ INPUTS_OF_TWO_WRITES = {b"RCmb": (b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$9\r\nabcde"
 
 
 def served_while_paused(conn, other):
-    """A blocked command that is served, and postponed by a pause before it is executed again."""
+    """The server serves a blocked command, and a pause postpones it before the server executes it again."""
     conn.send(("BLPOP", "list", "0"), *LETTERS)
     wait_until(lambda: b"blocked_clients:1\r" in other.call("INFO", "clients"), "a blocked client")
     other.pipeline([("MULTI",), ("CLIENT", "PAUSE", "300", "WRITE"), ("LPUSH", "list", "x"), ("EXEC",)])
 
 
 def round_trips(other, count=3):
-    """The server has been around its event loop since."""
+    """After these round trips the server has gone around its event loop."""
     for _ in range(count):
         other.call("PING")
 
@@ -77,20 +79,20 @@ def transactions(count):
 
 
 def one_each(count, *names):
-    """As task queues and clients' libraries do it: one channel at a time."""
+    """One channel for each command, as task queues and client libraries do it."""
     return tuple((name, f"channel:{number}") for name in names for number in range(count))
 
 
 PING, ECHO, END = ("PING",), ("ECHO", "x"), ("ECHO", "end")
 BAD = ("AUTH", "nouser", "bad")
 TWO_LINES = "x\r\n$5\r\nhello"
-ESCAPED = "x\\r\\n$5\\r\\nhello"      # for Lua, and for the server's own reader of quotes, to unescape
-# It answers the first value, and takes the replies to two for the second.
+ESCAPED = "x\\r\\n$5\\r\\nhello"      # Lua, or the server's parser of quotes, unescapes it
+# The forged reply answers the first GET, and takes the replies to two commands for the second GET's.
 FORGED = f"x\\r\\n$4\\r\\nabcd\\r\\n${bulk(VALUES['a']) + bulk(VALUES['big']) - 2}"
 
 
 def behind(*argv, first=()):
-    """A command and what is read as its reply's second line, and then as others'."""
+    """A command whose error a client reads as two replies. The replies behind it then look like those of other commands."""
     return Input((argv, BIG, PING, END), first=first)
 
 
@@ -103,7 +105,7 @@ def library(text):
 
 
 def shebang(text):
-    """A script that fails by what its first line says."""
+    """A script that fails because of its first line."""
     return "EVAL", f'#!lua "{text}"\nreturn 1', "0"
 
 
@@ -156,7 +158,7 @@ FORGERIES = {
     "MULTI is answered by a forged OK": Input((shebang("x\\r\\n+OK"), ("MULTI",), BIG, ("EXEC",), ("GET", "a"))),
     "a forged string of two values": Input((shebang("x\\r\\n$2000000"), BIG, BIG, ("GET", "a"), BIG)),
     "a forged message": Input((shebang("x\\r\\n>3\\r\\n$7\\r\\nmessage\\r\\n$1\\r\\nc"), BIG, *LETTERS), first=(("HELLO", "3"),)),
-    # One reply for every client: its line ends with both bytes.
+    # Every client reads one reply, because only CR LF ends its line.
     "an error of two lines, parted by LF alone": behind("FUNCTION", "LOAD", "#!lua name=l\nreturn 1 [[one\n+two]]"),
     "an argument of two lines, parted by LF alone": behind("FUNCTION", "LIST", "x\n+y"),
     **{f"the primary's host holds {title}": Input(
@@ -217,7 +219,7 @@ INPUTS = {
     "AUTH of one word fails behind a reply": Input((PING, ("AUTH", "bad"), BIG, ECHO)),
     "AUTH fails, then succeeds": Input((PING, BAD, ("AUTH", "bob", "b"), BIG, ("ACL", "WHOAMI"))),
     "AUTH fails in a transaction among others": Input((("MULTI",), ("GET", "a"), BAD, BIG, ("EXEC",), *LETTERS)),
-    # What is echoed in an error holds a line's end: redis#15496, valkey#4120.
+    # The server echoes a line end in its error: redis#15496, valkey#4120.
     "FUNCTION LIST echoes": Input((("FUNCTION", "LIST", "x\r\n$5\r\nhello"), BIG, PING, END)),
     "EVAL unescapes its flags": Input((("EVAL", '#!lua flags="a\\r\\n$5\\r\\nhello"\nreturn 1', "0"), BIG, PING, END)),
     "EVAL echoes its flags": Input((("EVAL", '#!lua flags=a\r\n$5\r\nhello\nreturn 1', "0"), BIG, PING, END)),
@@ -229,7 +231,7 @@ INPUTS = {
     "the same in a transaction": Input((("MULTI",), ("EVAL", '#!lua flags="a\\r\\n$5\\r\\nhello"\nreturn 1', "0"), BIG, ("EXEC",),
                                         PING, END)),
 
-    # Any count that is not positive is passed over, without a reply.
+    # The server skips a count that is not positive, without a reply.
     "negative counts": Input((b"*-5\r\n", PING, b"*0\r\n", b"\r\n", b"*-1\r\n", BIG, b"*-2147483648\r\n", ("ECHO", "e")),
                              lossless=True),
     "typed as a cluster's link begins": Input((b"RCmb x\r\n", PING), older=True),
@@ -256,7 +258,7 @@ INPUTS = {
     "a name with 0xff is CLIENT": Input((b"CLI\xffENT REPLY SKIP\r\n", *LETTERS)),
     "a word with 0xff is REPLY": Input((b"CLIENT REP\xffLY SKIP\r\n", *LETTERS)),
     "a word in quotes with 0xff is OFF": Input((b'CLIENT REPLY "O\\xffFF"\r\n', *LETTERS, b"CLIENT REPLY ON\r\n", *LETTERS)),
-    # Who is subscribed is not joined again.
+    # replylog does not join a subscriber again.
     "a name with 0xff is SUBSCRIBE": Input((b"SUB\xffSCRIBE x y\r\n", *LETTERS), first=(("HELLO", "3"),),
                                            then=(("UNSUBSCRIBE",), PING)),
     "a name with 0xff is MULTI": Input((b"MUL\xffTI\r\n", BIG, ("EXEC",), *LETTERS), whole=len("*1\r\n") + bulk(VALUES["big"])),
@@ -274,7 +276,7 @@ INPUTS = {
     "HELLO fails behind its AUTH, in one write": Input(
         (("AUTH", "bob", "b"), ("HELLO", "3", "AUTH", "alice", "a", "SETNAME", "x y"), BIG), meanwhile=({"user": "bob"},)),
     "HELLO fails behind its SETNAME": Input((BIG,), first=(("HELLO", "3", "SETNAME", "first", "AUTH", "nouser", "bad"),)),
-    # A command that is executed twice.
+    # The server executes the command twice.
     "served while writes are paused": Input((("BLPOP", "list", "0"), *LETTERS), send=served_while_paused, since="6.2"),
 
     **SCRIPTS, **LIBRARIES, **ECHOES, **FORGERIES, **TYPED, **OTHERS,

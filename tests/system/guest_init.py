@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""PID 1 of a guest of scripts/kernels: makes an empty kernel a place where system tests run, runs those named on the
-kernel's command line after "--", and says in one line how it went:
+"""PID 1 of a guest of scripts/kernels. It sets an empty kernel up for the system tests, runs the tests named on the
+kernel's command line after "--", and prints one line with the result:
 
     kernels: <release>: <n> passed, <n> failed, <n> skipped
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1      # linux/sockios.h, linux/if.h
 RB_POWER_OFF = 0x4321FEDC                                    # linux/reboot.h
 SYSLOG_ACTION_READ_ALL = 3                                   # linux/syslog.h
-# Documentation/admin-guide/tainted-kernels.rst: the kernel died in some place, or has issued a warning.
+# Documentation/admin-guide/tainted-kernels.rst: the kernel has had an oops, or has issued a warning.
 TAINT_DIE, TAINT_WARN = 1 << 7, 1 << 9
 MOUNTS = (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"))
 
@@ -40,7 +40,7 @@ def bring_up_loopback():
 
 
 def run_tests(names):
-    """What run.py counted, its last line."""
+    """Returns run.py's last line, the counts."""
     # One at a time: the tests' deadlines are long enough for one on emulated cores.
     runner = [sys.executable, str(Path(__file__).resolve().with_name("run.py")), "--jobs", "1", *names]
     last = ""
@@ -52,7 +52,7 @@ def run_tests(names):
 
 
 def complained():
-    """Has the kernel, in an oops or a warning, which a test need not have noticed? Then its messages are shown."""
+    """Says whether the kernel printed an oops or a warning, which a test need not notice, and prints its messages."""
     if not int(Path("/proc/sys/kernel/tainted").read_text()) & (TAINT_DIE | TAINT_WARN):
         return False
     messages = ctypes.create_string_buffer(1 << 18)
@@ -76,6 +76,7 @@ if __name__ == "__main__":
     except BaseException:
         traceback.print_exc()
     finally:
-        # Without this the end of PID 1 would be a panic. The last words leave the serial port first.
+        # The end of PID 1 would be a panic, so the guest powers off. It first waits until the serial port has sent
+        # everything.
         termios.tcdrain(sys.stdout)
         libc.reboot(RB_POWER_OFF)

@@ -1,7 +1,7 @@
-"""The oracle that cannot be argued with: clients that count the bytes of every reply they receive, against the records.
+"""The oracle: clients that count the bytes of every reply they receive. Tests compare the records with these counts.
 
-run() drives N connections at a server and returns what they sent and received; compare() holds the records of a
-replylog with --threshold 0 against that and describes the first difference.
+run() drives N connections at a server, and returns what they sent and received. compare() compares the records of a
+replylog with --threshold 0 with that, and describes the first difference.
 """
 import multiprocessing
 import os
@@ -18,23 +18,23 @@ from resp import PUSH, STAR, ReplyCounter, encode
 from transport import UNIX, at
 from workload import Workload
 
-MAX_ARGS = 32           # what COMMANDLOG keeps of a command
+MAX_ARGS = 32           # arguments of a command that COMMANDLOG keeps
 MAX_ARG_BYTES = 128
 PIPELINE_MAX = 60
-BURSTS = 0.06           # of a slow connection's turns
+BURSTS = 0.06           # share of a slow connection's pipelines
 BURST_PAUSE = 0.002     # seconds
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|(\\))")
 
 
 class Difference(AssertionError):
-    """What replylog said is not what happened."""
+    """A record that does not match what happened."""
 
 
 # ---- what a record should say about a command ----------------------------------------------------------------------
 
 def cut(arg):
-    """The kept part of an argument: never half a character."""
+    """The part of an argument that replylog keeps: never half a character."""
     kept = arg[:MAX_ARG_BYTES]
     try:
         kept.decode()
@@ -46,7 +46,7 @@ def cut(arg):
 
 @dataclass(slots=True)
 class Expected:
-    argv: tuple         # of str; of bytes when escaped
+    argv: tuple         # str items; bytes when escaped
     argc: int
     escaped: bool
     truncated: bool
@@ -68,12 +68,12 @@ class Expected:
 
 
 def unescape(text):
-    """The bytes of an argument written with argv_encoding "escaped"."""
+    """The bytes of an argument that was written with argv_encoding "escaped"."""
     return ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()) if match[1] else b"\\", text.encode())
 
 
 def same_escaped_argument(want, got):
-    # Where the argument is cut it may be cut at the 128th byte or at the character before it.
+    # A cut argument may end at the 128th byte, or at the character before it.
     return got == want or len(want) <= len(got) <= MAX_ARG_BYTES and got.startswith(want) and len(got) - len(want) < 4
 
 
@@ -94,7 +94,7 @@ def argv_difference(want, record):
 
 
 def record_difference(want, record):
-    """What is wrong with this record, or None. The order of the checks is from telling to merely formal."""
+    """Returns what is wrong with this record, or None. The most telling check comes first, the merely formal ones last."""
     difference = argv_difference(want, record)
     if difference:
         return difference
@@ -127,7 +127,7 @@ def describe_record(record):
 
 
 def report(addr, i, what, wanted, records):
-    """The place where the two part, with what stands around it on both sides."""
+    """Shows where expected and actual records part, with the records around it on both sides."""
     lines = [f"connection {addr}, command {i} of {len(wanted)} ({len(records)} records): {what}"]
     for title, items, describe in (("sent", wanted, describe_expected), ("logged", records, describe_record)):
         lines.append(f"  {title}:")
@@ -158,7 +158,7 @@ def compare_connection(addr, wanted, records):
 
 
 def check_stream(records):
-    """What holds for every stream: start first, stop last, seq without gaps, nothing dropped, counters that agree."""
+    """Checks what every stream must have: start first, stop last, seq without gaps, no losses, counters that agree."""
     if not records or records[0]["event"] != "start" or records[-1]["event"] != "stop":
         raise Difference(f"events at the ends: {[record['event'] for record in records[:1] + records[-1:]]}")
     dropped = [record for record in records if record["event"] == "dropped"]
@@ -175,11 +175,11 @@ def check_stream(records):
 
 
 def compare(expected, records):
-    """expected: {address (of a client on a Unix socket its id): [Expected]}; records: all of the stream. Raises
-    Difference at the first one."""
+    """expected: {address, or for a Unix socket the client's id: [Expected]}. records: the whole stream. Raises Difference
+    at the first one."""
     by_addr = {addr: [] for addr in expected}
     strangers = []
-    # Attribution first: a stream that also broke a counter is better understood by the record that is wrong.
+    # Compare the replies first: a wrong record explains more than the counter that it breaks.
     for record in records:
         if record["event"] == "reply":
             addr = record.get("client_addr")
@@ -195,17 +195,17 @@ def compare(expected, records):
 
 @dataclass
 class Plan:
-    """What one connection does. Everything random in it comes from (seed, name)."""
+    """What one connection does. Everything random in it derives from (seed, name)."""
     transport: object           # see transport.py
     seed: int
     name: str
     commands: int
     resp3: bool = False
-    slow: bool = False          # small reads, and bursts: the server's writes are cut short and refused (EAGAIN)
+    slow: bool = False          # small reads, and bursts: the server's writes are partial, or fail with EAGAIN
     rejected: bool = True       # see Workload
     stalls: bool = False
     timeout: float = 120
-    player: type = None         # Connection, or what plays otherwise
+    player: type = None         # Connection, or another class that plays the plan
 
 
 @dataclass
@@ -222,7 +222,7 @@ class Outcome:
 class Connection:
     def __init__(self, plan):
         self.random = random.Random(f"{plan.seed}/{plan.name}/connection")
-        # Of its own, for how often it is asked depends on timing, and what is sent must not.
+        # A generator of its own: how often it is used depends on timing, and what the client sends must not.
         self.receive_random = random.Random(plan.seed)
         self.plan = plan
         self.workload = Workload(plan.seed, plan.name, plan.rejected, plan.stalls)
@@ -233,7 +233,7 @@ class Connection:
         self.addr = plan.transport.own_address(self.sock)
 
     def ask_id(self):
-        """Unix sockets have no address of their own: there it is the id that tells connections apart."""
+        """Unix sockets have no address of their own, so there the client's id tells connections apart."""
         argv = [b"CLIENT", b"ID"]
         want = Expected.of(argv, encode(argv))
         self.sock.sendall(encode(argv))
@@ -254,12 +254,12 @@ class Connection:
                 self.burst(left)
                 continue
             batch = self.workload.commands(min(self.random.randint(1, PIPELINE_MAX), left))
-            # Sometimes the next pipeline starts before this one's replies are all there.
+            # Sometimes the next pipeline starts before all replies to this one have arrived.
             self.exchange(batch, self.random.choice((0, 0, 0, 1, 20)) if len(batch) < left else 0)
 
     def burst(self, left):
-        """Asks for more than all the socket's buffers take before it reads the first byte. The pauses wait for nothing:
-        they are what being a slow client means."""
+        """Requests more than all socket buffers can hold before it reads the first byte. The pauses wait for nothing:
+        they make this client a slow one."""
         commands, pipeline = self.workload.burst()
         commands = commands[:left]
         for i in range(0, len(commands), pipeline):
@@ -276,10 +276,10 @@ class Connection:
         while len(self.unanswered) > may_remain:
             self.receive()
         if not self.unanswered and self.counter.in_reply():
-            raise ConnectionError(f"{self.plan.name}: a reply to no command")
+            raise ConnectionError(f"{self.plan.name}: a reply that answers no command")
 
     def send(self, data):
-        """Usually at once; sometimes in pieces that end anywhere, in a header or between CR and LF too."""
+        """Usually sends everything at once, sometimes in pieces that end anywhere, also in a header or between CR and LF."""
         pieces = self.random.choice((1, 1, 1, 2, 5))
         cuts = sorted(self.random.randrange(len(data) + 1) for _ in range(pieces - 1))
         for begin, stop in zip([0, *cuts], [*cuts, len(data)]):
@@ -297,7 +297,7 @@ class Connection:
 
 def play(plan, barrier, pipe):
     """A connection's process: what it sent and received goes back through the pipe, or why it could not."""
-    # The runner's handlers are not for its clients: SIGTERM ends them.
+    # The clients' processes must not use the runner's handlers: SIGTERM ends them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         connection = (plan.player or Connection)(plan)
@@ -312,7 +312,7 @@ def play(plan, barrier, pipe):
 
 
 def play_all(todo, timeout):
-    """One process per connection, all starting together. {address: [Expected]}, in the order of todo."""
+    """Starts one process per connection, all together. Returns {address: [Expected]}, in the order of todo."""
     fork = multiprocessing.get_context("fork")
     barrier = fork.Barrier(len(todo))
     players, pipes, played = [], [], {}
@@ -343,7 +343,7 @@ def play_all(todo, timeout):
 
 
 def plans(transport, seed, commands, connections, slow=True, **workload):
-    """Half of the connections speak RESP3; one of each protocol is slow, if any may be."""
+    """Half of the connections speak RESP3. One connection of each protocol is slow, if any may be."""
     share = [commands // connections + (i < commands % connections) for i in range(connections)]
     return [Plan(transport, seed, f"c{i}", share[i], resp3=i % 2 == 1, slow=slow and i in (2, 3), **workload)
             for i in range(connections)]

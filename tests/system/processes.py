@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def end(process, signum=signal.SIGTERM, seconds=10):
-    """Ends a process of ours, whatever state it is in."""
+    """Ends a process that the test started, whatever state it is in."""
     if process.poll() is None:
         process.send_signal(signum)
         try:
@@ -17,6 +17,6 @@ def end(process, signum=signal.SIGTERM, seconds=10):
 
 
 def status_kib(pid, key):
-    """A value of /proc/<pid>/status that is in kB: VmRSS, VmHWM."""
+    """Returns a value in kB from /proc/<pid>/status: VmRSS, VmHWM."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(rf"^{key}:\s+(\d+) kB$", text, re.M).group(1))

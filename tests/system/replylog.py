@@ -16,20 +16,21 @@ F_SETPIPE_SZ = 1031
 
 
 class Replylog:
-    """A running replylog whose stdout is read all the time. Enter waits for its start record. Without a pid, flags say
-    which server."""
+    """A running replylog. Threads read its stdout and stderr all the time. Enter waits for its start record. Without a
+    pid, the flags select the server."""
 
-    # A burst may take longer than a second on a busy machine, and its records are ambiguous then. Tests of that say so.
+    # On a busy machine a burst may take longer than the default wait of a second, which makes its records ambiguous.
+    # Tests of that wait pass their own.
     PATIENT = ("--verify-wait", "60000")
 
     def __init__(self, pid, threshold=0, *flags, wait=True):
-        # REPLYLOG_FLAGS="--tap connection" has the tests of a whole run say the same of another tap.
+        # REPLYLOG_FLAGS="--tap connection" runs all tests with another tap.
         self.argv = [str(BINARY), *self.PATIENT, *os.environ.get("REPLYLOG_FLAGS", "").split(),
                      *(["-p", str(pid)] if pid else []), *flags]
         if threshold is not None:
             self.argv += ["--threshold", str(threshold)]
         self.wait = wait
-        self.lines = []         # raw lines, as they came
+        self.lines = []         # raw lines, in the order of arrival
 
     def __enter__(self):
         self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -44,7 +45,7 @@ class Replylog:
             reader.start()
         try:
             if self.wait:
-                # An emulated newest kernel takes its time to verify the programs.
+                # The newest kernel, emulated, takes long to verify the programs.
                 wait_until(self._started, "start record", 120)
         except BaseException:
             self.__exit__()
@@ -86,9 +87,9 @@ class Replylog:
         return self.process.returncode
 
     def wait_replies(self, count, stalled=10.0):
-        """Waits until count reply records (and the start record) are there, or none has come for a while: the client has
-        its reply before the server's write returns, so the last records may be a moment behind it. That some are
-        missing is for the caller to say."""
+        """Waits until count reply records (and the start record) have arrived, or no line has arrived for a while. A
+        client has its reply before the server's write returns, so the last records may arrive a moment later. The caller
+        checks for missing ones."""
         seen, since = len(self.lines), time.monotonic()
         while len(self.lines) < count + 1:
             if len(self.lines) != seen:
@@ -98,12 +99,12 @@ class Replylog:
             time.sleep(0.005)
 
     def stop(self, signum=signal.SIGINT):
-        """Ends replylog as a person would; all its records."""
+        """Ends replylog with a signal, as a person would, and returns all its records."""
         self.process.send_signal(signum)
         return self.finish()
 
     def finish(self, seconds=30):
-        """Waits for replylog to end; all its records."""
+        """Waits for replylog to end, and returns all its records."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -119,6 +120,6 @@ class Replylog:
 
 
 def run_replylog(*flags, argv=None, timeout=60):
-    """A replylog that is expected to end by itself."""
+    """Runs a replylog that should end by itself."""
     return subprocess.run(argv or [str(BINARY), *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=timeout)

@@ -1,13 +1,13 @@
-"""The client's side of RESP2 and RESP3, written from the protocol's specification and sharing nothing with replylog.
+"""The client's side of RESP2 and RESP3, written from the protocol's specification. It shares no code with replylog.
 
-ReplyCounter counts the bytes of each reply and materialises nothing; Client is a plain blocking client for setting
-servers up and asking them things.
+ReplyCounter counts the bytes of each reply and builds no values. Client is a plain blocking client that sets servers up
+and queries them.
 """
 from transport import at
 
 PLUS, MINUS, COLON, DOLLAR, STAR, PUSH = b"+-:$*>"
 BULKS = frozenset(b"$=!")             # header with a length, then that many bytes and CRLF
-LINES = frozenset(b"+-:,#(_")         # the header line is all there is
+LINES = frozenset(b"+-:,#(_")         # the header line is the whole reply
 AGGREGATES = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}
 ATTRIBUTE = ord("|")
 
@@ -17,7 +17,7 @@ class ProtocolError(Exception):
 
 
 def encode(argv):
-    """The request as a multibulk."""
+    """Returns the request as a multibulk."""
     parts = [b"*%d\r\n" % len(argv)]
     for arg in argv:
         parts.append(b"$%d\r\n%b\r\n" % (len(arg), arg))
@@ -25,14 +25,14 @@ def encode(argv):
 
 
 class ReplyCounter:
-    """Fed with whatever recv returned, says which replies are now complete and how many bytes each one took."""
+    """Takes what recv returned. Says which replies are now complete, and how many bytes each had."""
 
     def __init__(self):
         self.tail = b""     # an unfinished header line
         self.skip = 0       # payload bytes still to come
-        self.owed = 0       # elements the current reply still lacks
+        self.owed = 0       # elements still missing from the current reply
         self.kind = 0       # first byte of the current reply, 0 between replies
-        self.carried = 0    # bytes of the current reply seen in earlier calls
+        self.carried = 0    # bytes of the current reply in earlier calls
 
     def feed(self, data):
         """Returns [(first byte of the reply, its length in bytes)]; a push has PUSH as its first byte."""
@@ -70,7 +70,7 @@ class ReplyCounter:
                 owed -= 1
             elif tag in AGGREGATES:
                 count = int(data[pos + 1:end])
-                # An attribute precedes the element it describes and takes nothing off what is owed.
+                # An attribute precedes the element that it describes, and is not an element itself.
                 owed += max(count, 0) * AGGREGATES[tag] - (tag != ATTRIBUTE)
                 pos = end + 2
             else:
@@ -89,7 +89,7 @@ class ServerError(Exception):
 
 
 class Client:
-    """One blocking connection. call() returns the reply as Python values and raises ServerError for an error reply."""
+    """One blocking connection. call() returns the reply as Python values, and raises ServerError for an error reply."""
 
     def __init__(self, where, timeout=20):
         transport = at(where)
@@ -121,18 +121,18 @@ class Client:
         return self.read()
 
     def answer(self, *argv):
-        """As call, but an error reply is returned like any other: for commands whose outcome does not matter."""
+        """As call(), but returns an error reply like any other: for commands whose outcome does not matter."""
         self.send(*argv)
         return self._read()
 
     def pipeline(self, commands):
-        """The replies to commands sent all at once: one round trip, however many they are."""
+        """Sends all commands at once and returns their replies: one round trip for any number."""
         requests = [encode([to_bytes(arg) for arg in argv]) for argv in commands]
         self.sock.sendall(b"".join(requests))
         return [self.read() for _ in requests]
 
     def drain(self, request, replies, recv_size=1 << 18):
-        """Sends the bytes of request and counts the next replies: their lengths, none of them materialised."""
+        """Sends the bytes of request, and returns the lengths of the next replies without building values."""
         counter, lengths = ReplyCounter(), []
         self.sock.sendall(request)
         while len(lengths) < replies:

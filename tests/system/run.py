@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Runs the system tests: tests/system/run.py [--list] [--jobs N] [SUBSTRING...]
 
-Every function test_* of every file test_*.py is a test; its name here is file.function. A function may carry
-cases = {name: arguments}: it is then one test per case. A file may carry ALONE = "reason in words": nothing else runs
-while one of its tests does; the others run side by side, N at a time, each in a process of its own. One line per test in
-the order in which they end, the output of a failing one, and a last line that counts.
+Every function test_* of every file test_*.py is a test. Its name here is file.function.
+A function may have cases = {name: arguments}: then each case is a test.
+A file may have ALONE = "reason in words": then no other test runs at the same time as one of its tests.
+All other tests run side by side, N at a time, each in its own process.
+The runner prints one line per test as it ends, the output of each failing test, and a last line with the counts.
 """
 import argparse
 import contextlib
@@ -29,12 +30,12 @@ from environment import Skip  # noqa: E402
 
 SECONDS_MAX = int(os.environ.get("REPLYLOG_TEST_SECONDS", 300))
 
-# Tests mostly wait: for servers to start, for records to come.
+# Tests mostly wait for servers to start and for records to arrive, so there are as many as CPUs.
 JOBS = len(os.sched_getaffinity(0))
 
 
 class Timeout(BaseException):
-    """Not an Exception: a test's own except clauses must not swallow it."""
+    """Not an Exception, so that a test's own except clauses can't catch it."""
 
 
 class Test(NamedTuple):
@@ -62,7 +63,7 @@ def on_alarm(*_):
 
 
 def run(function, arguments):
-    """('ok' | 'FAILED' | 'skipped', what to show)"""
+    """Returns ('ok' | 'FAILED' | 'skipped', text to print)."""
     output = io.StringIO()
     signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(SECONDS_MAX)
@@ -79,16 +80,16 @@ def run(function, arguments):
 
 
 def run_and_tell(test, pipe):
-    """The life of a test's process."""
+    """Runs one test in its own process, and sends the result through the pipe."""
     try:
         pipe.send(run(test.function, test.arguments))
     finally:
-        # Not as Python ends: it would wait for threads that a failed test has left behind.
+        # An ordinary exit would wait for threads that a failed test has left behind.
         os._exit(0)
 
 
 def side_by_side(tests, jobs):
-    """Yields (test, outcome, what to show, seconds) of each as it ends."""
+    """Yields (test, outcome, text to print, seconds) for each test as it ends."""
     fork = multiprocessing.get_context("fork")
     todo, running = list(reversed(tests)), {}
     try:
@@ -99,7 +100,7 @@ def side_by_side(tests, jobs):
                 process = fork.Process(target=run_and_tell, args=(test, theirs))
                 running[ours] = test, process, time.monotonic()
                 process.start()
-                # Else its end would not be seen here.
+                # While this process holds the other end open, it can't see that the test's process has ended.
                 theirs.close()
             for pipe in wait(running):
                 test, process, began = running[pipe]
@@ -108,12 +109,12 @@ def side_by_side(tests, jobs):
                     process.join()
                 except EOFError:
                     process.join()
-                    outcome, text = "FAILED", f"its process ended without a word, with {process.exitcode}"
+                    outcome, text = "FAILED", f"its process ended without a result, with {process.exitcode}"
                 del running[pipe]
                 pipe.close()
                 yield test, outcome, text, time.monotonic() - began
     finally:
-        # Each ends its servers and replylogs, as for ^C.
+        # Each test's process ends its servers and replylogs, as after ^C.
         for _, process, _ in running.values():
             if process.pid:
                 process.terminate()
@@ -125,8 +126,8 @@ def side_by_side(tests, jobs):
 def parse(arguments):
     parser = argparse.ArgumentParser(description="Runs the system tests whose names contain one of these, or all.")
     parser.add_argument("names", nargs="*", metavar="SUBSTRING")
-    parser.add_argument("--list", action="store_true", help="only say which tests these are")
-    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="so many at a time (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="only list the tests")
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="run this many at a time (%(default)s)")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least 1")
@@ -147,20 +148,20 @@ def main(arguments):
             if outcome == "FAILED":
                 print("\n".join(f"    | {line}" for line in text.rstrip().splitlines()), flush=True)
     print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
-    # No test at all is no success: a misspelt name must not look green.
+    # A misspelt name selects no test, and must not look like success.
     return 1 if counts["FAILED"] or not tests else 0
 
 
 def on_signal(*_):
-    """Once: what ends the servers that a test has started must not be ended by the next signal. A terminal sends ^C to the
-    tests' processes and to this one, which sends them another."""
+    """Handles the first signal only: the next one must not interrupt the cleanup of a test's servers. A terminal sends ^C
+    to the tests' processes and to this one, which sends them a second signal."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    # Every server and replylog is ended by the with-block that started it.
+    # The with-block that started a server or replylog also ends it.
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     try:

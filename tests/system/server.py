@@ -14,13 +14,13 @@ from waiting import wait_until
 
 
 class Server:
-    """A server out of scripts/servers, in its own chroot, on a free loopback port."""
+    """A server from scripts/servers, in its own chroot, on a free loopback port."""
 
-    AVOID_COPY = ("--min-io-threads-avoid-copy-reply", "2")     # hidden; 7 unless told otherwise
-    ALWAYS_ACTIVE = ("--io-threads-always-active", "yes")       # hidden; else IO threads sleep on a quiet server
-    # Before they start, arm64's servers look in /proc for a bug of the kernel's; their chroots have none.
+    AVOID_COPY = ("--min-io-threads-avoid-copy-reply", "2")     # a hidden option; its default is 7
+    ALWAYS_ACTIVE = ("--io-threads-always-active", "yes")       # a hidden option; without it IO threads sleep on a quiet server
+    # arm64 servers look in /proc for a kernel bug before they start, and their chroots have no /proc.
     NO_SELF_TEST = ("--ignore-warnings", "ARM64-COW-BUG") if os.uname().machine == "aarch64" else ()
-    BUILT = ("symbols", "stripped")                             # what tests/support/build_server makes, TLS as a module
+    BUILT = ("symbols", "stripped")                             # made by tests/support/build_server, with TLS as a module
 
     def __init__(self, name, *options, io_threads=1, transport="tcp4"):
         self.name = name
@@ -40,7 +40,7 @@ class Server:
         self.process = None
 
     def transport_of(self, name):
-        """How clients of a test connect. The TCP port is there whatever the transport is."""
+        """Returns how a test's clients connect. The TCP port is open with every transport."""
         if name == "tcp6":
             return Tcp(self.port, "::1")
         if name == "unix":
@@ -51,14 +51,14 @@ class Server:
         return Tcp(self.port)
 
     def io_options(self, io_threads):
-        """IO threads in the server's own words, doing all they can do."""
+        """Returns the server's options for IO threads, with every kind of I/O on them."""
         if io_threads == 1:
             return []
         options = ["--io-threads", str(io_threads)]
         if self.kind == "valkey":
             return options + ([*self.AVOID_COPY, *self.ALWAYS_ACTIVE] if self.version.startswith("9") else
-                              ["--events-per-io-thread", "0"])  # hidden; all threads active all the time
-        # Redis 8 has an event loop for each thread, and reads and writes in it without being asked to.
+                              ["--events-per-io-thread", "0"])  # a hidden option: all threads are always active
+        # Redis 8 has an event loop for each thread, and always reads and writes in it.
         return options + (["--io-threads-do-reads", "yes"] if self.version < "8" else [])
 
     @property
@@ -70,8 +70,8 @@ class Server:
 
     def __enter__(self):
         os.makedirs(f"{self.dir}{self.work}")
-        # chroot execs the server: the process we start is the server. A session of its own keeps the terminal's
-        # Ctrl-C away from it; --daemonize stays off, so it can't outlive us unseen.
+        # chroot execs the server, so the process that starts here is the server. Its own session keeps the terminal's
+        # Ctrl-C away from it. --daemonize stays off, so that it can't outlive the test unnoticed.
         self.process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True)
@@ -112,12 +112,12 @@ class Server:
         return Client(Tcp(self.port), timeout)
 
     def stop(self):
-        # Killed, not asked: there is nothing to save, and a server full of big values takes its time.
+        # SIGKILL: there is nothing to save, and a server full of big values takes long to end in order.
         end(self.process, signal.SIGKILL)
         shutil.rmtree(f"{self.dir}{self.work}", ignore_errors=True)
 
     def patched(self):
-        """How many bytes of the server's code differ from its file: 0 when no probe is left in it."""
+        """Counts the bytes of the server's code that differ from its file: 0 when no probe is left in it."""
         count = 0
         with open(f"/proc/{self.pid}/maps") as maps, open(f"/proc/{self.pid}/mem", "rb", 0) as mem, \
                 open(f"/proc/{self.pid}/exe", "rb") as file:
@@ -139,7 +139,7 @@ class Server:
 
 
 class PreloadedServer(Server):
-    """One with tests/system/preload/LIBRARY.c in it, which makes it do what servers hardly ever do."""
+    """A server that preloads tests/system/preload/LIBRARY.c, which makes it do what servers hardly ever do."""
 
     preload_env = []    # NAME=VALUE, for the library
 
@@ -157,7 +157,7 @@ class PreloadedServer(Server):
 
 
 class ModuleServer(Server):
-    """One that has loaded tests/system/modules/MODULE.c."""
+    """A server that has loaded tests/system/modules/MODULE.c."""
 
     def __init__(self, name, *options, module="unruly", module_arguments=(), **more):
         super().__init__(name, *options, **more)

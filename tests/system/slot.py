@@ -10,19 +10,19 @@ from pathlib import Path
 
 
 class Slot:
-    """What one process of tests has for itself while others run: a number below 40, and what follows from it. The lowest
-    that is free, by a name in the network namespace that the kernel forgets when the process ends, however it ends."""
+    """A number that no other process of tests has at the same time, and the ports and folders derived from it. It takes
+    the lowest free number by binding a name in the network namespace, which the kernel frees when the process ends,
+    however it ends."""
     COUNT, FIRST_PORT, PORTS = 40, 10_000, 500
 
     def __init__(self):
         self.number = next(filter(self.claim, range(self.COUNT)), None)
         assert self.number is not None, f"{self.COUNT} processes of tests at once"
-        # Below the ports that the kernel gives to clients (ip_local_port_range): these would take a server's while it is
-        # restarted.
+        # Below ip_local_port_range: the kernel could give a client the port of a server that is restarting.
         first = self.FIRST_PORT + self.number * self.PORTS
         ports = list(range(first, first + self.PORTS))
-        turn = random.randrange(self.PORTS)
-        self.ports = itertools.cycle(ports[turn:] + ports[:turn])
+        start = random.randrange(self.PORTS)
+        self.ports = itertools.cycle(ports[start:] + ports[:start])
 
     def claim(self, number):
         self.claimed = socket.socket(socket.AF_UNIX)
@@ -36,7 +36,7 @@ class Slot:
     def free_port(self):
         for port in itertools.islice(self.ports, self.PORTS):
             with socket.socket() as sock:
-                # As servers do: connections of the last one that are in TIME_WAIT are no hindrance.
+                # Servers set this too, so connections of an earlier server in TIME_WAIT do not block the port.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 with contextlib.suppress(OSError):
                     sock.bind(("127.0.0.1", port))
@@ -44,8 +44,9 @@ class Slot:
         raise AssertionError(f"no port of slot {self.number} is free")
 
     def binary(self, root, path):
-        """A copy of a server's binary, a path in the same chroot. Probes are put into a file: those of other tests, and of
-        whoever observes that server on this machine, would be in ours, too."""
+        """Copies a server's binary inside its chroot and returns the copy's path there. The kernel puts probes into a
+        file, so a shared file would also have the probes of other tests, and of anybody who observes that server on this
+        machine."""
         folder = f"/tmp/replylog-slot-{self.number}"
         link, original = Path(f"{root}{path}"), Path(f"{root}{path}").resolve()
         copy = Path(f"{root}{folder}/{original.name}")
@@ -53,7 +54,7 @@ class Slot:
         if not copy.exists() or copy.stat().st_mtime_ns != original.stat().st_mtime_ns:
             shutil.copy2(original, f"{copy}.new")
             os.rename(f"{copy}.new", copy)
-        # Debian's is a link to another name, and looks at the one that it is called by.
+        # Debian's binary is a link to another name, and behaves by the name that it is called by.
         name = copy.with_name(link.name)
         if not name.exists():
             name.symlink_to(copy.name)
@@ -62,7 +63,7 @@ class Slot:
 
 @functools.cache
 def slot():
-    """Of this process: first asked for after its fork."""
+    """The slot of this process. Each process asks for it first after its fork."""
     return Slot()
 
 

@@ -1,10 +1,10 @@
-"""The ways to a server: what its options are for each, and how a client connects."""
+"""The transports of a server: the server's options for each, and how a client connects."""
 import socket
 import ssl
 import subprocess
 from dataclasses import dataclass
 
-UNIX = "unix"       # what records say of a client on a Unix socket, whichever
+UNIX = "unix"       # client_addr in the records of any client on a Unix socket
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Tcp:
     def connect(self, timeout, receive_buffer=None):
         sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         if receive_buffer:
-            # Before it connects: the window follows from it.
+            # Before it connects, because the TCP window depends on it.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -33,10 +33,10 @@ class Tcp:
 
 @dataclass(frozen=True)
 class Tls(Tcp):
-    """TLS over IPv4. The server's files lie in a folder of the chroot; nobody checks a certificate."""
+    """TLS over IPv4. The server's files are in a folder of the chroot. Nobody checks a certificate."""
     files: str = ""
     root: str = ""      # of the chroot
-    module: str = ""    # the shared object that TLS comes in; "": built in
+    module: str = ""    # the module with TLS; "": built in
 
     def options(self):
         make_certificate(f"{self.root}{self.files}")
@@ -72,7 +72,7 @@ class Unix:
 
 
 def at(where):
-    """A port on 127.0.0.1 will do for a transport."""
+    """Takes a port on 127.0.0.1 for a transport."""
     return Tcp(where) if isinstance(where, int) else where
 
 

@@ -11,12 +11,12 @@ NUMBER, ARGUMENT = 0, 16                # offsets in struct seccomp_data
 ALLOW, KILL, ERROR_EPERM = 0x7FFF0000, 0x80000000, 0x00050001
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 
-# x86-64's numbers, which end at 334 and go on at 424 for what older filters know; the kernel's own are between them.
+# x86-64's numbers. Older filters know those up to 334 and from 424 on. The numbers in between are the kernel's own.
 PRCTL, EXIT_GROUP, FIRST_UNKNOWN, NEXT_KNOWN = 157, 231, 335, 424
 
 
 def unknown_calls(action):
-    """As Docker's and systemd's filters do with what they don't know, the one of return probes (335) among that."""
+    """Treats unknown system calls as Docker's and systemd's filters do, among them the one of return probes (335)."""
     return [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 2, FIRST_UNKNOWN), (AT_LEAST, 1, 0, NEXT_KNOWN), (RETURN, 0, 0, action),
             (RETURN, 0, 0, ALLOW)]
 

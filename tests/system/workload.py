@@ -1,26 +1,27 @@
 """Random but reproducible commands: every reply type, replies from 4 bytes to 1.5 MB, arguments of every awkward kind.
 
-What a command answers need not be known here: the client counts. Pub/sub, MONITOR, MULTI, CLIENT REPLY, blocking
-commands and authentication are left out; they are not one reply per command, or not shown.
+The workload need not know the replies, because the client counts them. Pub/sub, MONITOR, MULTI, CLIENT REPLY, blocking
+commands and authentication are absent: they do not give one reply per command, or replylog redacts them.
 """
 import random
 
 from resp import encode
 
-# Value sizes around the server's own boundaries: its 16 KiB reply buffer, 64 KiB per write turn, and the wire's ends.
+# Value sizes around the server's own boundaries: its 16 KiB reply buffer, 64 KiB for each pass of writing, and the
+# smallest and largest replies.
 SMALL = (0, 1, 2, 5, 40, 44, 45, 100, 127, 128, 129, 500, 1000, 4000)
 MIDDLE = (16_000, 16_379, 16_384, 16_390, 32_768, 65_536, 65_537, 100_000)
 LARGE = (200_000, 400_000, 1_000_000, 1_500_000)
 INLINE_MAX = 2048       # documented in SCHEMA.md, argc
 BINARY = bytes(range(256))
 
-# A script may answer with what only RESP3 has words for: doubles, booleans, maps, sets, big numbers.
+# A script may answer with types that only RESP3 has: doubles, booleans, maps, sets, big numbers.
 RICH_SCRIPT = (b"redis.setresp(3) return {1, {double=3.25}, true, false, {map={a=1,b={set={x=true}}}},"
                b" {big_number='12345678901234567890123'}, {ok='fine'}, redis.call('get','nokey')}")
 
 
 def value(length):
-    """Holds CRLF and what looks like headers, to mislead a framer."""
+    """A value with CRLF and text that looks like headers, to mislead a framer."""
     return (b"0123456789\r\n$-1" * (length // 15 + 1))[:length]
 
 
@@ -40,16 +41,16 @@ def fill_commands():
 
 
 def fill(client):
-    """The data that reading commands meet."""
+    """Stores the data that the reading commands need."""
     client.pipeline(fill_commands())
 
 
 class Workload:
-    """The commands of one connection: next_command() gives (argv, the request's bytes)."""
+    """The commands of one connection. next_command() returns (argv, the request's bytes)."""
 
     def __init__(self, seed, name, rejected=True, stalls=False):
-        """rejected: also commands that the server refuses before it runs them; stalls: also some that stop the server for a
-        moment, so that then all clients wait for it at once."""
+        """rejected: include commands that the server refuses before it runs them. stalls: include commands that stop the
+        server for a moment, so that all clients wait for it at once."""
         self.random = random.Random(f"{seed}/{name}")
         self.name = name.encode()
         self.written = 0
@@ -76,14 +77,15 @@ class Workload:
         return made
 
     def burst(self):
-        """(commands with 9 MB of replies, how many to send at a time): in few pieces, so that writes are cut short; asked
-        for little by little, so that a whole reply finds no room at all and the write fails with EAGAIN."""
+        """Returns (commands with 9 MB of replies, how many to send at a time). In few pieces, the server's writes are cut
+        short. Sent little by little, a whole reply finds no room, and the write fails with EAGAIN."""
         size, count, pipeline = self.pick((LARGE[-1], 6, 6), (32_768, 280, 60), *[(32_768, 280, 2)] * 3)
         argv = [b"GET", b"s:%d" % size]
         return [(argv, encode(argv))] * count, pipeline
 
     def inline(self, argv):
-        """As a person types it, when its arguments are plain enough. Of a longer line replylog keeps INLINE_MAX bytes."""
+        """Returns the command as a person types it, when its arguments are plain enough. replylog keeps INLINE_MAX bytes
+        of a longer line."""
         line = b" ".join(argv)
         plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-+."
         if 2 * len(line) > INLINE_MAX or not all(argv) or any(arg.translate(None, plain) for arg in argv):
@@ -95,7 +97,7 @@ class Workload:
         return self.random.choice(choices)
 
     def word(self, word):
-        """Command names are not case-sensitive."""
+        """Varies the case of a command's name."""
         return word.lower() if self.random.random() < 0.1 else word
 
     def small_key(self):
@@ -154,7 +156,7 @@ class Workload:
                                b"WITHCOORD", b"WITHDIST")))
 
     def wrong_type(self):
-        """Errors of commands that did run."""
+        """Errors of commands that the server did run."""
         return list(self.pick((b"LPUSH", b"s:1", b"x"), (b"INCR", b"s:100"), (b"HGETALL", b"l:3"),
                               (b"SETRANGE", b"own:error", b"-1", b"x")))
 
@@ -180,7 +182,7 @@ class Workload:
         return [self.pick(b"MGET", b"EXISTS", b"DEL"), *(b"missing:%d" % i for i in range(count))]
 
     def script(self):
-        # None that fails: its error may hold anything, and makes the rest of its pipeline ambiguous.
+        # No script here fails: the error may contain anything, so it makes the rest of its pipeline ambiguous.
         return list(self.pick((b"EVAL", RICH_SCRIPT, b"0"), (b"EVAL", b"return {1,{2,{3,{4,'five'}}}}", b"0")))
 
     def about_server(self):
