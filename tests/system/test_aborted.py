@@ -1,4 +1,5 @@
-"""Clients that go away in the middle of a reply: what had left, of how much, and what else they were waiting for."""
+"""Clients that disconnect in the middle of a reply: how much of it the server had sent, and which other commands were
+unanswered."""
 import signal
 import socket
 import struct
@@ -10,12 +11,11 @@ from waiting import wait_until
 
 LARGE = 50_000_000
 REPLY = len(f"${LARGE}\r\n") + LARGE + 2
-READ = 1000             # what a client has read of it before something happens
+READ = 1000             # bytes that a client has read before the test interrupts the reply
 
 
 def begun(conn, *commands):
-    """Sends commands of which the first has a reply that is far larger than what the kernel buffers, and reads its
-    beginning."""
+    """Sends commands, the first with a reply far larger than the kernel's buffers, and reads the beginning of that reply."""
     conn.send(*commands)
     got = 0
     while got < READ:
@@ -23,7 +23,7 @@ def begun(conn, *commands):
 
 
 def rest(conn):
-    """How many bytes came in all: the kernel delivers what it has accepted, unless the connection is reset."""
+    """Returns how many bytes arrived in all. The kernel delivers what it has accepted, unless the connection is reset."""
     got = READ
     try:
         while more := len(conn.sock.recv(1 << 20)):
@@ -39,12 +39,12 @@ def fill(other):
 
 
 def aborted(records, argv=("GET", "huge"), kind=("simple", "pipelined"), expected=REPLY):
-    """The one record that is aborted, checked."""
+    """Checks that one record is aborted, and returns it."""
     found = [record for record in records if record["state"] == "aborted"]
     assert len(found) == 1, records
     record = found[0]
     assert tuple(record["argv"]) == argv and record["kind"] in kind, record
-    # Nobody can prove any more that a burst was in step: its connection is gone, with replies that were to come.
+    # For a burst, nothing can prove any more which command each reply answers: the connection closed before all replies.
     assert record["attribution"] == ("exact" if record["kind"] == "simple" else "ambiguous"), record
     assert "reply_bytes" not in record and record["request_bytes"] == len(request(*argv)), record
     assert READ <= record["bytes_sent"] < record["bytes_expected"] == expected, record
@@ -54,7 +54,7 @@ def aborted(records, argv=("GET", "huge"), kind=("simple", "pipelined"), expecte
 
 @on_servers
 def test_killed(name, io_threads):
-    """CLIENT KILL, with commands behind it: they are counted as unanswered."""
+    """CLIENT KILL while commands are outstanding: they count as unanswered."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
         begun(conn, ("GET", "huge"), ("ECHO", "behind"), ("ECHO", "behind"))
@@ -82,7 +82,7 @@ def test_reset_by_the_client(name, io_threads):
 
 @on_servers
 def test_closed_by_the_client(name, io_threads):
-    """It shuts its side down and reads on: the server sees the end and closes."""
+    """The client shuts its side down and reads on. The server sees the end of the stream, and closes."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
         begun(conn, ("GET", "huge"))
@@ -90,7 +90,7 @@ def test_closed_by_the_client(name, io_threads):
         got = rest(conn)
         record, = wait_records(replylog, conn, 1)
         assert replylog.stop()[-1]["unanswered"] == 0
-        # A server that reads the end only when it is done with the reply completes it.
+        # A server that has written the whole reply before it reads the end of the stream completes it.
         if record["state"] == "aborted":
             assert aborted([record])["bytes_sent"] == got, (record, got)
         else:
@@ -99,7 +99,7 @@ def test_closed_by_the_client(name, io_threads):
 
 @on_servers
 def test_output_buffer_limit(name, io_threads):
-    """The slow consumer that people look for: what it asks for while it is still at the first reply is too much."""
+    """A slow consumer: it requests more than the limit allows while it still reads the first reply."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
         for _ in range(20):
@@ -117,7 +117,7 @@ def test_output_buffer_limit(name, io_threads):
 
 @on_servers
 def test_timeout(name, io_threads):
-    """--timeout 1: who takes nothing for that long is let go."""
+    """--timeout 1: the server closes a client that has read nothing for that long."""
     with Server(name, "--timeout", "1", "--hz", "100", io_threads=io_threads) as server, \
             Replylog(server.pid, 0) as replylog, FrameClient(server.port) as conn:
         with server.client() as other:
@@ -139,7 +139,7 @@ def check_server_ends(name, io_threads, signum):
             begun(second, ("MULTI",), ("ECHO", "inside"), ("GET", "huge"), ("EXEC",))
             waiting.send(("BLPOP", "none", "0"))
             wait_until(lambda: b"blocked_clients:1\r" in other.call("INFO", "clients"), "the blocked client")
-            # What a killed server wrote in a call that never returned to it is not seen.
+            # replylog does not see what a killed server wrote in a call that never returned.
             other.call("ECHO", "settled")
             wait_until(lambda: any(record.get("argv") == ["ECHO", "settled"] for record in records_of(replylog, other)),
                        "record of the last command")
@@ -150,7 +150,7 @@ def check_server_ends(name, io_threads, signum):
     record = aborted(records_of(replylog, conn))
     assert READ <= got <= record["bytes_sent"], (record, got)
     aborted(records_of(replylog, second), kind=("multi",))
-    # The ECHO behind the first, EXEC itself is under way; and BLPOP.
+    # Two commands: the ECHO behind EXEC, whose own reply is the aborted one, and BLPOP.
     assert stop["unanswered"] == 2, stop
 
 
@@ -166,7 +166,7 @@ def test_server_terminated(name, io_threads):
 
 @on_servers
 def test_replylog_stopped(name, io_threads):
-    """The reply goes on without us: it is counted, and nothing is said of it that isn't so."""
+    """replylog ends before the reply does: the reply counts as unfinished, and has no record."""
     with frame_client(name, io_threads, 1_000_000) as (conn, other, replylog):
         fill(other)
         begun(conn, ("GET", "huge"), ("ECHO", "behind"))
@@ -181,7 +181,7 @@ def test_replylog_stopped(name, io_threads):
 
 @on_servers
 def test_inside_a_transaction(name, io_threads):
-    """It is the inner command's reply that is cut off. The ones before it are complete."""
+    """The connection closes inside the reply of an inner command. The replies before it are complete."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         fill(other)
         begun(conn, ("MULTI",), ("GET", "small"), ("GET", "huge"), ("GET", "small"), ("EXEC",), ("ECHO", "behind"))
@@ -197,7 +197,7 @@ def test_inside_a_transaction(name, io_threads):
 
 @on_servers
 def test_inside_a_message(name, io_threads):
-    """A subscriber that is too slow for a large message: the push is cut off, and no command was unanswered."""
+    """A subscriber that is too slow for a large message: the push is aborted, and no command is unanswered."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         expected = reply(("SUBSCRIBE", "a"), conn.ask("SUBSCRIBE", "a"))
         other.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")

@@ -1,5 +1,5 @@
-"""--argv-from dispatch: argv, database, user and name out of the server's structs, held against what the request's
-bytes say: two replylogs beside each other on the same server and the same traffic, and their records one by one."""
+"""--argv-from dispatch takes argv, database, user and name from the server's structs. Two replylogs observe the same
+server and the same traffic, one with this option and one without, and the tests compare their records one by one."""
 import json
 import os
 import random
@@ -19,10 +19,10 @@ SERVERS = (("valkey-9.1", 1), ("valkey-9.1", 4), ("redis-7.0", 1), ("redis-7.0",
            *((name, threads) for name in ("redis-6.0", "redis-8.0", "redis-8.6", "valkey-8.0", "valkey-8.1")
              for threads in (1, 4) if MATRIX))
 DISPATCH = ("--argv-from", "dispatch")
-# What dispatch mode knows besides; the rest of a record must be the same.
+# Keys that only dispatch mode has. All other keys must be the same.
 ONLY_DISPATCHED = {"seq", "argv_from", "exec_us", "inner_commands", "inner_exec_us"}
 WHO = ("db", "resp", "client_name", "user", "lib_name", "lib_ver")
-# Times and writes: each replylog has its own clock readings of the same calls.
+# Each replylog reads the clock itself in the same calls.
 MEASURED = {"ts", "request_ts", "first_byte_us", "drain_us"}
 
 
@@ -34,7 +34,7 @@ def each_server(function):
 # ---- the traffic ---------------------------------------------------------------------------------------------------
 
 class Mixed:
-    """Commands of all kinds, as batches to be sent at once: (the requests' bytes, how many replies they get)."""
+    """Commands of all kinds, as batches that are sent at once: (the requests' bytes, the number of replies)."""
 
     def __init__(self, seed, name):
         self.random = random.Random(f"{seed}/{name}")
@@ -51,7 +51,7 @@ class Mixed:
         return b"".join(requests), len(requests)
 
     def deep(self):
-        """More than the last executions that are kept."""
+        """More commands than the executions that replylog keeps."""
         return b"".join(encode([b"ECHO", b"%d" % i]) for i in range(200)), 200
 
     def of(self, *commands):
@@ -85,7 +85,7 @@ class Mixed:
 
 
 def converse(server, seed, name, count):
-    """One client's part. How many replies it got."""
+    """Plays one client. Returns how many replies it received."""
     mixed, sent = Mixed(seed, name), 0
     with server.client(timeout=60) as client:
         while sent < count:
@@ -107,7 +107,8 @@ def by_client(records):
 
 
 def assert_same(one, other):
-    """The same in everything that both know and that is not the time of day; of who asked, dispatch may know more."""
+    """Both records have the same values for everything that both sources know, except times. Dispatch may know more about
+    the client."""
     for key in (one.keys() | other.keys()) - ONLY_DISPATCHED - MEASURED:
         if key in WHO and key not in one:
             continue
@@ -117,7 +118,7 @@ def assert_same(one, other):
 
 
 def compare(asked, dispatched):
-    """How many records came from the server's structs."""
+    """Returns how many records came from the server's structs."""
     asked, dispatched = by_client(asked), by_client(dispatched)
     assert asked.keys() == dispatched.keys()
     structs = 0
@@ -157,7 +158,7 @@ def test_both_sources_agree(name, io_threads):
 # ---- what only the structs know ------------------------------------------------------------------------------------
 
 def dispatched(replylog, count):
-    """The records of a replylog that is ended when count are there; all of them from the structs."""
+    """Ends replylog when count records have arrived, and returns them. All must come from the structs."""
     replylog.wait_replies(count)
     records = [record for record in replylog.stop() if record["event"] == "reply"]
     assert len(records) == count, records
@@ -171,7 +172,8 @@ def who(record):
 
 @each_server
 def test_older_connections(name, io_threads):
-    """What a client said of itself before replylog came; and what it says then holds from the next command on."""
+    """What a client said about itself before the attach is in the structs. What it says later holds from the next command
+    on."""
     with Server(name, io_threads=io_threads) as server, server.client() as client:
         client.call("ACL", "SETUSER", "worker", "on", ">password", "+@all", "allkeys")
         client.call("AUTH", "worker", "password")
@@ -189,7 +191,7 @@ def test_older_connections(name, io_threads):
 
 
 def test_library():
-    """CLIENT SETINFO, of an older connection; a name too long to be kept whole is not known."""
+    """CLIENT SETINFO of an older connection. A name that is too long to keep whole is absent."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("CLIENT", "SETINFO", "LIB-NAME", "somelib")
         client.call("CLIENT", "SETINFO", "LIB-VER", "1.2.3")
@@ -204,7 +206,7 @@ def test_library():
 
 @each_server
 def test_inside_exec(name, io_threads):
-    """Queued commands change the database and the name for those after them."""
+    """Queued commands change the database and the name for the commands after them."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
             server.client() as client:
         client.pipeline([("MULTI",), ("SELECT", "2"), ("CLIENT", "SETNAME", "x"), ("PING",), ("EXEC",)])
@@ -216,7 +218,8 @@ def test_inside_exec(name, io_threads):
 
 @each_server
 def test_blocked(name, io_threads):
-    """A blocked command that is executed again is shown as it was sent. What comes after it is its own."""
+    """A blocked command that the server executes again is shown as it was sent. The next record belongs to the next
+    command."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
             server.client() as client, server.client() as other:
         for _ in range(3):
@@ -234,7 +237,7 @@ def test_blocked(name, io_threads):
 
 @each_server
 def test_slow_drain(name, io_threads):
-    """A reply that its client is slow to take keeps the argv of the structs, whatever other clients do meanwhile."""
+    """A reply that its client reads slowly keeps the argv from the structs, whatever other clients do meanwhile."""
     with Server(name, io_threads=io_threads) as server, server.client() as other, server.client() as client:
         other.call("SETRANGE", "big", 30_000_000, "x")
         with Replylog(server.pid, "1mb", *DISPATCH) as replylog:
@@ -248,7 +251,8 @@ def test_slow_drain(name, io_threads):
 
 @each_server
 def test_overwritten(name, io_threads):
-    """Of more commands than are kept the last ones have the structs' argv; the others have that of the request."""
+    """With more commands than replylog keeps, the last ones have argv from the structs, and the others argv from the
+    request."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
             server.client() as client:
         client.drain(b"".join(encode([b"ECHO", b"%d" % i]) for i in range(200)), 200)
@@ -258,14 +262,14 @@ def test_overwritten(name, io_threads):
     assert [int(record["argv"][1][:3]) for record in records[200:]] == list(range(200, 230)), records
     assert [record["argv"][1] for record in records[:200]] == [str(i) for i in range(200)], records
     assert records[199]["argv_from"] == records[-1]["argv_from"] == "dispatch"
-    # Without IO threads all of a read is executed before the first of its replies is written.
+    # Without IO threads the server executes all commands of a read before it writes their first reply.
     assert io_threads > 1 or "request" in {record["argv_from"] for record in records[:200]}, records
     assert stop["dispatch_unread"] == stop["dispatch_disagrees"] == 0, stop
 
 
 @each_server
 def test_secrets(name, io_threads):
-    """What is redacted is the same."""
+    """Both sources redact the same arguments."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, *DISPATCH) as replylog, \
             server.client() as client:
         for argv, _ in secrets.SHOWN:
@@ -284,7 +288,7 @@ def test_secrets(name, io_threads):
 
 
 def test_off_by_default():
-    """Without the option nothing is said of where argv is from."""
+    """Without the option, records do not say where argv comes from."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--dispatch") as replylog, server.client() as client:
         client.call("PING")
         replylog.wait_replies(1)
@@ -294,7 +298,7 @@ def test_off_by_default():
 
 
 def test_check_says_what_it_costs():
-    """And more than --dispatch alone."""
+    """--check prints a higher cost than with --dispatch alone."""
     def cost(*flags):
         result = run_replylog("--check", "--json", *flags, "-p", str(server.pid))
         assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The taps and the three ways of attaching: they see the same."""
+"""Both taps and all three attach modes give the same records."""
 from contextlib import ExitStack, contextmanager
 
 import oracle
@@ -11,7 +11,8 @@ MODES = {"session": "uprobe_session", "multi": "uprobe_multi", "perf": "perf"}
 
 @contextmanager
 def attached(server, mode, *flags):
-    """A replylog attached this way. That a kernel without it is believed is kernel.uses_the_best_attach_mode's to check."""
+    """A replylog with this attach mode. kernel.uses_the_best_attach_mode checks that a kernel which claims to lack a mode
+    does lack it."""
     with ExitStack() as stack:
         try:
             replylog = stack.enter_context(Replylog(server.pid, 0, "--tap", "connection", "--attach", mode, *flags))
@@ -39,7 +40,7 @@ test_every_mode_is_exact.cases = {mode: (mode,) for mode in MODES}
 
 
 def test_all_probes_at_once(mode):
-    """All that can be probed, in plain connections and in TLS: more places than programs."""
+    """All probes, for plain connections and TLS: more probes than programs."""
     with Server("valkey-9.1") as server:
         with attached(server, mode, "--dispatch") as replylog:
             assert server.answers()
@@ -55,7 +56,7 @@ test_all_probes_at_once.cases = {mode: (mode,) for mode in MODES}
 
 
 def test_both_taps_say_the_same(name, io_threads):
-    """At the same time, on the same server: each record of one is a record of the other."""
+    """Both taps observe the same server at the same time, and each record of one is a record of the other."""
     with Server(name, io_threads=io_threads) as server, ExitStack() as stack:
         try:
             taps = [stack.enter_context(Replylog(server.pid, 0, "--tap", tap)) for tap in ("connection", "socket")]
@@ -79,7 +80,7 @@ SAME = ("argv", "argc", "reply_bytes", "client_id", "request_bytes", "kind", "at
 
 
 def by_connection(records):
-    """What both must say of each reply. Times differ, and so does which of two connections is first."""
+    """The parts of each record that both taps must agree on. Times differ, and so does the order of connections."""
     said = {}
     for record in records:
         if record["event"] == "reply":
@@ -92,7 +93,7 @@ test_both_taps_say_the_same.cases = {f"{name},{threads} io threads": (name, thre
 
 
 def test_other_process_of_the_same_binary(mode):
-    """Its traffic is not ours: not logged, not counted."""
+    """replylog neither logs nor counts the traffic of another server that runs the same binary."""
     with Server("valkey-9.1") as server, Server("valkey-9.1") as other:
         with attached(server, mode) as replylog:
             with other.client() as client:

@@ -1,4 +1,4 @@
-"""scripts/bench: that it measures what it says. No time is asserted."""
+"""scripts/bench measures what it claims to measure. No test asserts a time."""
 import re
 import sys
 import xml.etree.ElementTree
@@ -11,7 +11,7 @@ sys.path.append(str(ROOT / "tests"))
 from bench import client, pairs, plot, report, row, turns  # noqa: E402
 from bench.workload import WORKLOADS  # noqa: E402
 
-# As valkey-benchmark 9.1 prints it.
+# The output of valkey-benchmark 9.1.
 OUTPUT = """
 Latency by percentile distribution:
 0.000% <= 0.167 milliseconds (cumulative count 208)
@@ -64,10 +64,10 @@ def test_measures_each_row():
     for run in found["runs"]:
         assert run["commands"] and run["rate"] and run["main_ns"] and not run["io_ns"], run
     run, = pairs.of_row(found, replylog)
-    # A read and a write for each pipeline; connections' first and last ones are a few more or less.
+    # Each pipeline is one read and one write. Connections add a few when they open and close.
     expected = 2 * run["commands"] / PIPELINE
     assert abs(run["hits_main"] - expected) < 0.1 * expected and not run["hits_io"], run
-    # Entry and return of each are a run of a program, of replylog's and of the empty ones alike.
+    # Each entry and each return runs one program, with replylog's programs and with the empty ones.
     for run in found["stats"]:
         assert run["bpf_ns"] and run["bpf_runs"] > 3 * run["commands"] / PIPELINE, run
     assert len(found["stats"]) == 2, found["stats"]
@@ -78,14 +78,14 @@ def test_measures_each_row():
 
 
 def saved(part, found):
-    """As it is read from its file."""
+    """A result as the report reads it from its file."""
     return {"part": part, "workload": "get", "title": "GET", "pipeline": PIPELINE, "io_threads": 1,
             "server": "valkey-9.1", "seconds": 1, "command": "test", "date": "", "replylog": "", "load_before": 0,
             "machine": {"cpu": "", "cores": 2, "virtual": False, "memory_gib": 1, "kernel": "", "arch": ""}, **found}
 
 
 def reported(marker, *found):
-    """What the page then says between these markers; made once more, it stays as it is."""
+    """Fills the page's text between these markers, checks that filling it again changes nothing, and returns that text."""
     once = report.fill(report.PAGE.read_text(), found)
     assert report.fill(once, found) == once
     return re.search(rf"<!-- bench:{marker} -->\n(.*?)<!-- /bench", once, re.S).group(1)
@@ -98,7 +98,7 @@ def test_confidence_of_a_median():
 
 
 def test_summary_puts_turns_and_rounds_together():
-    """replylog from the turns, the others from the rounds of the same pipeline."""
+    """The summary has replylog from the turns, and the other rows from the rounds with the same pipeline."""
     in_turns = saved("turns", {"base": [{"rate": 100}], "turns": {"replylog --tap socket": [{"rate": 0.5}]},
                                "programs": {"replylog --tap socket": [1]}})
     in_rounds = saved("workload", {"runs": [
@@ -113,7 +113,7 @@ def test_summary_puts_turns_and_rounds_together():
 
 
 def test_measures_in_turns():
-    """A load that goes on while replylog comes and goes."""
+    """The load continues while replylog attaches and detaches."""
     flags = "--tap connection"
     with Server("valkey-9.1") as server:
         WORKLOADS["get"].fill(server, KEYS)

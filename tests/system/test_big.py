@@ -1,4 +1,4 @@
-"""Very large replies: one record each, exact, and the daemon stays as small as it was."""
+"""Very large replies have one exact record each, and the daemon's memory does not grow."""
 from processes import status_kib
 from replylog import Replylog
 from resp import encode
@@ -9,7 +9,7 @@ GROWTH_MAX_KIB = 4096
 
 
 def fill(client):
-    """A 100 MB string and a list of a million elements of mixed small sizes."""
+    """Stores a string of 100 MB, and a list of a million elements of mixed small sizes."""
     client.call("SETRANGE", "big", 100 * MB - 1, "x")
     client.pipeline(("RPUSH", "list", *range(base, base + 10_000)) for base in range(0, MB, 10_000))
 

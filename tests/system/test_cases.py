@@ -1,4 +1,4 @@
-"""docs/CASES.md names tests that exist, and all that there are about conversations."""
+"""docs/CASES.md names only tests that exist, and every test about conversations."""
 import re
 
 from environment import ROOT
@@ -9,7 +9,7 @@ ABOUT_CONVERSATIONS = ("aborted", "clients", "commandlog", "drain", "executed_ag
 
 
 def named():
-    """What the table's rows name in their second column."""
+    """Returns the names in the second column of the tables."""
     rows = [line for line in (ROOT / "docs/CASES.md").read_text().splitlines() if line.startswith("| ")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[2])}
 
@@ -21,7 +21,7 @@ def exists(name, system):
     if not function:
         return name in system
     path = ROOT / "tests/unit" / file
-    # Defined is run: the compiler refuses static functions that nobody uses.
+    # A test that is defined also runs: the compiler refuses unused static functions.
     return path.exists() and re.search(rf"^static void {function}\(", path.read_text(), re.M)
 
 

@@ -1,4 +1,4 @@
-"""--check: tells what would be done, and does nothing."""
+"""--check reports what replylog would do, and does nothing."""
 import json
 import os
 import subprocess
@@ -14,7 +14,7 @@ SITES = ("connSocketRead", "connSocketWrite", "connSocketWritev", "connSocketClo
 
 
 def check(*flags, expect=0):
-    """The objects of --check --json, each against docs/SCHEMA.md."""
+    """Returns the objects of --check --json, each checked against docs/SCHEMA.md."""
     run = subprocess.run([BINARY, "--check", "--json", *flags], stdin=subprocess.DEVNULL, capture_output=True,
                          timeout=60)
     print(run)
@@ -74,7 +74,7 @@ def test_unixsocket():
 
 
 def test_words():
-    """For people: the same, a line or more for each thing."""
+    """The text for people has the same facts, each on a line or more."""
     with Server("valkey-9.1") as server:
         run = run_replylog("--check", "--port", str(server.port))
         assert run.returncode == 0 and run.stderr == "", run
@@ -94,7 +94,7 @@ def test_several():
 
 
 def test_not_a_server():
-    """Of several, the others are still told about; the exit status says that not all is well."""
+    """One of several processes is no server: --check still reports the others, and its exit status is 1."""
     with Server("valkey-9.1") as server, process("sleep", "1000") as sleep:
         records = check("-p", str(sleep.pid), "-p", str(server.pid), expect=1)
         assert [record["would_attach"] for record in records] == [False, True]
@@ -104,7 +104,7 @@ def test_not_a_server():
 
 
 def test_missing_capability():
-    """Named as the reason and in the list; all that can be found out is."""
+    """--check names the missing capability as the reason and in the list, and reports everything that it can find out."""
     with Server("valkey-9.1") as server, binary_for_everyone() as binary:
         dropped = "-perfmon,-sys_admin"
         run = run_replylog(argv=["setpriv", f"--inh-caps={dropped}", f"--bounding-set={dropped}", binary, "-p",
@@ -117,7 +117,7 @@ def test_missing_capability():
 
 
 def test_options_count():
-    """It is about what would be done with these options."""
+    """--check reports what replylog would do with these options."""
     with Server("valkey-9.1") as server:
         for mode, name in MODES.items():
             (record,) = check("-p", str(server.pid), "--attach", mode)

@@ -1,5 +1,5 @@
-"""Clients that people use, against replylog at --threshold 0. Each says itself what it sent and received; what its replies
-took on the wire follows from that, for RESP has one way to write each."""
+"""Widely used clients against replylog at --threshold 0. Each client reports what it sent and received. The size of its
+replies on the wire follows from that, because RESP has only one form for each value."""
 import json
 import re
 import shutil
@@ -27,7 +27,8 @@ def bulk(length):
 
 
 def wire(value, protocol=2):
-    """The size of a reply that a client shows as value: bytes, int, None, list, dict (a map in RESP3) or True (OK)."""
+    """The size on the wire of a reply that a client returns as value: bytes, int, None, list, dict (a map in RESP3) or
+    True (OK)."""
     if value is None:
         return len("$-1\r\n") if protocol == 2 else len("_\r\n")
     if value is True:
@@ -104,7 +105,7 @@ PYTHON_COMMANDS = (["GET", "s:1000"], ["SET", "python", "x" * 100], ["LRANGE", "
 
 
 def test_redis_py(protocol):
-    """Calls one by one, and pipelines of all depths."""
+    """Single calls, and pipelines of all depths."""
     with observed() as (server, replylog):
         client, addr = python_client(server, protocol)
         sent = []
@@ -116,7 +117,7 @@ def test_redis_py(protocol):
             for argv in commands:
                 pipeline.execute_command(*argv)
             sent += [(argv, wire(value, protocol)) for argv, value in zip(commands, pipeline.execute(), strict=True)]
-        greetings = ["HELLO", "CLIENT"]     # later versions introduce themselves
+        greetings = ["HELLO", "CLIENT"]     # later versions send their name and version
         replylog.wait_replies(len(sent))
         finish(replylog)
     records = of_connection(replylog, addr)
@@ -128,7 +129,8 @@ test_redis_py.cases = {"RESP2": (2,), "RESP3": (3,)}
 
 
 def test_redis_py_transaction():
-    """pipeline() as it comes is MULTI, the commands, EXEC: each command is answered twice, when it is queued and by EXEC."""
+    """pipeline() by default sends MULTI, the commands and EXEC. Each command has two replies: QUEUED, and its part of
+    EXEC's."""
     with observed() as (server, replylog):
         client, addr = python_client(server, 2)
         pipeline = client.pipeline()
@@ -154,7 +156,7 @@ def hiredis_async():
 
 
 def test_hiredis_async(io_threads):
-    """Thousands of commands sent before the first reply is read."""
+    """The client sends thousands of commands before it reads the first reply."""
     client = hiredis_async()
     with observed(io_threads=io_threads) as (server, replylog):
         addr, *lines = run([client, server.port, 300]).splitlines()
@@ -171,7 +173,7 @@ test_hiredis_async.cases = {"1 io threads": (1,), "2 io threads": (2,)}
 # ---- ioredis -------------------------------------------------------------------------------------------------------
 
 def ioredis():
-    """Where node finds it."""
+    """Installs ioredis where node finds it."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise Skip("no node or no npm: install nodejs and npm")
     modules = BUILT / "npm" / "node_modules"
@@ -206,7 +208,7 @@ def chrooted(server, *argv):
 
 
 def test_benchmark(io_threads):
-    """N requests of a known size are N records of known bytes."""
+    """N requests of a known size give N records of known bytes."""
     requests, clients, pipeline, length = 16_000, 10, 16, 3000
     with observed(io_threads=io_threads) as (server, replylog):
         run(chrooted(server, "/usr/bin/valkey-benchmark", "-p", server.port, "-n", requests, "-c", clients, "-P", pipeline,
@@ -218,9 +220,9 @@ def test_benchmark(io_threads):
         key = record["cmd"], record["argv"][1], record["reply_bytes"], record["attribution"], record["state"]
         seen[key] = seen.get(key, 0) + 1
     print(seen)
-    seen = {key: count for key, count in seen.items() if key[0] != "CONFIG"}    # it asks for save and appendonly first
+    seen = {key: count for key, count in seen.items() if key[0] != "CONFIG"}    # it requests save and appendonly first
     key = "key:__rand_int__"
-    # The last batch of each client is sent whole.
+    # Each client sends its last batch whole, also beyond N.
     assert set(seen) == {("SET", key, len("+OK\r\n"), "exact", "complete"), ("GET", key, bulk(length), "exact", "complete")}, seen
     assert all(requests <= count < requests + clients * pipeline for count in seen.values()), seen
 
@@ -264,11 +266,11 @@ def test_cli_resp3(name):
 
 @each_cli
 def test_cli_pubsub(name):
-    """A subscriber in RESP3 mode gets pushes. They are nobody's replies: each is logged as a push."""
+    """A subscriber in RESP3 mode receives pushes. They answer no command, and each has a record of kind push."""
     payload = "x" * 20_000
     push = len(">3\r\n") + bulk(len("message")) + bulk(len("news")) + bulk(len(payload))
     with observed(name) as (server, replylog):
-        # Its output to a file: a pipe would be buffered until it ends.
+        # Its output goes to a file, because it buffers output to a pipe until it ends.
         subscriber = subprocess.Popen([str(arg) for arg in cli(server, "SUBSCRIBE", "news")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL)
         try:

@@ -1,11 +1,12 @@
-"""Differential with the server's own log of large replies: valkey's COMMANDLOG at 0 bytes against replylog at 0 bytes, per
-connection and in order: same commands, same argv, same bytes.
+"""Compares records with the server's own log of large replies: valkey's COMMANDLOG at 0 bytes and replylog at 0 bytes
+must have the same commands, argv and bytes, per connection and in order.
 
-REPLYLOG_COMMANDS=1000000 REPLYLOG_TEST_SECONDS=3600 tests/system/run.py commandlog.random_traffic is the long run.
+The long run: REPLYLOG_COMMANDS=1000000 REPLYLOG_TEST_SECONDS=3600 tests/system/run.py commandlog.random_traffic
 
-What COMMANDLOG logs and how it counts is in valkey 9.1 src/commandlog.c and src/networking.c (net_output_bytes_curr_cmd:
-what the command has put into its client's output; with copy avoidance addReplyBulk adds what the reference stands for).
-Where it differs from what replylog promises, the test that meets it says so.
+valkey 9.1 src/commandlog.c and src/networking.c say what COMMANDLOG logs and how it counts (net_output_bytes_curr_cmd:
+the bytes that the command has put into its client's output; with copy avoidance addReplyBulk adds the size of the
+referenced value).
+Where it differs from what replylog promises, the test of that says so.
 """
 import json
 import os
@@ -18,9 +19,9 @@ from server import Server
 from waiting import wait_until
 
 COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 10_000))
-ROUND = 20_000          # commands between two looks at the log
-RING = 4 * ROUND        # entries it keeps: scripts log their inner commands, too
-KEPT_ARGS = 32          # COMMANDLOG_ENTRY_MAX_ARGC: with more, the last one kept says how many more there were
+ROUND = 20_000          # commands between two reads of the log
+RING = 4 * ROUND        # entries that the log keeps: it also has the inner commands of scripts
+KEPT_ARGS = 32          # COMMANDLOG_ENTRY_MAX_ARGC: the last kept argument then says how many more there were
 MORE_ARGS = re.compile(rb"\.\.\. \((\d+) more arguments\)")
 MORE_BYTES = re.compile(rb"(.{128})\.\.\. \(\d+ more bytes\)", re.S)
 
@@ -33,7 +34,7 @@ def logging_server(*options, io_threads=1):
 # ---- the two logs --------------------------------------------------------------------------------------------------
 
 class ServerLog:
-    """COMMANDLOG, read in batches. Entries are numbered: none can be missed unseen."""
+    """COMMANDLOG, read in batches. Entries have numbers, so none can be missed unnoticed."""
 
     def __init__(self, client):
         self.client = client
@@ -47,7 +48,8 @@ class ServerLog:
         return self.client.call("COMMANDLOG", "GET", count, "large-reply")
 
     def take(self):
-        """What is new, oldest first: {address: [(argv, bytes)]}. The call itself is logged after it: it is new next time."""
+        """Returns the new entries, oldest first: {address: [(argv, bytes)]}. The server logs this call after it, so the
+        next one returns it."""
         fresh = [entry for entry in reversed(self.get(RING)) if entry[0] >= self.next]
         ids = [entry[0] for entry in fresh]
         assert ids == list(range(self.next, self.next + len(ids))), "COMMANDLOG has forgotten entries: its ring is too short"
@@ -60,14 +62,14 @@ class ServerLog:
 
 class Stream:
     """replylog's records, read in batches."""
-    CONSUMED = b"{}"    # stands for a line that was read: the lines of a long run don't fit in memory
+    CONSUMED = b"{}"    # replaces a line that was read, because the lines of a long run don't fit in memory
 
     def __init__(self, replylog):
         self.replylog = replylog
         self.lines = 1  # the start record
 
     def take(self, count):
-        """The next count replies and what else came: {address: [record]}"""
+        """Returns the next count replies, and the other records among them: {address: [record]}"""
         self.replylog.wait_replies(self.lines - 1 + count)
         by_addr, lines = {}, self.replylog.lines
         for i in range(self.lines, min(self.lines + count, len(lines))):
@@ -86,7 +88,7 @@ def record_argv(record):
 
 
 def same_argument(mine, theirs):
-    """COMMANDLOG cuts at 128 bytes, replylog there or before the character that lies across."""
+    """COMMANDLOG cuts at 128 bytes. replylog cuts there, or before the character that crosses that limit."""
     cut = MORE_BYTES.fullmatch(theirs)
     if not cut:
         return mine == theirs
@@ -94,7 +96,7 @@ def same_argument(mine, theirs):
 
 
 def entry_difference(argv, value, record):
-    """What is not the same, or None."""
+    """Returns what differs, or None."""
     argc, mine = len(argv), record_argv(record)
     more = MORE_ARGS.fullmatch(argv[-1]) if argc == KEPT_ARGS else None
     if more:
@@ -126,13 +128,13 @@ def compare_all(logged, streamed):
 # ---- random traffic ------------------------------------------------------------------------------------------------
 
 def called_by_script(argv):
-    """COMMANDLOG also has what a script calls, as its client's. That is no reply to anybody: the script's is."""
+    """COMMANDLOG also logs commands that a script calls, under the script's client. They have no reply of their own."""
     return argv == [b"get", b"nokey"]   # in workload.RICH_SCRIPT, and sent by no client
 
 
 def never_run(record):
-    """COMMANDLOG has what was run. What the server refuses before (no such command, wrong number of arguments) is answered
-    all the same, and so has a record: the four of Workload.rejected()."""
+    """COMMANDLOG logs only commands that the server ran. A command that the server refuses earlier (unknown name, wrong
+    number of arguments) also has a reply and a record: the four of Workload.rejected()."""
     argv = record["argv"]
     name = argv[0].upper()
     return name.startswith("NOSUCH") or (name == "GET" and len(argv) != 2) or argv[:2] == ["OBJECT", "NOSUCH"]
@@ -146,7 +148,7 @@ def play_round(server, log, stream, commands):
     streamed = stream.take(outcome.commands + log.calls - before)
     logged = {addr: [entry for entry in entries if not called_by_script(entry[0])] for addr, entries in logged.items()}
     streamed = {addr: [record for record in records if not never_run(record)] for addr, records in streamed.items()}
-    # This round's look at the log is in the next look.
+    # The next read of the log returns the call that reads it in this round.
     own = log.client.addr
     log.looks = getattr(log, "looks", []) + streamed.pop(own)
     compare(own, logged.pop(own), log.looks[:-1])
@@ -175,20 +177,20 @@ test_random_traffic.cases = {f"{io_threads} io threads": (io_threads,) for io_th
 # ---- where COMMANDLOG differs by design ----------------------------------------------------------------------------
 
 def both_logs(server, replylog, play):
-    """play(client) on a connection of its own: (COMMANDLOG's entries, replylog's records) of it."""
+    """Runs play(client) on its own connection. Returns (COMMANDLOG's entries, replylog's records) of that connection."""
     with server.client() as watcher, server.client() as client:
         log = ServerLog(watcher)
         play(client)
         entries = log.take().get(client.addr, [])
         addr = client.addr
     wait_until(lambda: any(record["client_addr"] == watcher.addr and record["argv"][2] == str(RING)
-                           for record in replylog.replies()), "record of the last look")
+                           for record in replylog.replies()), "record of the last read")
     return entries, [record for record in replylog.replies() if record["client_addr"] == addr]
 
 
 def own_bytes(entries, header):
-    """COMMANDLOG's values inside EXEC add up: the counter starts with the array's header and goes back to 0 only after EXEC
-    (resetClient), so each entry counts all that came before it."""
+    """COMMANDLOG's values inside EXEC add up: the counter starts with the array's header and is reset only after EXEC
+    (resetClient), so each entry includes all earlier ones."""
     before = len(header)
     for argv, value in entries:
         yield argv, value - before
@@ -196,8 +198,8 @@ def own_bytes(entries, header):
 
 
 def test_transactions():
-    """COMMANDLOG has what EXEC runs, one by one, but never EXEC itself (CMD_SKIP_COMMANDLOG), and nothing of the QUEUED
-    replies: what is queued is not run."""
+    """COMMANDLOG logs each command that EXEC runs, but never EXEC itself (CMD_SKIP_COMMANDLOG), and no QUEUED reply,
+    because the server does not run a queued command."""
     inner = [(b"GET", b"s:1000"), (b"LRANGE", b"l:50", b"0", b"-1"), (b"INCR", b"n"), (b"GET", b"s:100000"), (b"GET", b"none")]
     with logging_server() as server, Replylog(server.pid, 0) as replylog:
         with server.client() as client:
@@ -213,8 +215,8 @@ def test_transactions():
 
 
 def test_pushes():
-    """COMMANDLOG charges a push to the command at hand, or to the next one of that client: its counter goes back to 0 only
-    when a command is done (resetClient). replylog charges it to nobody."""
+    """COMMANDLOG charges a push to the client's current command, or to its next one, because only the end of a command
+    resets the counter (resetClient). replylog charges it to no command."""
     def play(client):
         client.call("HELLO", "3")
         client.call("CLIENT", "TRACKING", "ON", "BCAST")
@@ -238,8 +240,8 @@ def test_pushes():
 
 
 def test_client_gone():
-    """COMMANDLOG logs what the command has produced, when it has: whether anything of it arrives, it doesn't know. replylog
-    says what had left."""
+    """COMMANDLOG logs what a command has produced, and does not know whether the client received it. replylog says how
+    much was sent."""
     with logging_server() as server, Replylog(server.pid, 0) as replylog:
         with server.client() as client:
             client.call("SETRANGE", "huge", 30_000_000, "x")
@@ -257,7 +259,7 @@ def test_client_gone():
 
 
 def test_redaction():
-    """Neither log shows a secret, and what they show of such a command is the same."""
+    """Neither log shows a secret, and both show the same of a command that contains one."""
     secret = "hunter2"
     commands = [("AUTH", secret), ("AUTH", "default", secret), ("HELLO", "3", "AUTH", "default", secret),
                 ("CONFIG", "SET", "masterauth", secret), ("ACL", "SETUSER", "someone", ">" + secret), ("GET", "key")]

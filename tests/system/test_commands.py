@@ -1,5 +1,5 @@
-"""The table of commands (user/server/command_table.h, made by scripts/commands) against real servers: it has all their
-commands, and their replies begin as it says. No replylog runs here."""
+"""Compares the table of commands (user/server/command_table.h, made by scripts/commands) with real servers: it has all
+their commands, and their replies begin as it says. replylog does not run here."""
 import os
 import random
 import re
@@ -14,7 +14,7 @@ ROUNDS = int(os.environ.get("REPLYLOG_COMMAND_ROUNDS", 6))
 TYPES = {"STATUS": "+", "INTEGER": ":", "BULK": "$", "ARRAY": "*", "MAP": "%", "SET": "~", "DOUBLE": ",",
          "VERBATIM": "=", "NUL": "_", "PUSH": ">", "ANY": "+:$*%~,#(=_>!|"}
 
-# What they do to the connection or the server would end the test, or they answer never or more than once.
+# Commands that change the connection or the server in a way that would end the test, or that answer never or more than once.
 LEFT_OUT = {"shutdown", "debug", "monitor", "sync", "psync", "replconf", "quit", "failover", "replicaof", "slaveof",
             "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "multi", "exec",
             "discard", "hello", "reset", "auth", "select", "swapdb", "pfselftest", "post", "host:", "client|reply",
@@ -31,7 +31,7 @@ KEYS = {"string": ("SET", "string", "value"), "number": ("SET", "number", "17"),
 WORDS = ("a", "b", "0", "1", "-1", "2.5", "$", "*", "1-1", "0-0", "-", "+", "[a", "(1", "inf", "group", "string",
          "missing", "m", "km", "max*", "return 1", "get", "default", "lib-name", "1" * 40)
 
-# What a random walk through the documentation hardly finds.
+# Replies that random commands from the documentation hardly ever produce.
 SPECIAL = """
 BLPOP missing 0.01; BRPOP missing 0.01; BRPOPLPUSH missing x 0.01; BLMOVE missing x LEFT LEFT 0.01;
 BLMPOP 0.01 1 missing LEFT; BZPOPMIN missing 0.01; BZPOPMAX missing 0.01; BZMPOP 0.01 1 missing MIN;
@@ -89,7 +89,7 @@ def each_server(function):
 
 
 def read_table():
-    """{name: (first bytes in RESP2, in RESP3)}"""
+    """Returns {name: (first bytes in RESP2, in RESP3)}."""
     text = (ROOT / "user/server/command_table.h").read_text()
     letters = lambda names: "-" + "".join(TYPES[name] for name in names.split(" | "))  # noqa: E731
     return {name: (letters(resp2), letters(resp3))
@@ -97,7 +97,7 @@ def read_table():
 
 
 class Asker:
-    """Asks one command at a time and holds how its reply begins against the table."""
+    """Sends one command at a time, and compares the first byte of its reply with the table."""
 
     def __init__(self, client, protocol):
         self.client, self.protocol, self.table = client, protocol, read_table()
@@ -152,7 +152,7 @@ def special():
 
 
 class Documented:
-    """Random command lines that follow COMMAND DOCS, mostly."""
+    """Random command lines, most of them as COMMAND DOCS describes them."""
 
     def __init__(self, docs, seed):
         self.random = random.Random(seed)
@@ -197,7 +197,7 @@ class Documented:
 
 
 def documentation(name):
-    """Redis 6.0 has none of its own. What modules say of themselves is left out."""
+    """Redis 6.0 has no documentation. What modules document about themselves is not used."""
     with Server("redis-7.0" if name == "redis-6.0" else name) as server, server.client() as client:
         client.call("HELLO", 3)
         docs = client.call("COMMAND", "DOCS")
@@ -206,7 +206,7 @@ def documentation(name):
 
 @each_server
 def test_documented_replies(name):
-    """Whatever the documentation lets one say."""
+    """Random commands as the documentation allows them."""
     docs = documentation(name)
     for protocol in (2, 3):
         walk = Documented(docs, f"{name}/{protocol}")
@@ -222,7 +222,7 @@ def test_documented_replies(name):
 
 @each_server
 def test_special_replies(name):
-    """Nothing there, time run out, and forms of one command that answer differently; in a cluster, too."""
+    """Missing keys, timeouts, and forms of one command that answer differently, also in a cluster."""
     for options in ((), ("--cluster-enabled", "yes")):
         for protocol in (2, 3):
             with Server(name, *options) as server, server.client() as client:

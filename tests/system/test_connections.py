@@ -1,4 +1,4 @@
-"""Which connections are followed, from where on, and which are not."""
+"""Which connections replylog follows, from which byte on, and which it does not."""
 import socket
 
 from conversation import FrameClient, client_listed
@@ -16,7 +16,8 @@ def cases(function):
 
 @cases
 def test_closed_before_it_is_read(name):
-    """The request and the client's end are both there when the server first reads: it is followed from its start."""
+    """The request and the client's FIN have both arrived when the server first reads. replylog follows the connection
+    from its first byte."""
     requests = [encode([b"ECHO", b"multibulk"]), b"ECHO inline\r\n"]
     with Server(name) as server, server.client() as sleeper, Replylog(server.pid, 0) as replylog:
         sleeper.send("DEBUG", "SLEEP", "0.3")
@@ -38,13 +39,14 @@ def test_closed_before_it_is_read(name):
 
 @cases
 def test_first_read_is_not_seen(name):
-    """It was seen being accepted, but not its first read: what answers that must not be taken for the answer to the next."""
+    """replylog sees the accept but not the first read. It must not take the reply to that read for the reply to the next
+    command."""
     with PreloadedServer(name, library="first_recv") as server, server.client() as other, \
             Replylog(server.pid, 0) as replylog, server.client() as client:
         client.send("BLPOP", "list", "0")
         blocked(other)
         client.send("ECHO", "behind")
-        wait_until(lambda: int(client_listed(other, client.addr)["qbuf"]), "ECHO that waits behind it")
+        wait_until(lambda: int(client_listed(other, client.addr)["qbuf"]), "ECHO behind it, unread")
         other.call("RPUSH", "list", "x" * 1000)
         assert client.read() == [b"list", b"x" * 1000] and client.read() == b"behind"
         assert client.call("ECHO", "joined") == b"joined"
@@ -57,7 +59,7 @@ def test_first_read_is_not_seen(name):
 
 @cases
 def test_left_out(name):
-    """Connections that stop being one reply per command are left out from that command on, and counted."""
+    """Connections that stop having one reply per command are left out from that command on, and counted."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         with server.client() as subscriber, server.client() as monitor, server.client() as publisher:
             assert subscriber.call("ECHO", "before") == b"before"
@@ -71,7 +73,7 @@ def test_left_out(name):
 
 
 def test_server_as_a_client():
-    """What a replica and its primary tell each other is no traffic of clients, on either side."""
+    """The traffic between a replica and its primary is not traffic of clients, on either side."""
     with Server("valkey-9.1") as primary, Server("valkey-9.1") as replica:
         with Replylog(primary.pid, 0) as on_primary, Replylog(replica.pid, 0) as on_replica:
             with replica.client() as client, primary.client() as writer:
@@ -87,15 +89,15 @@ def test_server_as_a_client():
 
 
 def test_urgent_data(name, tap):
-    """A byte that TCP does not hand to the server, though it counts it: before the first command, between two, twice before
-    one read, and before the client's end."""
+    """A byte of urgent data, which TCP counts but does not hand to the server: before the first command, between two
+    commands, twice before one read, and before the client's FIN."""
     with Server(name) as server, Replylog(server.pid, 0, "--tap", tap) as replylog, FrameClient(server.port) as conn, \
             server.client() as sleeper:
         for number in range(3):
             conn.sock.send(b"!", socket.MSG_OOB)
             assert conn.ask("ECHO", f"between {number}")
         sleeper.send("DEBUG", "SLEEP", "0.3")
-        # The first is given up for the second, which the server's read stops at.
+        # The kernel drops the first for the second, and the server's read stops there.
         for word in ("a", "b"):
             conn.sock.send(b"!", socket.MSG_OOB)
             conn.send(("ECHO", word))

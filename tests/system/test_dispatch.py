@@ -1,5 +1,5 @@
-"""--dispatch: how long the server executed each command. A command that sleeps says by itself how long it was executed at
-least: were replies and executions mixed up, one that slept would be said to have taken no time."""
+"""--dispatch reports how long the server executed each command. A command that sleeps has a known minimum, so a mix-up of
+replies and executions would show as a sleep that took no time."""
 import os
 import random
 
@@ -28,13 +28,13 @@ def sleep(ms):
 
 
 def slept_us(record):
-    """How long the command of a record was asked to sleep."""
+    """How long the record's command was told to sleep."""
     argv = record.get("argv", [])
     return int(float(argv[2]) * 1e6) if argv[:2] == ["DEBUG", "SLEEP"] else 0
 
 
 class Observed:
-    """A server with --dispatch and one client; records() are those of this client, once there are count."""
+    """A server with --dispatch and one client. records() waits for count records of this client, and returns them."""
 
     def __init__(self, name, io_threads, *options):
         self.server = Server(name, *options, io_threads=io_threads)
@@ -64,7 +64,7 @@ class Observed:
 
 
 def assert_timed(records, name=None):
-    """All of them say how long they took, and no less than they slept."""
+    """Every record has a time, and none is shorter than the command's sleep."""
     for record in records:
         assert "exec_us" in record, f"not timed: {record}"
         assert record["exec_us"] >= slept_us(record), f"slept longer than that: {record}"
@@ -72,7 +72,7 @@ def assert_timed(records, name=None):
 
 @each_server
 def test_one_after_another(name, io_threads):
-    """Each command is timed, errors included in between: only those are not."""
+    """Each command has a time, except those that fail."""
     with Observed(name, io_threads) as o:
         for i in range(8):
             o.client.call("SET", "key", "v" * 100 * i)
@@ -89,7 +89,7 @@ def test_one_after_another(name, io_threads):
 
 @each_server
 def test_pipelines(name, io_threads):
-    """In pipelines of any depth up to what is kept, the n-th reply has the time of the n-th command."""
+    """In pipelines up to the depth that replylog keeps, the n-th reply has the time of the n-th command."""
     dice = random.Random(6)
     with Observed(name, io_threads) as o:
         sent = 0
@@ -105,7 +105,8 @@ def test_pipelines(name, io_threads):
 
 @each_server
 def test_an_error_in_a_pipeline(name, io_threads):
-    """After an error it is not known whether that was executed: nothing is said until the pipeline is through."""
+    """After an error replylog can't know whether the server executed that command, so records have no time until the
+    pipeline is empty."""
     with Observed(name, io_threads) as o:
         o.client.drain(request(sleep(2), ("NOSUCH",), sleep(3), ("PING",)), 4)
         o.client.drain(request(sleep(4), ("PING",)), 2)
@@ -116,7 +117,7 @@ def test_an_error_in_a_pipeline(name, io_threads):
 
 @each_server
 def test_transactions(name, io_threads):
-    """Each command has the time in which EXEC executed it; QUEUED has none."""
+    """Each command has the time in which EXEC executed it. QUEUED replies have none."""
     with Observed(name, io_threads) as o:
         o.client.drain(request(("MULTI",), sleep(3), ("GET", "key"), sleep(2), ("LPUSH", "key", "x"), ("EXEC",), sleep(1),
                                ("MULTI",), ("PING",), ("DISCARD",), ("PING",)), 11)
@@ -131,7 +132,7 @@ def test_transactions(name, io_threads):
 
 @each_server
 def test_exec_as_a_whole(name, io_threads):
-    """EXEC's own time holds that of what it executed."""
+    """EXEC's own time includes that of the commands that it executed."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 1000, "--dispatch") as replylog, \
             server.client() as client:
         client.drain(request(("MULTI",), *[("ECHO", "e" * 500)] * 3, sleep(2), ("EXEC",)), 6)
@@ -143,7 +144,7 @@ def test_exec_as_a_whole(name, io_threads):
 
 @each_server
 def test_scripts(name, io_threads):
-    """What a script executes is counted, and its time is part of the script's."""
+    """replylog counts the commands that a script executes, and their time is part of the script's."""
     script = "for i = 1, 100 do redis.call('SET', KEYS[1], i) end return redis.call('GET', KEYS[1])"
     with Observed(name, io_threads) as o:
         o.client.drain(request(("EVAL", script, 1, "key"), ("MULTI",), ("EVAL", script, 1, "key"), ("EXEC",), ("PING",)), 5)
@@ -158,7 +159,7 @@ def test_scripts(name, io_threads):
 
 @each_server
 def test_blocked_commands(name, io_threads):
-    """What was blocked may be executed again, or not at all; either way what follows has its own time."""
+    """The server may execute a blocked command again, or never. Either way the commands behind it have their own times."""
     with Observed(name, io_threads) as o, o.server.client() as other:
         o.client.send("BLPOP", "list", "0")
         wait_until(lambda: "cmd=blpop" in other.call("CLIENT", "LIST").decode(), "blocked client")
@@ -173,7 +174,7 @@ def test_blocked_commands(name, io_threads):
 
 @each_server
 def test_many_clients(name, io_threads):
-    """Each client's commands are its own."""
+    """Each client's records have the times of its own commands."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--dispatch") as replylog:
         clients = [server.client() for _ in range(8)]
         for i in range(20):
@@ -191,7 +192,7 @@ def test_many_clients(name, io_threads):
 
 @each_server
 def test_random_conversations(name, io_threads):
-    """Whatever clients send: a time is the command's own or is not said, and where nothing failed it is said."""
+    """For any traffic, a time is the command's own or absent, and present where nothing failed."""
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -216,7 +217,7 @@ def test_random_conversations(name, io_threads):
 
 @each_server
 def test_older_connections(name, io_threads):
-    """A connection that replylog joins is timed from there on."""
+    """A connection that replylog joins has times from then on."""
     with Server(name, io_threads=io_threads) as server, server.client() as client:
         client.call("SET", "key", "value")
         with Replylog(server.pid, 0, "--dispatch") as replylog:
@@ -226,7 +227,7 @@ def test_older_connections(name, io_threads):
 
 
 def server_log(client):
-    """What the server itself says: [(argv, microseconds)], the oldest first."""
+    """The server's own log: [(argv, microseconds)], oldest first."""
     try:
         entries = client.call("COMMANDLOG", "GET", "-1", "slow")
     except ServerError:
@@ -236,7 +237,8 @@ def server_log(client):
 
 @each_server
 def test_against_the_servers_own_log(name, io_threads):
-    """Our time holds the server's own for the same command, which it takes inside call(). By how much more is printed."""
+    """replylog's time includes the server's own for the same command, which the server measures inside call(). The test
+    prints by how much it is longer."""
     with Observed(name, io_threads, "--slowlog-log-slower-than", "1000", "--slowlog-max-len", "1000") as o:
         o.client.pipeline([("RPUSH", "list", *[f"element {i % 1000}" for i in range(10_000)])] * 20)
         commands = [sleep(ms) for ms in (1, 2, 5, 10, 20)] + [("LRANGE", "list", "0", "-1"), ("SORT", "list", "ALPHA")] * 4
@@ -257,7 +259,7 @@ def test_against_the_servers_own_log(name, io_threads):
 
 
 def test_check_says_where():
-    """--check names the function, and what it costs."""
+    """--check names the probed function, and what it costs."""
     with Server("valkey-9.1") as server:
         result = run_replylog("--check", "--dispatch", "-p", str(server.pid))
         assert result.returncode == 0, result.stderr
@@ -265,7 +267,7 @@ def test_check_says_where():
 
 
 def test_off_by_default():
-    """Without --dispatch nothing is attached there, and nothing is said of it."""
+    """Without --dispatch replylog attaches no probe there, and records have no time."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog, server.client() as client:
         client.call("PING")
         replylog.wait_replies(1)

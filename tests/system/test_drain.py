@@ -1,4 +1,4 @@
-"""A client that is slow to take a large reply, while many other commands pass."""
+"""A client reads a large reply slowly, while many other commands pass."""
 import queue
 import threading
 import time
@@ -14,16 +14,17 @@ LARGE = 100_000_000
 REPLY = len(f"${LARGE}\r\n") + LARGE + 2
 OTHERS = 4
 BATCH = 1000
-BATCHES = 75            # of each of the others: 300,000 commands in all
+BATCHES = 75            # of each other client: 300,000 commands in all
 STEP = LARGE // 2 // (OTHERS * BATCHES)
-BEGUN = OTHERS * BATCHES // 3   # turns: the client has read more than a first write can be, which no buffer holds
+BEGUN = OTHERS * BATCHES // 3   # by then the client has read more than a first write can be, because no buffer holds that much
 BEHIND = ("ECHO", "e" * 20_000)
 BEHIND_REPLY = len("$20000\r\n") + 20_000 + 2
-SLACK_US = 2            # two roundings
+SLACK_US = 2            # two rounded values
 
 
 class SlowReader:
-    """Reads when told to. Its receive buffer is small: what it has not read, the server has mostly not written."""
+    """A client that reads only when told to. Its receive buffer is small, so the server can't write much more than it has
+    read."""
 
     def __init__(self, server):
         transport = Tcp(server.port)
@@ -42,7 +43,7 @@ class SlowReader:
 
 
 def busy(server, passed):
-    """A thousand commands at a time, each with a key of its own; passed is told of each thousand, and of failures."""
+    """Sends a thousand commands at a time, each with its own key. Reports each thousand, and any failure, to passed."""
     try:
         with server.client() as client:
             for batch in range(BATCHES):
@@ -56,14 +57,14 @@ def busy(server, passed):
 
 
 def microseconds(text):
-    """Since the epoch."""
+    """Microseconds since the epoch."""
     whole, fraction = text.rstrip("Z").split(".")
     return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 1_000_000 + int(fraction[:6])
 
 
 def drain(server, slow, argv):
-    """Reads half of the reply to argv little by little, as the commands of others pass, then the rest. What the
-    client's clock said, in microseconds."""
+    """Reads half of the reply to argv in small steps while the other clients' commands pass, then the rest. Returns what
+    the client's clock showed, in microseconds."""
     seen, passed = {"sent": time.monotonic()}, queue.Queue()
     slow.sock.sendall(request(*argv))
     slow.read(1)
@@ -89,7 +90,7 @@ def drain(server, slow, argv):
 
 @on_servers
 def test_slow_reader(name, io_threads):
-    """A hundred thousand commands of others later, the reply is still its command's, and the times tell the story."""
+    """A hundred thousand other commands later the reply still belongs to its command, and its times are right."""
     argv = ("GETRANGE", "huge:with:a:name:of:its:own", "0", "-1")
     with Server(name, io_threads=io_threads) as server, server.client() as setup:
         setup.call("SETRANGE", argv[1], LARGE - 1, "x")
@@ -115,7 +116,7 @@ def test_slow_reader(name, io_threads):
 
 @on_servers
 def test_many_slow_readers(name, io_threads):
-    """Twenty at once, each with its own key and size: none gets another's argv."""
+    """Twenty slow clients at once, each with its own key and size: no record has another's argv."""
     with Server(name, io_threads=io_threads) as server, server.client() as setup:
         for number in range(20):
             setup.call("SETRANGE", f"key:{number}", 5_000_000 + number, "x")

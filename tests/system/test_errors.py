@@ -1,4 +1,4 @@
-"""Bad input gets one clear line and leaves nothing half-attached; every way of ending is an orderly one."""
+"""Bad input gives one clear line and leaves nothing half-attached. Every way to end replylog is an orderly one."""
 import fcntl
 import json
 import os
@@ -20,7 +20,7 @@ from waiting import readable, wait_until
 
 
 def assert_refused(run, *words):
-    """Nothing on stdout, one line on stderr that holds one of words, an exit that is no success and no crash."""
+    """stdout is empty, stderr is one line with one of words in it, and the exit status is a failure but no crash."""
     print(f"{run.args} exits {run.returncode}: {run.stderr!r}")
     assert run.returncode > 0, run.returncode
     assert run.stdout == "", run.stdout
@@ -43,7 +43,7 @@ def serves(server):
 
 
 def logs_a_reply(server):
-    """A new replylog attaches and does its work."""
+    """A new replylog attaches and logs a reply."""
     with Replylog(server.pid, 0) as replylog, server.client() as client:
         client.drain(encode([b"ECHO", b"still here"]), 1)
         replylog.wait_replies(1)
@@ -53,7 +53,7 @@ def logs_a_reply(server):
 # ---- refused -------------------------------------------------------------------------------------------------------
 
 def test_no_such_pid():
-    # The kernel gives out pids below this number.
+    # The kernel only assigns pids below this number.
     pid = Path("/proc/sys/kernel/pid_max").read_text().strip()
     assert_refused(run_replylog("-p", pid), pid)
 
@@ -65,7 +65,7 @@ def test_not_a_server():
 
 
 class LoadedServer(Server):
-    """Started by the dynamic loader, which is given the server's name as an argument."""
+    """A server that the dynamic loader starts, with the server's name as an argument."""
 
     def command(self, binary=None):
         chroot, folder, *server = super().command(binary)
@@ -74,7 +74,7 @@ class LoadedServer(Server):
 
 
 def test_started_by_the_loader():
-    """The process is the loader's: the server is named, and what to do."""
+    """The process is the loader: the message names the server, and says what to do."""
     with LoadedServer("valkey-9.1") as server:
         run = run_replylog("-p", str(server.pid))
         assert_refused(run, f"{server.binary.rpartition('/')[0]}/valkey-check-rdb was started as an argument of ")
@@ -89,7 +89,7 @@ def test_kernel_thread():
 
 
 def test_zombie():
-    """A process that has ended and was not waited for has no memory to probe."""
+    """A process that has ended, and that its parent has not waited for, has no memory to probe."""
     with process("true") as ended:
         wait_until(lambda: f"{ended.pid} (true) Z" in Path(f"/proc/{ended.pid}/stat").read_text(), "zombie")
         assert_refused(run_replylog("-p", str(ended.pid)))
@@ -117,7 +117,7 @@ def test_bad_command_lines():
 
 @contextmanager
 def binary_for_everyone():
-    """replylog where a user without rights can execute it, wherever the repository is."""
+    """replylog in a folder where an unprivileged user can execute it, wherever the repository is."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         yield shutil.copy(BINARY, folder)
@@ -131,12 +131,12 @@ def refused_without(server, *setpriv):
 
 
 def test_not_permitted():
-    """An ordinary user, and root without one capability: the message names what is missing."""
+    """An unprivileged user, and root without one capability: the message names what is missing."""
     with Server("valkey-9.1") as server:
         nobody = ("--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
         assert_refused(refused_without(server, *nobody), "CAP_")
         for missing in ("bpf", "perfmon"):
-            # CAP_SYS_ADMIN stands in for both, so it has to go with either.
+            # CAP_SYS_ADMIN includes both, so the test drops it with either.
             dropped = f"-{missing},-sys_admin"
             run = refused_without(server, f"--inh-caps={dropped}", f"--bounding-set={dropped}")
             assert_refused(run, f"CAP_{missing.upper()}")
@@ -147,7 +147,7 @@ def test_not_permitted():
 
 @contextmanager
 def on_a_pipe(server, threshold="0"):
-    """(replylog, the read end of its stdout), its start record read."""
+    """Yields (replylog, the read end of its stdout) after the start record."""
     ours, theirs = os.pipe()
     with open(ours, "rb", 0) as reader:
         replylog = subprocess.Popen([BINARY, "-p", str(server.pid), "--threshold", threshold], stdout=theirs,
@@ -219,11 +219,11 @@ def waiting_bytes(pipe):
 
 
 def test_second_signal():
-    """With nobody reading, the first signal can't be followed to its end; the second one ends it."""
+    """When nobody reads stdout, replylog can't finish after the first signal. The second one ends it."""
     with Server("valkey-9.1") as server:
         with on_a_pipe(server) as (replylog, reader):
             pipelined_echo(server, 5000)
-            # Its lines are many times what a pipe holds: it now waits in a write.
+            # Its lines need much more room than a pipe has, so it now waits in a write.
             wait_until(lambda: waiting_bytes(reader) > 40_000, "full pipe")
             replylog.send_signal(signal.SIGINT)
             try:
@@ -236,7 +236,7 @@ def test_second_signal():
 
 
 def test_server_ends(how):
-    """Killed or shut down: a stop record with the reason, exit 0."""
+    """The server is killed or shut down: a stop record with the reason, exit status 0."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog:
         assert serves(server)
         replylog.wait_replies(1)
@@ -257,12 +257,12 @@ test_server_ends.cases = {"killed": ("killed",), "shut down": ("shut down",)}
 
 
 def test_replylog_killed():
-    """kill -9 leaves nothing behind: the server's code is as it was, it serves, and the next replylog works."""
+    """kill -9 of replylog leaves nothing behind: the server's code is unchanged, it serves, and the next replylog works."""
     with Server("valkey-9.1", io_threads=2) as server:
         for _ in range(3):
             with Replylog(server.pid, 0) as replylog:
                 pipelined_echo(server, 100)
-                assert server.patched() > 0, "no probe found in the server: this test sees nothing"
+                assert server.patched() > 0, "no probe found in the server: this test proves nothing"
                 end(replylog.process, signal.SIGKILL)
             server.assert_untouched()
             assert serves(server)
@@ -270,7 +270,7 @@ def test_replylog_killed():
 
 
 def test_two_at_once():
-    """Two replylogs on one server each see all of it, and one ending takes nothing from the other."""
+    """Two replylogs on one server each log everything, and the end of one does not affect the other."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0) as first, Replylog(server.pid, 0) as second:
         assert serves(server)
         first.wait_replies(1)

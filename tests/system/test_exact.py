@@ -1,4 +1,4 @@
-"""The promise: at --threshold 0 every record equals the client's count, in order, none missing."""
+"""At --threshold 0 every record equals the client's count, in order, and none is missing."""
 import os
 import random
 
@@ -13,7 +13,8 @@ COMMANDS = int(os.environ.get("REPLYLOG_COMMANDS", 20_000))
 
 
 def play_and_compare(server, play):
-    """play() drives the server and returns {address: [Expected]}; the records must say the same. The stop record."""
+    """play() drives the server and returns {address: [Expected]}, and the records must say the same. Returns the stop
+    record."""
     with Replylog(server.pid, 0) as replylog:
         expected = play()
         replylog.wait_replies(sum(map(len, expected.values())))
@@ -41,8 +42,8 @@ def test_every_reply(name, io_threads, connections):
         assert io_threads == 1 or stop["hits_io"] > 0, f"no IO thread did anything: {stop}"
 
 
-# redis 7.0 uses its IO threads only when twice as many clients as threads wait for a write (stopThreadedIOIfNeeded): more
-# connections, and moments in which all of them have to wait.
+# redis 7.0 uses its IO threads only when twice as many clients as threads wait for a write (stopThreadedIOIfNeeded): so
+# these cases have more connections, and moments in which all of them wait.
 test_every_reply.cases = {f"{name},{io_threads} io threads": (name, io_threads, connections)
                           for name, io_threads, connections in
                           (("valkey-9.1", 4, 8), ("valkey-9.1", 2, 8), ("valkey-9.1", 1, 8),
@@ -68,7 +69,7 @@ def each_server(function):
 
 @each_server
 def test_reply_types(name):
-    """Every RESP3 type there is, attributes included, as DEBUG PROTOCOL makes them."""
+    """Every RESP3 type, attributes included, as DEBUG PROTOCOL makes them."""
     types = (b"string", b"integer", b"double", b"null", b"array", b"set", b"map", b"attrib", b"verbatim", b"true",
              b"false", b"bignum")
     commands = [(argv, encode(argv)) for argv in ([b"DEBUG", b"PROTOCOL", kind] for kind in types)]
@@ -79,7 +80,7 @@ def test_reply_types(name):
 
 @each_server
 def test_inline_quotes(name):
-    """Inline commands as a person types them, with quotes and escapes; empty lines answer nothing."""
+    """Inline commands as a person types them, with quotes and escapes. Empty lines get no reply."""
     lines = [([b"SET", b"k", b"a b"], b'SET k "a b"\r\n'), ([], b"\r\n"), ([b"GET", b"k"], b"GET k\n"),
              ([b"ECHO", b"A\n\xff"], b'ECHO "\\x41\\n\\xff"\r\n'), ([b"ECHO", b"it's"], b"ECHO 'it\\'s'\r\n"),
              ([b"ECHO", b""], b'  ECHO\t""  \r\n'), ([], b"*0\r\n"), ([b"PING"], b"PING\r\n")]
@@ -89,14 +90,14 @@ def test_inline_quotes(name):
 
 @each_server
 def test_inline_starts_with_a_quote(name):
-    """Any byte but an asterisk starts an inline command, quotes too."""
+    """Any byte but an asterisk starts an inline command, also a quote."""
     lines = [([b"PING"], b"'PING'\r\n"), ([b"ECHO", b"a"], b'"ECHO" a\r\n'), ([b"PING"], b"PING\r\n")]
     with Server(name) as server:
         play_and_compare(server, lambda: on_one_connection(server, lines))
 
 
 def trickle(server, commands, sizes):
-    """The same bytes, cut into pieces: each piece is sent only when the server has read the one before."""
+    """Sends the same bytes in pieces, each only when the server has read the one before."""
     wanted = [Expected.of(argv, request) for argv, request in commands]
     data = b"".join(request for _, request in commands)
     with server.client() as client, server.client() as pacer:
@@ -104,7 +105,7 @@ def trickle(server, commands, sizes):
             size = next(sizes)
             client.sock.sendall(data[:size])
             data = data[size:]
-            # A round trip through the same server: it has been around its event loop since.
+            # After this round trip the server has gone around its event loop.
             pacer.call("PING")
         for want, length in zip(wanted, client.drain(b"", len(wanted)), strict=True):
             want.reply_bytes = length
@@ -113,7 +114,7 @@ def trickle(server, commands, sizes):
 
 @each_server
 def test_requests_in_pieces(name):
-    """Requests cut into pieces of one to seven bytes, so that headers are split over several reads."""
+    """Requests in pieces of one to seven bytes, so that headers are split over several reads."""
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)

@@ -1,5 +1,6 @@
-"""--dispatch and --argv-from dispatch where the server executes a command more than once: what is said of an execution is
-the command's own or is not said. Values tell by their size whose they are; a command that sleeps, by its time."""
+"""--dispatch and --argv-from dispatch where the server executes a command more than once: what a record says about the
+execution is the command's own, or is absent. A value's size tells whose it is, and so does the time of a command that
+sleeps."""
 import os
 from contextlib import contextmanager
 
@@ -24,7 +25,8 @@ def reply_bytes(key):
 
 
 def on(*servers):
-    """On these servers, with IO threads or without, with heads or without; all of that only when asked for."""
+    """Runs a test on these servers, with and without IO threads, with and without --argv-from; all combinations only on
+    request."""
     def decorate(function):
         function.cases = {f"{name},{threads} io threads,{flags}": (name, threads, FLAGS[flags])
                           for name in servers for threads, flags in ((1, "times"), (4, "argv"), (1, "argv"), (4, "times"))
@@ -42,7 +44,7 @@ def sleep(ms=SLEEP_MS):
 
 
 def behind():
-    """What is sent behind the command that is executed again: each says by itself which one it is."""
+    """The commands behind the one that is executed again. Each one can be told from the others."""
     return [command for key in KEYS for command in (("GET", key), sleep(SLEEP_MS + KEYS.index(key)))]
 
 
@@ -51,7 +53,7 @@ def fill(client):
 
 
 class Observed:
-    """A server, replylog, and a client whose records are looked at."""
+    """A server, replylog, and the client whose records the test checks."""
 
     def __init__(self, server, flags):
         self.server, self.flags = server, flags
@@ -69,7 +71,7 @@ class Observed:
         self.replylog.__exit__(*error)
 
     def records(self, count):
-        """Those of the client; and the last record."""
+        """Returns the client's records, and the stop record."""
         def mine():
             return [record for record in self.replylog.replies() if record.get("client_addr") == self.client.addr]
         wait_until(lambda: len(mine()) >= count, f"{count} records")
@@ -79,19 +81,19 @@ class Observed:
 
 
 def executed(record):
-    """Is something said of the command's execution?"""
+    """Says whether the record describes the command's execution."""
     return "exec_us" in record or record.get("argv_from") == "dispatch"
 
 
 def assert_own(records, commands, attribution="exact"):
-    """Each record is that of its command, and what it says of the execution is the command's own."""
+    """Each record belongs to its command, and describes that command's own execution."""
     for record, command in zip(records, commands, strict=True):
         assert record["argv"] == [str(arg) for arg in command], (record, command)
         assert record["attribution"] == attribution, record
         if command[0] == "GET":
             assert record["reply_bytes"] == reply_bytes(command[1]), record
         if command[0] == "DEBUG" and "exec_us" in record:
-            assert record["exec_us"] >= float(command[2]) * 1e6, f"slept longer than that: {record}"
+            assert record["exec_us"] >= float(command[2]) * 1e6, f"the command slept longer: {record}"
 
 
 def assert_all_executed(records):
@@ -107,7 +109,7 @@ def blocked(client, command):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6", "redis-7.0")
 def test_served_while_paused(name, io_threads, flags):
-    """A blocked command is served in the transaction that pauses writers: it is postponed, and executed again later."""
+    """A transaction pauses writers and serves a blocked command, so the server postpones it and executes it again later."""
     with Server(name, io_threads=io_threads) as server, Observed(server, flags) as o:
         commands = [("BLPOP", "list", "0"), *behind()]
         for _ in range(2):
@@ -124,7 +126,8 @@ def test_served_while_paused(name, io_threads, flags):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6")
 def test_woken_but_list_is_empty(name, io_threads, flags):
-    """What wakes the blocked command is gone when it is executed again: it goes on waiting, once more and again."""
+    """The element that wakes the blocked command is gone when the server executes it again, so it blocks again, several
+    times."""
     with Server(name, io_threads=io_threads) as server, Observed(server, flags) as o:
         commands = [("BLPOP", "list", "0"), *behind()]
         o.client.sock.sendall(request(*commands))
@@ -143,7 +146,7 @@ def test_woken_but_list_is_empty(name, io_threads, flags):
 
 @contextmanager
 def primary_with_replica(name, io_threads):
-    """A primary of a cluster, all slots being its own, and a replica that is online."""
+    """A primary of a cluster that has all slots, and a replica that is online."""
     def options():
         return "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--repl-diskless-sync-delay", "0"
     with Server(name, *options(), io_threads=io_threads) as primary, Server(name, *options()) as replica, \
@@ -161,8 +164,8 @@ def primary_with_replica(name, io_threads):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1")
 def test_setslot(name, io_threads, flags):
-    """CLUSTER SETSLOT waits for the replicas, and is executed again when they have it."""
-    tag = "{x}"     # one slot for all
+    """CLUSTER SETSLOT waits for the replicas, and the server executes it again when they have it."""
+    tag = "{x}"     # all keys in one slot
     with primary_with_replica(name, io_threads) as server, server.client() as client:
         for key in KEYS:
             client.call("SET", key + tag, "v" * size(key))
@@ -184,10 +187,11 @@ def test_setslot(name, io_threads, flags):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6")
 def test_auth_that_blocks(name, io_threads, flags):
-    """A module has AUTH wait for its threads: it is executed again after each of them."""
+    """A module blocks AUTH until its threads are done, and the server executes it again after each of them."""
     with ModuleServer(name, module="auth_blocks", io_threads=io_threads) as server, Observed(server, flags) as o:
         o.other.call("ACL", "SETUSER", "worker", "on", ">password", "+@all", "allkeys")
-        # Each at the head of its pipeline: behind others a failing one may go unanswered, and all is ambiguous.
+        # Each is the first of its pipeline: behind other commands a failing AUTH may go unanswered, which makes all
+        # ambiguous.
         pipelines = [[("AUTH", "worker", "password"), *behind()], [("HELLO", "2", "AUTH", "worker", "password"), *behind()],
                      [("AUTH", "worker", "password")]]
         commands = [command for pipeline in pipelines for command in pipeline]
@@ -209,7 +213,7 @@ def test_auth_that_blocks(name, io_threads, flags):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6", "redis-7.0", "redis-6.0")
 def test_not_executed_again(name, io_threads, flags):
-    """What blocks and is let go by its time or by another client is executed once; the same command may follow."""
+    """The server executes a command once when its timeout or another client unblocks it. The same command may follow."""
     with Server(name, io_threads=io_threads) as server, Observed(server, flags) as o:
         waits = [("BLPOP", "list", "0.01"), ("BLPOP", "list", "0.01"), ("WAIT", "1", "10"), ("FLUSHDB",), ("FLUSHALL",),
                  ("XREAD", "BLOCK", "10", "STREAMS", "stream", "$"), ("XREAD", "BLOCK", "10", "STREAMS", "stream", "$")]
@@ -232,7 +236,7 @@ def test_not_executed_again(name, io_threads, flags):
 
 @on("valkey-8.0", "valkey-8.1", "valkey-9.1", "redis-8.0", "redis-8.6")
 def test_unblocked_with_an_error(name, io_threads, flags):
-    """Nothing is known behind the error, until nothing is outstanding; then all is."""
+    """Records behind the error have no execution until nothing is outstanding. Later ones have it."""
     with Server(name, io_threads=io_threads) as server, Observed(server, flags) as o:
         first = [("BLPOP", "list", "0"), *behind()]
         o.client.sock.sendall(request(*first))
@@ -242,11 +246,11 @@ def test_unblocked_with_an_error(name, io_threads, flags):
         o.other.call("CLIENT", "UNBLOCK", number, "ERROR")
         counted = o.client.drain(b"", len(first))
         assert len(counted) == len(first)
-        # With IO threads the server notes that all is written when it comes around: until then nothing proves that it is.
+        # With IO threads the server notes only in its next loop that all is written. Until then replylog has no proof.
         o.other.call("PING")
         o.client.drain(request(*behind()), len(behind()))
         records, _ = o.records(len(first) + len(behind()))
-        # A command that is let go with an error may be answered once more.
+        # A command that was unblocked with an error may have another reply.
         assert_own(records[:len(first)], first, "ambiguous")
         assert_own(records[len(first):], behind())
         assert not [record for record in records[:len(first)] if executed(record)]
