@@ -1,9 +1,13 @@
-"""Inputs that gave a wrong answer once, each one write on a fresh connection, all of them on one server after another.
+"""Inputs that once gave a wrong answer. Each is one write on a fresh connection, and all run on one server, one after the
+other.
 
-The servers have bugs, their parsers are not ours, and modules and typed lines may do anything: no list of that can be
-complete. So what is asked here is always the same, whatever the reason: no record that is marked exact is wrong, a reply
-that has none is counted as a loss or its record says that it is ambiguous, nobody is called what CLIENT LIST does not call
-them, and what comes behind is exact again. What lossless inputs say is all exact.
+Servers have bugs, their parsers differ from replylog's, and modules and typed lines may do anything, so no list of such
+inputs can be complete. The tests therefore check the same for every input:
+- no record that is marked exact is wrong;
+- a reply without a record counts as a loss, or a record says that it is ambiguous;
+- no record has an identity that CLIENT LIST does not show;
+- records behind the input are exact again.
+After lossless inputs all records are exact.
 
 REPLYLOG_MATRIX=all: on all servers.
 """
@@ -28,7 +32,7 @@ SERVERS = ("valkey-9.1", "valkey-8.1", "redis-7.0", "redis-8.0") + \
     (("valkey-8.0", "redis-6.0", "redis-8.6") if MATRIX else ())
 MODES = {"as asked": (), "as dispatched": ("--argv-from", "dispatch")}
 
-BACK_SECONDS = 5        # until a connection must have been joined again
+BACK_SECONDS = 5        # within which replylog must have joined a connection again
 
 
 def each_server(function):
@@ -37,7 +41,7 @@ def each_server(function):
 
 
 def fill(client, databases=(3, 0)):
-    """The same in each database."""
+    """Stores the same data in each database."""
     for number in databases:
         client.pipeline([("SELECT", number), *(("SETRANGE", key, size - 1, "x") for key, size in VALUES.items())])
     for user, password in (("bob", "b"), ("alice", "a")):
@@ -50,21 +54,22 @@ class Session:
     def __init__(self, server, other, replylogs):
         self.server, self.other = server, other
         self.streams = {mode: Stream(replylog) for mode, replylog in replylogs.items()}
-        self.size = 10_000          # of the last ECHO: each has its own
-        self.received = 0           # bytes, by the conn whose turn it is
-        self.silent = dict.fromkeys(self.streams, 0)    # large replies that neither a record nor a loss is about
+        self.size = 10_000          # size of the last ECHO; each ECHO has its own
+        self.received = 0           # bytes that the current client has received
+        self.silent = dict.fromkeys(self.streams, 0)    # large replies with neither a record nor a loss
 
     def echo(self):
         self.size += 1
         return "ECHO", payload(self.size)
 
     def listed(self, conn):
-        """Once the server has accepted it."""
+        """The client's CLIENT LIST entry, once the server has accepted it."""
         wait_until(lambda: f" addr={conn.addr} ".encode() in self.other.call("CLIENT", "LIST"), "a client")
         return client_listed(self.other, conn.addr)
 
     def proof(self, conn):
-        """A command that is alone, and whose reply is all there. False: the server has closed the connection."""
+        """Sends a command when nothing else is outstanding, and reads its whole reply. False: the server has closed the
+        connection."""
         argv = self.echo()
         try:
             conn.send(argv)
@@ -79,7 +84,7 @@ class Session:
         return True
 
     def comes_back(self, conn):
-        """Asks until each replylog has an exact record of it. False: the connection is closed."""
+        """Sends commands until each replylog has an exact record of one. False: the server has closed the connection."""
         first = self.size + 1
 
         def back(stream):
@@ -94,7 +99,7 @@ class Session:
         return True
 
     def ordinary(self):
-        """Another client's conversation is exact, and nothing is said of it that it has not said."""
+        """Another client's records are exact, and have only the identity that it gave."""
         with FrameClient(self.server.port) as conn:
             for stream in self.streams.values():
                 stream.begin(conn)
@@ -112,8 +117,8 @@ def check_lossless(given, conn, stream, frames):
 
 
 def check_never_wrong(given, records, lines, conn, before, after):
-    """Records that are exact are right, and nothing is said of other connections. The large value is asked for behind all
-    that changes who asks."""
+    """Exact records are right, and name no other connection. The test requests the large value behind everything that
+    changes the client's identity."""
     for record in records:
         whole = given.whole and record.get("cmd") == "EXEC" and record["reply_bytes"] == given.whole
         listed = after if after and record.get("argv") == [*BIG] else [*before, *given.meanwhile, *after]
@@ -129,7 +134,7 @@ def check_last(given, record, listed):
 
 
 def owned_up(given, lines, conn):
-    """The large reply has its record, exact or ambiguous, or a loss is counted. What is ambiguous may be more than one."""
+    """The large reply has a record, exact or ambiguous, or counts as a loss. Several records may be ambiguous."""
     def is_it(record):
         exact = record["attribution"] == "exact"
         return record["reply_bytes"] in (big, given.whole) if exact else record["reply_bytes"] >= big
@@ -140,7 +145,7 @@ def owned_up(given, lines, conn):
 
 
 def play(session, given, conn):
-    """One input, and all that is asked of it."""
+    """Plays one input, and checks everything about it."""
     for stream in session.streams.values():
         stream.begin(conn)
     before = [session.listed(conn)]
@@ -170,15 +175,15 @@ def play(session, given, conn):
             assert not given.lossless or not (lost := [line for line in lines if line["event"] == "dropped" and line["count"]]), lost
         except AssertionError as error:
             raise AssertionError(f"{mode}: {error}") from None
-        # Nothing more comes of before the last record.
+        # No record of an earlier reply arrives after the last one.
         if session.received > VALUES["big"] and not owned_up(given, lines, conn):
             session.silent[mode] += 1
 
 
 def check_end(session, mode, stop):
-    """Connections that were left for a name are counted at the end, and what they were sent then."""
+    """Connections that replylog left out because of a command's name are counted at the end, with the bytes sent to them."""
     silent = session.silent[mode]
-    assert stop["left_out_cluster"] == stop["left_out_replication"] == 0, f"clients were taken for something else: {stop}"
+    assert stop["left_out_cluster"] == stop["left_out_replication"] == 0, f"clients taken for links or replicas: {stop}"
     assert silent <= stop["left_out_other"] + stop["left_out_silenced"], f"{silent} large replies without a word: {stop}"
     assert stop["unattributed_bytes"] >= silent * VALUES["big"], f"{silent} large replies without a word: {stop}"
 
@@ -194,7 +199,7 @@ def inputs_for(server, inputs):
 
 
 def play_all(server, inputs):
-    """On two replylogs beside each other, one that has argv from the server's structs."""
+    """Plays the inputs on two replylogs side by side, one of them with argv from the server's structs."""
     failures = []
     with server.client() as other, ExitStack() as stack:
         fill(other)
@@ -208,7 +213,7 @@ def play_all(server, inputs):
                 try:
                     play(session, given, conn)
                 except (AssertionError, OSError) as error:
-                    # Of all that are wrong, each is to be seen.
+                    # Show every input that fails, not only the first.
                     failures.append(f"{title}: {str(error)[:700] or repr(error)}")
         for mode, replylog in replylogs.items():
             stop = replylog.stop()[-1]
@@ -229,7 +234,8 @@ def test_inputs(name):
 # ---- commands that are executed twice ------------------------------------------------------------------------------
 
 def executed_twice(server, *commands):
-    """Commands that are postponed, with GETs behind them: these are exact, with either way to know their argv."""
+    """The server postpones these commands and executes them twice. The GETs behind them are exact with both sources of
+    argv."""
     with server.client() as other, ExitStack() as stack:
         fill(other, (0,))
         replylogs = {mode: stack.enter_context(Replylog(server.pid, 0, *flags)) for mode, flags in MODES.items()}
@@ -241,7 +247,7 @@ def executed_twice(server, *commands):
 
 
 def test_auth_by_a_blocking_module(name):
-    """The module blocks each client that authenticates; then the server executes AUTH again."""
+    """The module blocks each client that authenticates. Then the server executes AUTH again."""
     with ModuleServer(name, module_arguments=("auth",)) as server:
         executed_twice(server, ("AUTH", "alice", "a"), ("HELLO", "2", "AUTH", "bob", "b"), BAD)
 
@@ -250,7 +256,7 @@ test_auth_by_a_blocking_module.cases = {name: (name,) for name in SERVERS if nam
 
 
 def test_setslot_waits_for_a_replica(name):
-    """CLUSTER SETSLOT is given to the replicas first, and executed when they have it (valkey 8.0 on)."""
+    """The server sends CLUSTER SETSLOT to its replicas first, and executes it when they have it (valkey 8.0 on)."""
     with cluster(name, 1) as nodes, FrameClient(nodes[0].port) as primary, FrameClient(nodes[1].port) as replica:
         primary.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         meet(nodes, (primary, replica))
@@ -268,7 +274,7 @@ test_setslot_waits_for_a_replica.cases = {name: (name,) for name in SERVERS if n
 
 @each_server
 def test_replicas_one_after_another(name):
-    """Each is counted, though they have the same place."""
+    """Replicas that connect one after another use the same connection number, and each is counted."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         for _ in range(3):
             with FrameClient(server.port) as conn:
@@ -282,7 +288,7 @@ def test_replicas_one_after_another(name):
 
 @each_server
 def test_refused_by_maxclients(name):
-    """They are told so, and closed: no connection that was not joined."""
+    """The server sends these clients an error and closes. They do not count as connections that could not be joined."""
     with Server(name, "--maxclients", "5") as server, Replylog(server.pid, 0, "--tap", "connection") as replylog, \
             ExitStack() as stack:
         clients = [stack.enter_context(FrameClient(server.port)) for _ in range(5)]
@@ -298,7 +304,7 @@ def test_refused_by_maxclients(name):
 
 
 def test_request_of_more_than_4_gib():
-    """Nine arguments of 511 MB: the sum does not fit into 32 bits."""
+    """Nine arguments of 511 MB, whose sum does not fit into 32 bits."""
     size = 511 << 20
     if not MATRIX or memory_available() < 12 << 30:
         raise Skip("half a minute and 12 GiB of memory: REPLYLOG_MATRIX=all")

@@ -1,4 +1,4 @@
-"""Which servers are observed: by pid, port, socket, all; several in one go."""
+"""How replylog selects servers: by pid, port, socket or --all, one or several at once."""
 import os
 import shutil
 import signal
@@ -19,8 +19,8 @@ from waiting import wait_until
 
 
 def own_user():
-    """Servers of a user of their own: without CAP_SYS_PTRACE, --all sees these and none of anybody else on the machine, nor
-    of another test."""
+    """Servers of a user of their own. Without CAP_SYS_PTRACE, --all sees only these, and no server of another user or
+    another test."""
     return 64_321 + slot().number
 
 
@@ -33,7 +33,7 @@ class OwnServer(Server):
 
 
 class OwnReplylog(Replylog):
-    """As the user of the servers, with what README says it takes."""
+    """Runs as the user of the servers, with the capabilities that README lists."""
 
     def __enter__(self):
         if not shutil.which("setpriv"):
@@ -58,12 +58,12 @@ def echo(server, word):
 
 
 def started(replylog):
-    """The pids of the servers that are observed so far."""
+    """The pids of the servers with a start record so far."""
     return [record["server_pid"] for record in replylog.records() if record["event"] == "start"]
 
 
 def words(records, pid):
-    """What was echoed by this server."""
+    """The arguments of the ECHOs that this server answered."""
     return [record["argv"][1] for record in records
             if record["event"] == "reply" and record["server_pid"] == pid and record["cmd"] == "ECHO"]
 
@@ -109,7 +109,7 @@ def test_port_ipv6_only():
 
 
 def test_unixsocket():
-    """Its path in the server's root is another than ours; a link to its folder is as good."""
+    """The socket's path in the server's root differs from ours. A link to its folder works too."""
     name = f"replylog {os.getpid()}.sock"
     with Server("valkey-9.1", "--unixsocket", f"/tmp/{name}") as server, tempfile.TemporaryDirectory() as folder:
         path = f"{server.dir}/tmp/{name}"
@@ -117,7 +117,7 @@ def test_unixsocket():
             one_observed(server, "--unixsocket", path)
             os.symlink(f"{server.dir}/tmp", f"{folder}/link")
             one_observed(server, "--unixsocket", f"{folder}/link/{name}")
-            # As the server calls it: there is no such file here.
+            # The path in the server's root, which does not exist in ours.
             one_observed(server, "--unixsocket", f"/tmp/{name}")
         finally:
             os.unlink(path)
@@ -130,7 +130,7 @@ def test_no_listener():
 
 
 def test_listener_is_no_server():
-    """What listens is no server."""
+    """The process that listens on the port is no server."""
     with process("python3", "-c", "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); "
                  "print(s.getsockname()[1]); time.sleep(1000)") as listener:
         ports = wait_until(lambda: [line.split()[1] for line in Path(f"/proc/{listener.pid}/net/tcp").open()
@@ -149,7 +149,7 @@ def holds(pid, inode):
 
 
 def test_several_listen_there():
-    """The same port in two network namespaces: it is not guessed which one is meant."""
+    """Two servers listen on the same port in two network namespaces: replylog refuses to guess."""
     with Server("valkey-9.1") as server:
         other = subprocess.Popen(["unshare", "--net", *server.command()], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -176,7 +176,7 @@ def test_child_by_port():
 
 
 def test_orphan():
-    """The server has been killed, its child writes on."""
+    """The server has been killed, and its child still writes."""
     with Server("valkey-9.1") as server:
         with saving_child(server) as child:
             server.process.kill()
@@ -186,7 +186,7 @@ def test_orphan():
 
 
 class Daemon(Server):
-    """Its parent ends once it has forked the server."""
+    """Its parent ends after it has forked the server."""
     inner = None
 
     def command(self, binary=None):
@@ -211,7 +211,7 @@ class Daemon(Server):
 
 
 def test_daemon():
-    """It was forked and has never called execve, like a child that saves, and is a server all the same."""
+    """A daemon was forked and has never called execve, like a child that saves, but it is a server."""
     with Daemon("valkey-9.1") as server:
         one_observed(server, "-p", str(server.pid))
         one_observed(server, "--port", str(server.port))
@@ -258,7 +258,7 @@ def test_all():
 
 
 def test_all_follow():
-    """What starts later is observed, too, and what has ended is let go."""
+    """replylog also observes servers that start later, and stops observing those that end."""
     with OwnServer("valkey-9.1") as first, OwnReplylog(None, 0, "--all", "--follow") as replylog:
         with OwnServer("valkey-9.1") as second:
             wait_until(lambda: second.pid in started(replylog), "second server's start record")
@@ -283,7 +283,7 @@ def test_no_server_at_all():
 
 
 def test_one_of_several_ends():
-    """Its stop record comes, and the others go on."""
+    """One server ends: its stop record arrives, and the other runs go on."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
             wait_until(lambda: len(started(replylog)) == 2, "start records")
@@ -298,7 +298,7 @@ def test_one_of_several_ends():
 
 
 def test_one_of_several_cannot_be_observed():
-    """Said, in the exit status too; the others are observed."""
+    """replylog reports the process on stderr and in the exit status, and observes the others."""
     with Server("valkey-9.1") as server, process("sleep", "1000") as sleep:
         with Replylog(server.pid, 0, "-p", str(sleep.pid)) as replylog:
             wait_until(lambda: "sleep" in Path(f"/proc/{sleep.pid}/comm").read_text() and started(replylog), "start")
@@ -310,11 +310,11 @@ def test_one_of_several_cannot_be_observed():
         assert replylog.stderr.count("\n") == 1 and f"-p {sleep.pid}" in replylog.stderr, replylog.stderr
 
 
-LONG = encode([b"ECHO", *[b"\xff" * 128] * 31])     # an error, and the longest of lines
+LONG = encode([b"ECHO", *[b"\xff" * 128] * 31])     # its reply is an error, and its record is the longest line
 
 
 def test_long_lines_of_several():
-    """Lines many times as long as what a pipe takes at once, of two servers under load: each is whole."""
+    """Lines many times longer than an atomic write to a pipe, from two servers under load: each line is whole."""
     count = 2000
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid), "--ring-size", "64mb") as replylog:
@@ -326,7 +326,7 @@ def test_long_lines_of_several():
                     client.drain(b"", count)
             replylog.wait_replies(2 * count + 1)
             records = replylog.stop()
-    assert min(map(len, replylog.lines[2:-2])) > 8192, "the lines are short: the test shows nothing"
+    assert min(map(len, replylog.lines[2:-2])) > 8192, "the lines are short: the test proves nothing"
     for server in (first, second):
         seqs = [r["seq"] for r in records if r["event"] == "reply" and r["server_pid"] == server.pid]
         assert seqs == list(range(1, count + 1)), seqs
@@ -337,7 +337,7 @@ def workers(replylog):
 
 
 def test_worker_killed():
-    """The stream stays one of whole lines, the other servers are observed, and it is not passed over in silence."""
+    """A worker is killed: all lines are whole, the other servers are still observed, and replylog reports it."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
             wait_until(lambda: len(started(replylog)) == 2, "start records")
@@ -354,7 +354,7 @@ def test_worker_killed():
 
 
 def test_supervisor_killed():
-    """Nobody is left behind."""
+    """The supervisor is killed: no worker remains."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
             wait_until(lambda: len(started(replylog)) == 2, "start records")
@@ -367,18 +367,19 @@ def test_supervisor_killed():
 
 
 def test_worker_signalled_twice():
-    """By a terminal or a service manager, and later once more by its supervisor: all it had to write still comes."""
+    """A worker receives a signal from a terminal or service manager, and later another from its supervisor. It still
+    writes everything."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
             wait_until(lambda: len(started(replylog)) == 2, "start records")
             children = workers(replylog)
             replylog.process.send_signal(signal.SIGSTOP)
-            # More than waits for the supervisor: the worker waits, too.
+            # More data than the supervisor's pipe holds, so the worker waits too.
             with first.client() as client:
                 client.drain(LONG * 200, 200)
             for pid in children:
                 os.kill(pid, signal.SIGINT)
-            # Longer than what passes for one signal sent twice.
+            # Longer than the time in which two signals count as one.
             assert_still_runs(replylog.process, 0.5)
             for pid in children:
                 os.kill(pid, signal.SIGTERM)
@@ -390,7 +391,7 @@ def test_worker_signalled_twice():
 
 
 def test_signals_to_the_group():
-    """A terminal signals the workers, too: it ends in order all the same, also when it does so twice."""
+    """A terminal also signals the workers. replylog ends in order, even after two such signals."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         with Replylog(first.pid, 0, "-p", str(second.pid)) as replylog:
             wait_until(lambda: len(started(replylog)) == 2, "start records")
@@ -402,7 +403,7 @@ def test_signals_to_the_group():
 
 
 def test_second_signal_to_several():
-    """With nobody reading, the second one ends it, and the workers with it."""
+    """When nobody reads stdout, the second signal ends replylog and its workers."""
     with Server("valkey-9.1") as first, Server("valkey-9.1") as second:
         ours, theirs = os.pipe()
         replylog = subprocess.Popen([BINARY, "-t", "0", "-p", str(first.pid), "-p", str(second.pid)], stdout=theirs,
@@ -415,7 +416,7 @@ def test_second_signal_to_several():
                 pipelined_echo(first, 5000)
                 wait_until(lambda: waiting_bytes(reader) > 40_000, "full pipe")
                 replylog.send_signal(signal.SIGINT)
-                # Nobody reads: it can't end. The second signal must not be taken for the first.
+                # Nobody reads stdout, so it can't end. Wait until a second signal no longer counts as the first.
                 assert_still_runs(replylog, 1)
                 replylog.send_signal(signal.SIGINT)
                 assert replylog.wait(10) == 1

@@ -1,4 +1,4 @@
-"""--follow: the server that takes the place of one that has ended."""
+"""--follow: replylog observes the successor of a server that has ended."""
 import os
 import shutil
 import signal
@@ -39,7 +39,7 @@ test_restarts.cases = {by: (by,) for by in ("pid", "port", "unixsocket")}
 
 
 def test_upgrade():
-    """The next one is another binary under the same name."""
+    """The successor is another binary under the same path."""
     with Server("valkey-9.1") as server, copied_binary(server) as path:
         restart(server, binary=path)
         pids = [server.pid]
@@ -57,8 +57,8 @@ def test_upgrade():
 
 
 def test_other_servers_are_not_followed():
-    """Neither a server on another port nor the child of the dead one; nor when it is named by pid one that was there
-    before."""
+    """replylog follows neither a server on another port, nor the dead server's child, nor, when the server was named by
+    pid, a server that already ran before."""
     with Server("valkey-9.1") as server, Server("valkey-9.1"):
         pids = [server.pid]
         with Replylog(server.pid, 0, "--follow") as replylog:
@@ -100,7 +100,7 @@ def test_reader_gone_while_waiting():
 
 
 def test_waits_for_the_first_one():
-    """By port, it may be started before its server."""
+    """With --port, replylog may start before its server."""
     server = Server("valkey-9.1")
     with Replylog(None, 0, "--port", str(server.port), "--follow", wait=False) as replylog, server:
         observe_word(server, replylog, "first")
@@ -108,11 +108,11 @@ def test_waits_for_the_first_one():
 
 
 def test_crash_loop():
-    """Servers that are gone again before, while or after replylog attaches to them."""
+    """Servers that end before, while or after replylog attaches to them."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
         for pause in (0, 0.05, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3):
             restart(server)
-            # Not to wait for something: to be killed at another point of the attach each time.
+            # This waits for nothing: it kills each server at another point of the attach.
             time.sleep(pause)
         wait_until(lambda: server.pid in started(replylog) or replylog.process.poll() is not None, "last start record", 60)
         assert replylog.process.poll() is None, replylog.stderr

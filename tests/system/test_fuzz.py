@@ -1,9 +1,11 @@
-"""Conversations at random, on connections in every state, while replylog comes and goes: commands, odd ones and what gave wrong
-records before (fault_inputs.py), cut anywhere.
+"""Random conversations on connections in every state, while replylog starts and stops: ordinary commands, odd ones, and
+inputs that gave wrong records before (fault_inputs.py), cut anywhere.
 
-What is answered needs no model here. Values tell by their size whose they are, and the server itself says who a client is, before
-and after each burst. So of each record that is exact: its argv was sent in that burst, its size is that of what argv asks for,
-nobody has another name, user, database or protocol than CLIENT LIST or the burst's own words, and the time it says is its own.
+The test needs no model of the replies. A value's size tells whose it is, and the server itself says who a client is
+before and after each burst. For each exact record the test checks that:
+- its argv was sent in that burst, and its size is right for that argv;
+- name, user, database and protocol are those that CLIENT LIST or the burst's own commands gave;
+- its time is that of its own command.
 
 REPLYLOG_FUZZ_SECONDS for each case (15), REPLYLOG_SEED to repeat a sequence, REPLYLOG_MATRIX=all for all servers.
 """
@@ -29,33 +31,33 @@ MATRIX = os.environ.get("REPLYLOG_MATRIX") == "all"
 SERVERS = [(name, threads) for name in ("valkey-9.1", "redis-7.0") for threads in (1, 4)] + \
     [(name, threads) for name in ("valkey-8.1", "valkey-8.0", "redis-8.0", "redis-8.6", "redis-6.0") for threads in (1, 4) if MATRIX]
 MODES = ((0,), (0, "--dispatch"), (0, "--argv-from", "dispatch"), (1500,), (0, "--verify-wait", "100"))
-# What brings a connection back from most states.
+# These commands end most states of a connection.
 BACK = (("DISCARD",), ("UNSUBSCRIBE",), ("PUNSUBSCRIBE",), ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "REPLY", "ON"), ("PING",))
 CONNECTIONS = 6
 DATABASES = ("0", "1", "2", "3")
-ERROR_MAX = 300         # bytes of an error, of a confirmation: no value is that small
-OTHERS_MAX = 2000       # of commands whose replies have many elements
-NOISE_US = 55_000       # by which a command may be late on a busy machine
-SLEEP_MS = 60           # longer than that: whose time it is shows
+ERROR_MAX = 300         # the largest error or confirmation; values are larger
+OTHERS_MAX = 2000       # the largest reply to the other commands, whose replies have many elements
+NOISE_US = 55_000       # how much longer a command may take on a busy machine
+SLEEP_MS = 60           # longer than NOISE_US, so a time tells whose it is
 IDENTITY = {"bob": "b", "alice": "a"}
 
 
 @dataclass
 class Burst:
-    """What a connection was sent from one moment to the next."""
+    """What a connection was sent within one time span."""
     began: int                                      # ns
-    argvs: Counter = field(default_factory=Counter)     # of it and of what may not have been answered before
-    listed: list = field(default_factory=list)      # what the client is called in it
-    odd: bool = False                               # what was sent is not all in argvs
+    argvs: Counter = field(default_factory=Counter)     # its commands, and earlier ones that may not have been answered yet
+    listed: list = field(default_factory=list)      # the client's CLIENT LIST entries during the burst
+    odd: bool = False                               # argvs does not have everything that was sent
 
 
 def kept(argv):
-    """As a record says it, when it is text."""
+    """An argument in the form of a record, when it is text."""
     return tuple(cut(arg).decode("utf-8", "replace") for arg in argv[:32])
 
 
 class Fuzzed:
-    """A connection, and all bursts that it was sent."""
+    """A connection, and all bursts sent on it."""
 
     def __init__(self, session):
         self.session = session
@@ -63,12 +65,12 @@ class Fuzzed:
         self.conn.sock.setblocking(False)
         self.addr = self.conn.addr
         self.bursts = []
-        self.half = b""             # of a request whose beginning is sent
-        self.requested = []         # who the client may have become meanwhile
+        self.half = b""             # the rest of a request whose beginning was sent
+        self.requested = []         # identities that the client may have taken since
         wait_until(self.listed, "a client")
 
     def listed(self):
-        """What CLIENT LIST says of it; None: it is gone."""
+        """Returns the client's CLIENT LIST entry, or None when it is gone."""
         for line in self.session.other.call("CLIENT", "LIST").decode("utf-8", "replace").splitlines():
             fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
             if fields.get("addr") == self.addr:
@@ -76,7 +78,7 @@ class Fuzzed:
         return None
 
     def drain(self):
-        """All that is there by now; False: closed."""
+        """Reads everything that has arrived. False: closed."""
         try:
             while data := self.conn.sock.recv(1 << 20):
                 self.session.received += len(data)
@@ -87,7 +89,7 @@ class Fuzzed:
             return False
 
     def settle(self):
-        """Until nothing changes any more; None: closed."""
+        """Waits until nothing changes any more. None: closed."""
         before, deadline = None, time.monotonic() + 10
         while time.monotonic() < deadline:
             open_, fields = self.drain(), self.listed()
@@ -101,11 +103,11 @@ class Fuzzed:
         raise AssertionError(f"{self.addr} does not settle: {before}")
 
     def burst(self, pieces, argvs, odd, requested):
-        """pieces: bytes, sent one by one, other connections' turns between them. False: the connection is gone."""
+        """Sends pieces (bytes) one by one, with other connections' bursts between them. False: the connection is gone."""
         before = self.listed()
         if not before:
             return False
-        # redis 6.0 does not say which protocol a client speaks: nothing is known of that.
+        # redis 6.0's CLIENT LIST lacks the protocol, so the test can't check it.
         requested = [{word: value for word, value in words.items() if word in before} for words in requested]
         last = self.bursts[-1] if self.bursts else Burst(0)
         in_transaction = before.get("multi", "-1") != "-1"
@@ -120,13 +122,13 @@ class Fuzzed:
         if not after:
             return False
         burst.listed.append(after)
-        # What is blocked, half sent or queued is answered later; the last of it may be recorded a moment later in any case.
+        # Blocked, half-sent or queued commands are answered later. Even so the last record may arrive a moment later.
         if not set(after["flags"]) & set("bx") and after["qbuf"] == "0":
             self.bursts.append(Burst(time.time_ns(), Counter(argvs), [after, *burst.listed], odd))
         return True
 
     def send(self, data):
-        """All of it, and what comes meanwhile is taken."""
+        """Sends everything, and reads what arrives meanwhile."""
         while data:
             try:
                 data = data[self.conn.sock.send(data):]
@@ -143,7 +145,7 @@ class Fuzzed:
 
 
 class Session:
-    """The connections, the replylog that is there, and what all of that is checked against."""
+    """The connections, the running replylog, and the facts that its records are checked against."""
 
     def __init__(self, server, other, seed):
         self.server, self.other = server, other
@@ -170,7 +172,7 @@ class Session:
                      ("DEBUG", "SLEEP", f"0.00{pick('123')}{self.random.randrange(1, 9)}")))
 
     def changes(self):
-        """Of what the connection is, not of who."""
+        """Commands that change the state of the connection, not the client's identity."""
         pick = self.random.choice
         return pick((("MULTI",), ("MULTI",), ("EXEC",), ("EXEC",), ("EXEC",), ("DISCARD",), ("WATCH", "a"),
                      ("SUBSCRIBE", pick(("news", "more"))), ("UNSUBSCRIBE",), ("UNSUBSCRIBE", "news"),
@@ -180,7 +182,7 @@ class Session:
                      ("BLPOP", "queue", "0"), ("BLPOP", "queue", "0.02"), ("QUIT",), ("DEBUG", "SLEEP", f"0.0{SLEEP_MS}")))
 
     def who(self):
-        """(a command that changes who the client is, what it may be then)"""
+        """Returns (a command that changes the client's identity, the identity that it may then have)."""
         pick = self.random.choice
         user, number, version, name = pick(("bob", "alice")), pick(DATABASES), pick("23"), f"name{self.random.randrange(1000)}"
         return pick(((("SELECT", number), {"db": number}), (("SELECT", "77"), {}), (("AUTH", user, IDENTITY[user]), {"user": user}),
@@ -191,7 +193,7 @@ class Session:
                      (("RESET",), {"resp": "2", "db": "0", "user": "default", "name": ""})))
 
     def odd(self):
-        """(bytes, what the client may be called then): a line, or an input of which servers made something else."""
+        """Returns (bytes, the identity that the client may then have): a line, or an input that servers misread."""
         pick = self.random.choice
         if self.random.random() < 0.5:
             return pick((b"*-1\r\n", b"*0\r\n", b"\r\n", b"*-5\r\n", b"GET a\r\n", b"PING\n", b'ECHO "1500:"\r\n', b"*1\r\n$0\r\n\r\n",
@@ -202,7 +204,8 @@ class Session:
              *({"name": name} for name in ("", "mine", "me", "first", "n1", "zed", "foo", "b", "bar", "a\x80b", "a\xffb", "ab"))]
 
     def make(self):
-        """(bytes, argvs as records say them, whether more was sent than these, who the client may become)"""
+        """Returns (bytes, argvs in the form of records, whether more was sent than these, the identity that the client
+        may then have)."""
         data, argvs, odd, requested = b"", [], False, []
         for _ in range(self.random.choice((1, 1, 2, 3, 5, 10, 30))):
             dice = self.random.random()
@@ -224,10 +227,10 @@ class Session:
         cuts = sorted(self.random.randrange(len(data) + 1) for _ in range(self.random.choice((0, 0, 0, 1, 3))))
         return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)])]
 
-    # ---- a turn ----
+    # ---- one step ----
 
     def turn(self):
-        """One burst on one connection, or what another client does."""
+        """Sends one burst on one connection, or does what another client does."""
         dice = self.random.random()
         if len(self.open) < CONNECTIONS:
             self.open.append(Fuzzed(self))
@@ -245,7 +248,7 @@ class Session:
             self.give(connection, *self.make())
 
     def give(self, connection, data, argvs, odd, requested):
-        # The rest of a request that was cut off comes first.
+        # The rest of an unfinished request goes first.
         data, connection.half = connection.half + data, b""
         if self.random.random() < 0.1:
             at = self.random.randrange(len(data) + 1)
@@ -258,7 +261,7 @@ class Session:
     # ---- what the records must say ----
 
     def check(self, replylog):
-        """All records of a run."""
+        """Checks all records of a run."""
         stream = Stream(replylog)
         stream.read()
         bursts = {}
@@ -281,13 +284,13 @@ class Session:
             return
         burst = place[-1]
         if record["attribution"] == "exact":
-            # What waited may be of an earlier burst.
+            # A command that waited may belong to an earlier burst.
             said = [wrong_identity(record, one.listed) for one in place[-3:]]
             assert not all(said), f"{said[-1]}: {record}"
         if record["attribution"] != "exact" or "argv" not in record or record["state"] != "complete":
             return
         if not burst.odd and "argv_encoding" not in record and "(redacted)" not in record["argv"]:
-            # What waited may be answered when later bursts have begun already.
+            # A command that waited may be answered after later bursts have begun.
             assert any(one.odd or one.argvs[tuple(record["argv"])] for one in place), \
                 f"not sent here: {record}; but {[one.argvs for one in place[-3:]]}"
         got, name = record["reply_bytes"], record["cmd"]
@@ -320,7 +323,7 @@ def test_conversations(name, io_threads):
         while time.monotonic() < deadline:
             threshold, *flags = session.random.choice(MODES)
             with Replylog(server.pid, threshold, *flags, wait=False) as replylog:
-                # It comes at any time, and goes at any time.
+                # replylog starts and stops at any time.
                 until = None
                 while not until or time.monotonic() < until:
                     session.turn()

@@ -1,4 +1,4 @@
-"""What probing is known to do to servers, tried on them: docs/HAZARDS.md says which of it is held where."""
+"""Tries what probing is known to do to servers. docs/HAZARDS.md names the test for each hazard."""
 import re
 import signal
 import threading
@@ -18,7 +18,7 @@ KILLS = 4
 
 
 class Load:
-    """Clients that check the length of every reply, until told to stop; a failure is raised then."""
+    """Clients that check the length of every reply until the test ends. A failure is raised then."""
 
     def __init__(self, server, clients=4):
         self.over = threading.Event()
@@ -49,7 +49,7 @@ class Load:
             client.close()
 
     def goes_on(self):
-        """Each client gets more replies."""
+        """Waits until each client has received more replies."""
         before = list(self.rounds)
         wait_until(lambda: self.failures or all(now > then + 5 for now, then in zip(self.rounds, before)),
                    "more replies")
@@ -58,7 +58,7 @@ class Load:
 
 
 def test_killed_under_load(name, io_threads, *flags):
-    """kill -9 with returns under way: again and again, and every reply is still right."""
+    """kill -9 of replylog while probed functions have not returned, several times: every reply stays right."""
     with Server(name, io_threads=io_threads) as server:
         with Load(server) as load:
             for _ in range(KILLS):
@@ -77,7 +77,7 @@ test_killed_under_load.cases = {
 
 
 def test_fork_under_load(name):
-    """The server saves while it is probed: its child has the breakpoints in its memory, and does its work."""
+    """The server saves while it is probed. Its child has the breakpoints in its memory, and still does its work."""
     with Server(name) as server, Load(server) as load:
         with Replylog(server.pid, 0, "--tap", "connection", "--dispatch") as replylog, server.client() as client:
             for _ in range(3):
@@ -87,7 +87,7 @@ def test_fork_under_load(name):
                 assert "rdb_last_bgsave_status:ok" in persistence(client), persistence(client)
                 load.goes_on()
             with saving_child(server):
-                # The child has it still when nobody probes the server any more.
+                # The child still has the breakpoints after the server has none.
                 replylog.stop()
                 load.goes_on()
             assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
@@ -102,7 +102,7 @@ def persistence(client):
 
 
 def test_crash_report(name, *flags):
-    """A server that crashes inside a probed function writes its report, which backtrace(3) may cut short, and ends."""
+    """A server that crashes inside a probed function writes its report and ends. backtrace(3) may cut the report short."""
     with Server(name) as server, Replylog(server.pid, 0, "--tap", "connection", *flags) as replylog:
         with server.client() as client:
             client.send("DEBUG", "SEGFAULT")
@@ -129,7 +129,7 @@ def rows():
 
 
 def test_table():
-    """Each hazard has tests, which exist, or a reason in words; and every test of this file is there."""
+    """Each hazard names existing tests or gives a reason, and the table names every test of this file."""
     system = {name.partition("[")[0] for name, *_ in discover()}
     named = set()
     for hazard, _, held in rows():

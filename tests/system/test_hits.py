@@ -1,4 +1,5 @@
-"""Nothing is added to the main thread where IO threads do the I/O: the tool's own counts against the server's."""
+"""Where IO threads do the I/O, replylog adds nothing to the main thread. The test compares replylog's counts with the
+server's."""
 import re
 import subprocess
 from contextlib import contextmanager
@@ -11,16 +12,17 @@ from waiting import wait_until
 ALONE = "its load is one that IO threads never wait for: it takes every core, and most of them from other tests"
 
 LOOPS = 500
-LOAD = 20_000       # hits under load that are enough to see
+LOAD = 20_000       # enough hits to judge by
 CLIENTS = 50
 
 
 def io_counts(client):
-    """(reads and writes on the main thread, those on IO threads), as the server counts them.
+    """Returns (reads and writes on the main thread, those on IO threads), as the server counts them.
 
-    valkey 9.1 does some writes on the main thread even with io-threads-always-active: when the last IO job ends
-    between beforeSleep's last look at responses and IOThreadsBeforeSleep, that puts the threads to sleep and only an
-    event (not a response) wakes them. So what replylog should say is what the server says, not always 0."""
+    valkey 9.1 does some writes on the main thread even with io-threads-always-active. When the last IO job ends between
+    beforeSleep's last check for responses and IOThreadsBeforeSleep, that puts the threads to sleep, and only an event
+    (not a response) wakes them. So replylog's count must match the server's, and is not always 0.
+    """
     text = client.call("INFO", "stats").decode()
     total, threaded = (sum(int(re.search(rf"{prefix}_{what}_processed:(\d+)", text)[1]) for what in ("reads", "writes"))
                        for prefix in ("total", "io_threaded"))
@@ -34,8 +36,8 @@ def get_in_a_loop(client):
 
 @contextmanager
 def watched(io_threads):
-    """(server, the only client it has). No connection may be closed while replylog is there: that is the main thread's
-    work, and a hit."""
+    """Yields (server, its only client). No connection may close while replylog runs, because the main thread does that,
+    which is a hit."""
     with Server("valkey-9.1", io_threads=io_threads) as server, server.client() as watcher:
         watcher.call("SET", "key", "value")
         wait_until(lambda: watcher.call("CLIENT", "LIST").count(b"\n") == 1, "server without other clients")
@@ -50,12 +52,12 @@ def test_loop_of_gets(io_threads, connect_before):
             get_in_a_loop(client)
             stop = replylog.stop()[-1]
             main_after, _ = io_counts(watcher)
-    # A connection is accepted by the main thread, once: a hit that is neither a read nor a write.
+    # The main thread accepts each connection, which is one hit that is neither a read nor a write.
     accepted = 0 if connect_before else 1
     main, io, server_main = stop["hits_main"] - accepted, stop["hits_io"], main_after - main_before
     print(f"{stop}; the server: {server_main} on the main thread")
     assert main + io == 2 * LOOPS, f"{main} hits on the main thread, {io} elsewhere, want {2 * LOOPS} in all"
-    # The server's count has in it a write of the first INFO, and a read of the second.
+    # The server's count includes a write of the first INFO and a read of the second.
     assert server_main - 2 <= main <= server_main, f"{main} hits on the main thread, the server says {server_main}"
     if io_threads == 1:
         assert io == 0, f"{io} hits on other threads than the main thread"
@@ -68,7 +70,7 @@ test_loop_of_gets.cases = {
 
 @contextmanager
 def benchmark(server):
-    """A load that goes on: enough clients for the IO threads never to run out of work."""
+    """A load that continues, with enough clients to keep the IO threads busy."""
     running = subprocess.Popen(
         ["chroot", server.dir, "/usr/bin/valkey-benchmark", "-p", str(server.port), "-n", "1000000000", "-q", "-t", "get",
          "-c", str(CLIENTS)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,7 +81,8 @@ def benchmark(server):
 
 
 def hits_under_load(server, watcher):
-    """(hits_main, hits_io, what the server did on its main thread while replylog was certainly there, and at most)"""
+    """Returns (hits_main, hits_io, and the least and most reads and writes that the server did on its main thread while
+    replylog ran)."""
     before, _ = io_counts(watcher)
     with Replylog(server.pid, None) as replylog:
         there, io_before = io_counts(watcher)
@@ -90,15 +93,16 @@ def hits_under_load(server, watcher):
 
 
 def test_main_thread_has_no_hits(io_threads):
-    """Under a load that leaves the main thread no I/O it has no hit, none at all. The threads are woken by the load, as in
-    production, and not by io-threads-always-active, which also puts them to sleep."""
+    """Under a load that leaves no I/O to the main thread, that thread has no hits at all. The load wakes the threads, as
+    in production, and not io-threads-always-active, which also puts them to sleep."""
     with watched(io_threads) as (server, watcher):
         watcher.call("CONFIG", "SET", "io-threads-always-active", "no")
         with benchmark(server):
             wait_until(lambda: b"io_threads_active:1" in watcher.call("INFO", "server"), "active IO threads", 60)
             rounds = [hits_under_load(server, watcher) for _ in range(5)]
     print(f"(hits on the main thread, elsewhere, the server's own work on its main thread, least and most): {rounds}")
-    # The server counts a read or write when its client's turn comes: each client may have two under way.
+    # The server counts a read or write only when it handles that client, so each client may have two that are not counted
+    # yet.
     under_way = 2 * CLIENTS + 2
     for main, io, least, most in rounds:
         assert least - under_way <= main <= most + under_way, f"{main} hits on the main thread, the server says {least} to {most}"

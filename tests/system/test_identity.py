@@ -1,4 +1,5 @@
-"""Who a record says it was: what the server says of the connection, and what the client said in the conversation."""
+"""Who a record says the client was, compared with what the server says about the connection and what the client itself
+said."""
 from conversation import FrameClient, on_servers, records_of, wait_records
 from replylog import Replylog
 from server import Server
@@ -8,7 +9,7 @@ USER = ("ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all")
 
 
 class Known:
-    """What is to be known of a conn, and the records that have to say so: one command after each thing it says."""
+    """The identity that a client's records must have, with one command after each change of it."""
 
     def __init__(self, conn, **known):
         self.conn = conn
@@ -16,7 +17,7 @@ class Known:
         self.wanted = []
 
     def says(self, *argv, succeeds=True, **changes):
-        """changes: what is known from then on; None: not any more."""
+        """changes: the fields known from then on; None: no longer known."""
         frame = self.conn.ask(*argv)
         assert frame.startswith(b"-") != succeeds, (argv, frame)
         self.known = {word: value for word, value in {**self.known, **changes}.items() if value is not None}
@@ -33,8 +34,8 @@ class Known:
 
 
 def converse(known, is_recent):
-    """All that a client can say of itself, also what the server refuses. Older servers know no libraries, and options of
-    a HELLO that fails may have taken effect: see below."""
+    """Everything that a client can say about itself, also what the server refuses. Older servers know no libraries, and
+    options of a HELLO that fails may have taken effect (see below)."""
     says = known.says
     says("CLIENT", "SETNAME", "first", client_name="first")
     says("CLIENT", "SETNAME", "with space", succeeds=False)
@@ -65,7 +66,7 @@ def converse(known, is_recent):
 
 
 def test_what_clients_say(name, io_threads, transport):
-    """Over each transport, with the id and address that the server itself knows."""
+    """Over each transport, with the id and address that the server itself shows."""
     with Server(name, io_threads=io_threads, transport=transport) as server, Replylog(server.pid, 0) as replylog:
         with server.client() as other, FrameClient(server.transport) as conn:
             other.call(*USER)
@@ -85,7 +86,8 @@ test_what_clients_say.cases = {
 
 @on_servers
 def test_older_connections(name, io_threads):
-    """What they said before is not known. The id is, from the server's structs; the database from its next SELECT."""
+    """replylog does not know what older connections said before. It takes the id from the server's structs, and the
+    database from their next SELECT."""
     with Server(name, io_threads=io_threads) as server, server.client() as other, FrameClient(server.port) as conn:
         other.call(*USER)
         converse(Known(conn), name != "redis-7.0")
@@ -111,7 +113,7 @@ HALF_WAY = [
 
 
 def test_hello_that_fails_half_way(name):
-    """What it did before it failed is not known, and not what was before it."""
+    """After such a HELLO neither its own changes nor the earlier identity are certain."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         with server.client() as other:
             for user in ("alice", "bob"):
@@ -133,7 +135,7 @@ test_hello_that_fails_half_way.cases = {name: (name,) for name in ("redis-6.0", 
 
 
 def says_nothing_wrong(replylog, conn, truth):
-    """What a transaction does to a connection may be absent where it is not followed, but never an older truth."""
+    """Where replylog does not follow a transaction, fields may be absent, but never outdated."""
     records = {record["argv"][-1]: record for record in records_of(replylog, conn) if record["cmd"] == "ECHO"
                and record["reply_bytes"] != len("+QUEUED\r\n")}
     for step, known in truth.items():
@@ -144,7 +146,7 @@ def says_nothing_wrong(replylog, conn, truth):
 
 @on_servers
 def test_in_transactions(name, io_threads):
-    """SELECT and CLIENT SETNAME that are queued, and run, or not."""
+    """SELECT and CLIENT SETNAME that are queued, and then run or discarded."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
             FrameClient(server.port) as conn:
         commands = [("SELECT", "3"), ("CLIENT", "SETNAME", "first"), ("ECHO", "before"),
@@ -167,7 +169,7 @@ def test_in_transactions(name, io_threads):
 
 @on_servers
 def test_numbers_are_used_again(name, io_threads):
-    """Connections come and go in few places. Who said nothing has nothing of who was there before."""
+    """Many connections use few connection numbers, one after another. A silent client has no identity of an earlier one."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
         with FrameClient(server.port) as keeper:
             keeper.ask(*USER)

@@ -1,5 +1,5 @@
-"""Connections that are older than replylog: joined where it is proven that a command begins and nothing is outstanding,
-and not before. What they say of themselves is checked against what was asked: every ECHO here names its own size."""
+"""Connections that are older than replylog. It joins them where it has proof that a command begins and nothing is
+outstanding, and not before. Every ECHO here names its own size, so each record can be checked against its argv."""
 import re
 import socket
 import threading
@@ -22,7 +22,7 @@ def cases(function):
 
 
 def payload(size):
-    """size bytes that begin with their own number."""
+    """size bytes that begin with that number."""
     return b"%d:" % size + b"x" * (size - len(b"%d:" % size))
 
 
@@ -35,7 +35,7 @@ def bulk(size):
 
 
 def check_echoes(records):
-    """Every record's size is the one that its own argv asked for."""
+    """Every record has the size that its own argv requested."""
     for record in records:
         if record.get("cmd") != "ECHO" or record["state"] == "aborted":
             continue
@@ -50,14 +50,15 @@ def receive(sock, count):
 
 
 def check_stop(replylog, joined):
-    """Ends replylog: so many were joined, and none at a wrong place, which would have been noticed as a framing loss."""
+    """Ends replylog. The right number of connections was joined, and none at a wrong point, which would show as a framing
+    loss."""
     stop = replylog.stop()[-1]
     assert (stop["joined"], stop["unjoined"], stop["dropped"]) == (joined, 0, 0), stop
     return stop
 
 
 def next_is_exact(client, replylog, size=777):
-    """The next command in turn is joined, and logged as what it is."""
+    """The connection is joined at its next command, whose record is exact."""
     client.sock.sendall(echo(size))
     receive(client.sock, bulk(size))
     wait_until(lambda: any(record.get("argv", [""])[-1].startswith(f"{size}:") for record in replylog.replies()),
@@ -67,7 +68,7 @@ def next_is_exact(client, replylog, size=777):
 
 @cases
 def test_idle(name, io_threads):
-    """The usual case: pools of connections that were there before."""
+    """The usual case: a pool of idle connections."""
     with Server(name, io_threads=io_threads) as server, server.client() as older, server.client() as silent:
         older.call("PING")
         silent.call("PING")
@@ -78,7 +79,7 @@ def test_idle(name, io_threads):
 
 @cases
 def test_looks_like_tls(name, io_threads):
-    """A client may send what it likes: only the type of its connection says that it is TLS's."""
+    """A client may send any bytes. Only the type of its connection says that it is TLS."""
     with Server(name, io_threads=io_threads) as server, server.client() as older:
         older.call("PING")
         with Replylog(server.pid, 0) as replylog:
@@ -86,12 +87,12 @@ def test_looks_like_tls(name, io_threads):
             assert older.sock.recv(1 << 16).startswith(b"-ERR unknown command")
             next_is_exact(older, replylog)
             stop = replylog.stop()[-1]
-    # A line that holds control characters is not followed: counted, and joined anew behind it.
+    # replylog does not follow a line with control characters: it counts a loss, and joins the connection again behind it.
     assert (stop["joined"], stop["unjoined"], stop["dropped"]) == (2, 0, 1), stop
 
 
 class Unknown(Server):
-    """A server whose version no table knows: its structs are not read."""
+    """A server whose version is in no table, so replylog does not read its structs."""
 
     def command(self, binary=None):
         binary = f"{self.work}/{self.kind}-server"
@@ -103,7 +104,8 @@ class Unknown(Server):
 
 
 def test_unknown_structs_are_marked():
-    """Where no structs are known: what is joined is marked, and when it can't be framed, that is counted, too."""
+    """Where replylog does not know the structs, records of joined connections are marked, and a failure to frame them
+    counts as a loss."""
     with Unknown("redis-7.0") as server, server.client() as older:
         older.call("PING")
         with Replylog(server.pid, 0) as replylog:
@@ -118,7 +120,7 @@ def test_unknown_structs_are_marked():
 
 @cases
 def test_inside_a_request(name, io_threads):
-    """Attached when half a command is there, cut at each kind of place."""
+    """replylog attaches when the server has half a command, cut at each kind of position."""
     request = encode([b"SET", b"key", b"v" * 100]) + echo(50)
     cuts = [1, 3, 4, 6, 8, 13, 15, 24, 28, 60, len(request) - len(echo(50)) + 5]
     with Server(name, io_threads=io_threads) as server:
@@ -126,7 +128,7 @@ def test_inside_a_request(name, io_threads):
         for older, cut in zip(olders, cuts):
             older.call("PING")
             older.sock.sendall(request[:cut])
-        # Read by the server: what it has of them is in its buffers.
+        # Wait until the server has read these halves into its buffers.
         with server.client() as client:
             wait_until(lambda: unread(client, olders) == 0, "the halves to be read")
         with Replylog(server.pid) as replylog:
@@ -139,12 +141,12 @@ def test_inside_a_request(name, io_threads):
         for older in olders:
             older.close()
     check_echoes(records)
-    # What was half read is nobody's, unless the rest held a whole command of its own.
+    # A half-read command has no record, unless its rest contains a whole command.
     assert all(record["cmd"] == "ECHO" for record in records), records
 
 
 def unread(client, olders):
-    """Bytes that the server has not yet read of these connections, by the kernel's own account."""
+    """The bytes of these connections that the server has not read yet, as the kernel counts them."""
     ports = {older.sock.getsockname()[1] for older in olders}
     total = 0
     with open("/proc/net/tcp") as table:
@@ -158,7 +160,7 @@ def unread(client, olders):
 
 @cases
 def test_inside_a_big_argument(name, io_threads):
-    """A SET of some MB is half read: its bytes are no command, whatever they look like."""
+    """The server has read half a SET of some MB. The argument's bytes are no command, whatever they look like."""
     value = echo(60) * 100_000
     request = encode([b"SET", b"key", value])
     cut = len(request) // 2
@@ -176,7 +178,7 @@ def test_inside_a_big_argument(name, io_threads):
 
 @cases
 def test_inside_a_large_reply(name, io_threads):
-    """Attached while 50 MB are half written, with commands waiting behind them: none of that is anybody's."""
+    """replylog attaches while 50 MB are half written and commands wait behind them. None of that has a record."""
     with Server(name, io_threads=io_threads) as server, server.client() as older:
         older.call("SETRANGE", "huge", LARGE - 1, "x")
         older.send("GET", "huge")
@@ -209,7 +211,7 @@ def test_behind_a_deep_pipeline(name, io_threads):
 
 @cases
 def test_blocked_client(name, io_threads):
-    """Blocked in BLPOP at the attach, with a command behind it that the server has already read."""
+    """The client is blocked in BLPOP at the attach, and the server has already read a command behind it."""
     with Server(name, io_threads=io_threads) as server, server.client() as other:
         waiting, piped = server.client(), server.client()
         for client in (waiting, piped):
@@ -218,7 +220,7 @@ def test_blocked_client(name, io_threads):
         piped.sock.sendall(echo(80))
         wait_until(lambda: b"blocked_clients:2" in other.call("INFO", "clients"), "two blocked clients")
         with Replylog(server.pid) as replylog:
-            # Pipelined behind a blocked command: it is outstanding when this is read.
+            # This command is behind a blocked one, which is still outstanding when the server reads it.
             waiting.sock.sendall(echo(70))
             wait_until(lambda: unread(other, [waiting, piped]) == 0, "the commands behind to be read")
             other.call("RPUSH", "list", "a" * 3000, "b" * 2000)
@@ -240,7 +242,7 @@ def test_blocked_client(name, io_threads):
 
 @cases
 def test_never_idle(name, io_threads):
-    """A multiplexed client that always has up to 50 commands outstanding is joined in passing."""
+    """replylog joins a multiplexed client that always has up to 50 commands outstanding."""
     with Server(name, io_threads=io_threads) as server, server.client() as older:
         older.call("PING")
         over = threading.Event()
@@ -278,14 +280,14 @@ def test_never_idle(name, io_threads):
     records = replylog.replies()
     check_echoes(records)
     assert len(records) >= 500 and stop["joined"] == 1 and stop["dropped"] == 0, stop
-    # From the boundary on, none is missing, until the server closes.
+    # From the join on, no record is missing until the server closes.
     sizes = [record["reply_bytes"] for record in records if record["state"] == "complete"]
     assert any(sent[at:at + len(sizes)] == sizes for at in range(len(sent))), "a record is missing, or out of order"
 
 
 @cases
 def test_not_plain(name, io_threads):
-    """Subscribers of RESP2, open transactions and silenced clients are joined when they are plain clients again."""
+    """replylog joins RESP2 subscribers, open transactions and silenced clients when they are ordinary clients again."""
     begin = {"SUBSCRIBE": ("SUBSCRIBE", "channel"), "MULTI": ("MULTI",), "REPLY": ("CLIENT", "REPLY", "OFF")}
     end = {"SUBSCRIBE": ("UNSUBSCRIBE", "channel"), "MULTI": ("EXEC",), "REPLY": ("CLIENT", "REPLY", "ON")}
     with Server(name, io_threads=io_threads) as server, server.client() as other:

@@ -1,4 +1,4 @@
-"""What replylog makes of a kernel whose features are known beforehand: scripts/kernels says them."""
+"""replylog on kernels whose features scripts/kernels names beforehand."""
 import os
 
 from environment import Skip
@@ -21,7 +21,7 @@ def test_uses_the_best_attach_mode():
 
 
 def test_refused_with_the_feature_named():
-    """One line that names it, a failure, and nothing done to the server."""
+    """One line names the missing feature, the exit status is a failure, and the server is unchanged."""
     feature = known("LACKS")
     with Server("valkey-9.1") as server:
         run = run_replylog("-p", str(server.pid))

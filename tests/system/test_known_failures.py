@@ -1,9 +1,9 @@
-"""What other tools that read this protocol from the kernel are known to get wrong, each under the name of its report.
+"""Known errors of other tools that read this protocol from the kernel. Each test has the name of the report.
 
 pixie#1850     github.com/pixie-io/pixie/issues/1850: replies of about 3 MB don't appear at all
 kyanos         github.com/hengyoush/kyanos: a pipeline of ten gives one record, arrays over 30 KB break, RESP3 isn't parsed
-OBI#2663       github.com/open-telemetry/opentelemetry-ebpf-instrumentation/pull/2663: connections that were open before are
-               paired wrongly, and spans are named after reply data
+OBI#2663       github.com/open-telemetry/opentelemetry-ebpf-instrumentation/pull/2663: connections that were open before
+               are paired wrongly, and spans are named after reply data
 deepflow#11828 github.com/deepflowio/deepflow/issues/11828: of commands that share a TCP payload only the first appears
 """
 from collections import deque
@@ -30,7 +30,8 @@ def as_bytes(argv):
 
 
 def converse(client, commands, pieces=1):
-    """Sends all commands at once, in one write or a few; what was sent and received, as compare_connection() wants it."""
+    """Sends all commands at once, in one write or a few. Returns what was sent and received, as compare_connection()
+    wants it."""
     argvs = [as_bytes(argv) for argv in commands]
     wanted = [Expected.of(argv, encode(argv)) for argv in argvs]
     data = b"".join(encode(argv) for argv in argvs)
@@ -42,7 +43,7 @@ def converse(client, commands, pieces=1):
 
 
 def check(server, threshold, commands, pieces=1, logged=lambda want: True):
-    """commands on a new connection: the records of those that are to be logged are right, and there are no others."""
+    """Sends commands on a new connection. The records of those that must be logged are right, and there are no others."""
     with Replylog(server.pid, threshold) as replylog:
         with server.client() as client:
             wanted = [want for want in converse(client, commands, pieces) if logged(want)]
@@ -56,7 +57,8 @@ def check(server, threshold, commands, pieces=1, logged=lambda want: True):
 
 @each_server
 def test_pixie_1850_reply_of_3_mb_vanishes(name, io_threads):
-    """As reported: two GETs of a value of 3 MB, and of small ones. At the default threshold only the large ones are logged."""
+    """As reported: two GETs of a value of 3 MB, and some of small values. At the default threshold replylog logs only the
+    large ones."""
     size = 3 * 1024 * 1024
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
@@ -81,7 +83,7 @@ def test_kyanos_pipeline_of_ten_is_one_record(name, io_threads):
 
 @each_server
 def test_kyanos_arrays_over_30_kb_break(name, io_threads):
-    """Flat and nested, from just under 30 KB to megabytes, in RESP2 and RESP3, with small commands between them."""
+    """Flat and nested arrays, from just under 30 KB to megabytes, in RESP2 and RESP3, with small commands between them."""
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
             workload.fill(client)
@@ -107,7 +109,7 @@ def test_kyanos_resp3_is_not_parsed(name, io_threads):
 
 @each_server
 def test_deepflow_11828_pipelined_commands_vanish(name, io_threads):
-    """Commands and replies that share a payload, two of them and hundreds; the last command of a payload cut off."""
+    """Two and hundreds of commands and replies that share a payload, and a payload that cuts off its last command."""
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
             workload.fill(client)
@@ -121,7 +123,7 @@ def test_deepflow_11828_pipelined_commands_vanish(name, io_threads):
 # ---- OBI#2663 ------------------------------------------------------------------------------------------------------
 
 class Conversation:
-    """A client that knows what each command was answered. A reply is known by its command: no two have the same argv."""
+    """A client that knows the reply to each command. No two commands have the same argv, so argv identifies a reply."""
 
     def __init__(self, client):
         self.client = client
@@ -132,7 +134,7 @@ class Conversation:
         self.count = 0
 
     def send(self, *argv):
-        """A command that is answered, sooner or later."""
+        """Sends a command that the server answers sooner or later."""
         self.client.send(*argv)
         self.asked(argv)
 
@@ -141,19 +143,19 @@ class Conversation:
         self.unanswered.append(self.truth[-1])
 
     def echo(self, times=1):
-        """Each of another size."""
+        """Sends an ECHO, each of another size."""
         for _ in range(times):
             self.count += 1
             self.send("ECHO", f"{self.count}:" + "x" * (30 + self.count))
 
     def frame(self):
-        """The size of the next reply or push."""
+        """Returns the size of the next reply or push."""
         while not self.frames:
             self.frames += self.counter.feed(self.client.sock.recv(1 << 18))
         return self.frames.popleft()
 
     def receive(self, count=None):
-        """The next replies, or all that are due."""
+        """Receives the next replies, or all that are outstanding."""
         for _ in range(len(self.unanswered) if count is None else count):
             kind, size = self.frame()
             assert kind != PUSH
@@ -161,7 +163,7 @@ class Conversation:
 
 
 def idle(server, talk):
-    """Connected, nothing said yet."""
+    """A connection on which nothing has been sent yet."""
     yield
     talk.echo(3)
 
@@ -174,7 +176,7 @@ def between_commands(server, talk):
 
 
 def late_reply(server, talk):
-    """The first thing to be seen is a reply."""
+    """The first thing that replylog sees is a reply."""
     talk.send("BLPOP", "queue", 0)
     yield
     push(server, "x" * 5000)
@@ -183,7 +185,7 @@ def late_reply(server, talk):
 
 
 def blocked_with_more_behind(server, talk):
-    """Commands that are read while the reply to an older one is still to come."""
+    """The server reads commands while the reply to an older one is outstanding."""
     talk.send("BLPOP", "queue", 0)
     yield
     talk.echo(3)
@@ -191,7 +193,7 @@ def blocked_with_more_behind(server, talk):
 
 
 def paused(server, talk):
-    """A command that was read before, and runs after others have been read."""
+    """The server has read this command before the attach, and runs it after it has read others."""
     with server.client() as client:
         client.call("CLIENT", "PAUSE", 60_000, "WRITE")
         talk.send("SET", "key", "value")
@@ -203,7 +205,7 @@ def paused(server, talk):
 
 
 def in_a_transaction(server, talk):
-    """What is queued gets QUEUED; then each reply is EXEC's, and one of EXEC's own."""
+    """Queued commands get QUEUED. Then EXEC gives a reply for each, and one of its own."""
     talk.send("MULTI")
     talk.echo()
     talk.receive()
@@ -213,7 +215,7 @@ def in_a_transaction(server, talk):
     queued = [argv for argv, _ in talk.truth if argv[0] == "ECHO"]
     talk.client.send("EXEC")
     _, size = talk.frame()
-    # Logged one by one, or as a whole.
+    # replylog may log them one by one, or EXEC as a whole.
     talk.truth += [[argv, len(f"${len(argv[1])}\r\n{argv[1]}\r\n")] for argv in queued] + [[["EXEC"], size]]
     talk.echo(3)
 
@@ -265,7 +267,7 @@ def replies_off(server, talk):
 
 
 def subscribed(server, talk):
-    """RESP2: what is published comes as arrays, and between them there are replies."""
+    """In RESP2 messages arrive as arrays, with replies between them."""
     talk.send("SUBSCRIBE", "news")
     talk.receive()
     yield
@@ -301,14 +303,14 @@ def push(server, value):
 
 
 def round_trip(server):
-    """The server has been around its event loop since: it has read what was sent to it."""
+    """After this round trip the server has gone around its event loop, so it has read everything sent to it."""
     with server.client() as client:
         client.call("PING")
 
 
 def assert_never_wrong(records, truth):
-    """Each record's command was sent, and its reply had these bytes; in the order of the replies. Some may be missing:
-    a connection that was there before is logged from where its place in the conversation is certain."""
+    """Each record's command was sent, and its reply had that many bytes, in the order of the replies. Some records may be
+    missing: replylog logs an older connection only from where it has joined it."""
     left = iter(truth)
     for record in records:
         argv = record.get("argv")

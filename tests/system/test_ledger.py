@@ -1,5 +1,5 @@
-"""The ledger: every byte that the server wrote to its clients is attributed, unattributed or left out, by the server's own
-count (total_net_output_bytes). And a loss says how large it is."""
+"""The ledger: each byte that the server wrote to its clients is attributed, unattributed or left out, compared with the
+server's own count (total_net_output_bytes). Each loss says how large it is."""
 import signal
 from contextlib import ExitStack
 
@@ -26,11 +26,11 @@ def on_taps(*servers):
 
 
 class Ledger:
-    """What the server says that it has sent since replylog is there, and what replylog says."""
+    """Compares what the server says it has sent since replylog started with what replylog says."""
 
     def __init__(self, server, *flags, monitor=None):
         self.server = server
-        self.monitor = monitor  # who is told of what is asked here, too
+        self.monitor = monitor  # a MONITOR client, which also receives the commands sent here
         self.flags = flags
 
     def __enter__(self):
@@ -46,14 +46,14 @@ class Ledger:
         self.conn.sock.close()
 
     def ask(self):
-        """(what it has sent before this, bytes that it sends because of this)"""
+        """Returns (bytes that the server sent before this, bytes that it sends because of this)."""
         reply, told = self.conn.ask("INFO", "stats"), b""
         while self.monitor and b'"INFO"' not in told:
             told = self.monitor.frame()
         return int(reply.split(b"total_net_output_bytes:")[1].split(b"\r")[0]), len(reply) + len(told)
 
     def settled(self):
-        """What it has sent, this reply included. Threads may count late what they have written."""
+        """Returns what the server has sent, this reply included. Threads may count their writes late."""
         seen = [(0, 0)]
 
         def is_settled():
@@ -64,8 +64,8 @@ class Ledger:
         return sum(seen[-1])
 
     def finish(self, uncounted=0, headers=0):
-        """Ends replylog: its records. uncounted: bytes that the server writes past its own statistics; headers: bytes of
-        EXEC's own, whose elements are logged."""
+        """Ends replylog and returns its records. uncounted: bytes that the server writes without counting them. headers:
+        bytes of EXEC's own headers, whose elements are logged."""
         sent = self.settled() - self.before + uncounted
         records = self.replylog.stop()
         stop = records[-1]
@@ -83,7 +83,7 @@ class Ledger:
 
 
 def losses(records):
-    """{reason: (count, replies, bytes)}"""
+    """Returns {reason: (count, replies, bytes)}."""
     found = {}
     for record in records:
         if record["event"] == "dropped":
@@ -108,7 +108,7 @@ def test_ordinary(name, io_threads, tap):
 
 @on_taps()
 def test_conversations(name, io_threads, tap):
-    """Transactions, subscriptions, pushes and MONITOR; a client that goes in the middle of a reply."""
+    """Transactions, subscriptions, pushes and MONITOR, and a client that disconnects in the middle of a reply."""
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
             client.call("SETRANGE", "huge", 20_000_000, "x")
@@ -122,14 +122,14 @@ def test_conversations(name, io_threads, tap):
             for _ in range(3):
                 conn.ask("PUBLISH", "news", PAYLOAD)
                 pushed.frame()
-                # What it is told of what came before, the server may have to write in several turns.
+                # The server may need several writes for the earlier commands that it reports to MONITOR.
                 while PAYLOAD not in monitor.frame():
                     pass
-            monitor.sock.close()  # it would be told of each INFO
+            monitor.sock.close() # it would receive each INFO
             goes.send(("GET", "huge"))
             goes.sock.recv(1000)
-            # Until the server has written and counted what fits in the socket. What an IO thread has just written to a
-            # client that goes, valkey 9.1 sometimes does not count.
+            # Wait until the server has written and counted what fits in the socket. valkey 9.1 sometimes does not count
+            # what an IO thread has just written to a client that disconnects.
             ledger.settled()
             goes.sock.close()
             stop = ledger.finish(headers=len("*2\r\n"))[-1]
@@ -139,7 +139,7 @@ def test_conversations(name, io_threads, tap):
 
 @on_taps()
 def test_older_connections(name, io_threads, tap):
-    """What is written to them until they are joined is unattributed, and no loss."""
+    """Bytes written to older connections before the join are unattributed, and no loss."""
     with Server(name, io_threads=io_threads) as server, server.client() as other, FrameClient(server.port) as older, \
             FrameClient(server.port) as monitor, FrameClient(server.port) as subscriber:
         older.send(("BLPOP", "list", 0))
@@ -159,7 +159,7 @@ def test_older_connections(name, io_threads, tap):
 
 @on_taps()
 def test_stopped_in_mid_reply(name, io_threads, tap):
-    """The beginning of a large reply, and what was asked behind it."""
+    """replylog stops after the beginning of a large reply, with commands outstanding behind it."""
     with Server(name, io_threads=io_threads) as server:
         with server.client() as client:
             client.call("SETRANGE", "huge", 20_000_000, "x")
@@ -173,7 +173,7 @@ def test_stopped_in_mid_reply(name, io_threads, tap):
 
 @on_taps()
 def test_protocol_error(name, io_threads, tap):
-    """The server answers the bad request with an error, which is no reply to any command."""
+    """The server answers the bad request with an error, which is the reply to no command."""
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap) as ledger, \
             FrameClient(server.port) as conn:
         conn.sock.sendall(request("ECHO", PAYLOAD) + b"*1\r\n!3\r\nGET\r\n")
@@ -187,7 +187,7 @@ def test_protocol_error(name, io_threads, tap):
 def test_clients_full(name, io_threads, tap):
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap, "--max-clients", "3") as ledger, \
             ExitStack() as stack:
-        ledger.ask() # it has the first place
+        ledger.ask() # it has the first connection number
         conns = [stack.enter_context(FrameClient(server.port)) for _ in range(6)]
         for conn in conns:
             conn.ask("ECHO", PAYLOAD)
@@ -217,8 +217,8 @@ SEEN_AS = {"socket": "framing", "connection": "missed"}
 
 @on_taps()
 def test_lost_replies(name, io_threads, tap):
-    """Bytes come that are no reply while 252 are outstanding: these are lost, with their bytes, and nothing more once the
-    connection is joined again."""
+    """Bytes that are no reply arrive while 252 replies are outstanding. replylog counts these with their bytes, and loses
+    nothing more once it has joined the connection again."""
     with PreloadedServer(name, library="stray_write", io_threads=io_threads) as server, server.client() as other, \
             Ledger(server, "--tap", tap) as ledger, FrameClient(server.port) as conn:
         conn.ask("PING")
@@ -235,7 +235,7 @@ def test_lost_replies(name, io_threads, tap):
 
 @on_taps()
 def test_lost_at_the_close(name, io_threads, tap):
-    """What was written last was not seen, or no reply."""
+    """replylog did not see the last write, or that write was no reply."""
     with PreloadedServer(name, library="stray_write", io_threads=io_threads) as server, server.client() as other, \
             Ledger(server, "--tap", tap) as ledger:
         with FrameClient(server.port) as conn:
@@ -250,7 +250,7 @@ def test_lost_at_the_close(name, io_threads, tap):
 
 @on_taps()
 def test_child_and_close(name, io_threads, tap):
-    """While it has a child the server ends its output before it closes: the kernel counts that like a byte."""
+    """While the server has a child it shuts its output down before it closes, which the kernel counts like a byte."""
     with Server(name, "--rdb-key-save-delay", "3000000", io_threads=io_threads) as server, server.client() as other:
         other.call("SET", "key", "x")
         with Ledger(server, "--tap", tap) as ledger:
@@ -266,7 +266,8 @@ def test_child_and_close(name, io_threads, tap):
 
 @on_taps()
 def test_refused_clients(name, io_threads, tap):
-    """What they are told is no client's: they are not connections that could not be joined."""
+    """The error sent to a refused client belongs to no client, and does not count as a connection that could not be
+    joined."""
     refused = b"-ERR max number of clients reached\r\n"
     with Server(name, "--maxclients", "3", io_threads=io_threads) as server, Ledger(server, "--tap", tap) as ledger, \
             FrameClient(server.port), FrameClient(server.port) as conn:
@@ -280,7 +281,7 @@ def test_refused_clients(name, io_threads, tap):
 
 @on_taps()
 def test_replicas(name, io_threads, tap):
-    """Three of them, one connection after another: each is counted, and what it is sent is left out."""
+    """Three replicas, one connection after another: each is counted, and the bytes sent to it are left out."""
     with Server(name, "--repl-diskless-sync", "no", io_threads=io_threads) as server, \
             Ledger(server, "--tap", tap) as ledger:
         for number in range(3):

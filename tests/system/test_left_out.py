@@ -1,5 +1,5 @@
-"""What is no client asking for replies: recognised, counted by kind, and never logged as one. Whether it began before
-replylog did or after."""
+"""Connections that are not clients with one reply per command, older and newer than replylog: it recognises them, counts
+them by kind, and never logs a reply on them."""
 from contextlib import ExitStack, contextmanager
 
 from conversation import FrameClient, asker, finish, on_servers
@@ -12,7 +12,7 @@ PAYLOAD = "p" * 20_000
 
 
 def left_out(stop):
-    """How many connections of each kind."""
+    """The number of such connections of each kind."""
     prefix = "left_out_"
     kinds = {key.removeprefix(prefix): count for key, count in stop.items() if key.startswith(prefix) and count}
     kinds.pop("bytes", None)
@@ -21,7 +21,7 @@ def left_out(stop):
 
 @on_servers
 def test_monitor(name, io_threads):
-    """One that is older and one that is newer: what they are told is nobody's reply."""
+    """An older and a newer MONITOR: what the server sends to them is no reply."""
     with Server(name, io_threads=io_threads) as server, FrameClient(server.port) as older:
         older.ask("MONITOR")
         with Replylog(server.pid, 0) as replylog, FrameClient(server.port) as newer, FrameClient(server.port) as conn:
@@ -40,7 +40,7 @@ def test_monitor(name, io_threads):
 
 @on_servers
 def test_monitor_ends(name, io_threads):
-    """RESET makes a client of it again, which replylog may leave out, but not mistake."""
+    """RESET makes it an ordinary client again, which replylog may still leave out, but must not misread."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
             FrameClient(server.port) as monitor, FrameClient(server.port) as conn:
         ask = asker(conn, expected := [])
@@ -57,7 +57,7 @@ def test_monitor_ends(name, io_threads):
 
 @on_servers
 def test_refused(name, io_threads):
-    """What would make it something else is refused: it is a client as before, and followed as one."""
+    """The server refuses the command, so the connection stays an ordinary client, and replylog follows it."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
             FrameClient(server.port) as conn:
         for refused in (("MONITOR", "x"), ("SYNC", "x"), ("REPLCONF", "x"), ("REPLCONF", "x"), ("PSYNC", "x")):
@@ -74,7 +74,7 @@ def test_refused(name, io_threads):
 
 
 def replicate(replica, primary, key):
-    """Makes it a replica, and waits until it is one that has what is written now."""
+    """Makes a server a replica, and waits until it has the current data."""
     with replica.client() as client, primary.client() as writer:
         client.call("REPLICAOF", "127.0.0.1", primary.port)
         catch_up(client, writer, key)
@@ -91,10 +91,10 @@ def pair(name, io_threads):
 
 
 def check_pair(on_primary, on_replica, clients):
-    """Only clients' commands are logged, on either side."""
+    """replylog logs only clients' commands, on both sides."""
     stops = [replylog.stop()[-1] for replylog in (on_primary, on_replica)]
     for replylog in (on_primary, on_replica):
-        # PING and AUTH: what a replica asks first, before it says what it is.
+        # A replica first sends PING and AUTH, before it says that it is one.
         known = {record["cmd"] for record in replylog.replies() if record["client_addr"] in clients}
         others = {record["cmd"] for record in replylog.replies() if record["client_addr"] not in clients}
         assert known <= {"SET", "GET", "REPLICAOF", "INFO"} and others <= {"PING", "AUTH"}, (known, others)
@@ -133,7 +133,7 @@ def test_replica_that_is_there(name, io_threads):
 
 @contextmanager
 def cluster(name, io_threads, count=2):
-    """Nodes that are there, and have not met."""
+    """Nodes that run, and have not met yet."""
     with ExitStack() as stack:
         yield [stack.enter_context(Server(name, "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
                                           io_threads=io_threads)) for _ in range(count)]
@@ -148,7 +148,7 @@ def meet(nodes, conns):
 
 @on_servers
 def test_cluster_links(name, io_threads):
-    """Made before and made after: the bus is binary, and goes on all the time."""
+    """Links made before and after the attach. The bus is binary, and its traffic never stops."""
     with cluster(name, io_threads) as nodes, ExitStack() as stack:
         setup = [stack.enter_context(FrameClient(node.port)) for node in nodes]
         replylogs = [stack.enter_context(Replylog(nodes[0].pid, 0))]
@@ -172,14 +172,14 @@ def test_cluster_links(name, io_threads):
     ours = {conn.addr for conn in (*setup, *conns)}
     for replylog, stop in zip(replylogs, stops):
         assert {record["client_addr"] for record in replylog.replies()} <= ours, replylog.replies()
-        # Each node has one link of its own and one of the other's.
+        # Each node has one link that it opened, and one that the other opened.
         assert left_out(stop).get("cluster", 0) + left_out(stop).get("outgoing", 0) >= 2, stop
         assert set(left_out(stop)) <= {"cluster", "outgoing"} and stop["unjoined"] == 0, stop
 
 
 @on_servers
 def test_migrate(name, io_threads):
-    """The server as another one's client: on its own side that is no conversation that anybody asked for."""
+    """The server as a client of another one: on its own side this is no client's conversation."""
     with Server(name, io_threads=io_threads) as source, Server(name, io_threads=io_threads) as target, \
             Replylog(source.pid, 0) as on_source, Replylog(target.pid, 0) as on_target, FrameClient(source.port) as conn:
         ask = asker(conn, expected := [])
@@ -192,13 +192,14 @@ def test_migrate(name, io_threads):
         on_target.stop()
     assert {record["client_addr"] for record in on_source.replies()} == {conn.addr}, on_source.replies()
     assert stop["unjoined"] == 0 and set(left_out(stop)) <= {"outgoing"}, stop
-    # On the other side it is a client like any other.
+    # On the other side it is an ordinary client.
     assert [record["cmd"] for record in on_target.replies()].count("RESTORE") == 3, on_target.replies()
 
 
 @on_servers
 def test_client_that_speaks_like_the_bus(name, io_threads):
-    """An older client of a node, whose read begins as a message of the bus does: what reads it tells, not its bytes."""
+    """An older client of a node, whose bytes begin like a message of the bus: replylog goes by the function that reads
+    them, not by the bytes."""
     with cluster(name, io_threads, 1) as (node,), FrameClient(node.port) as older:
         older.ask("PING")
         with Replylog(node.pid, 0) as replylog:
