@@ -1,5 +1,5 @@
-"""The load: valkey-benchmark, and for replies that it would take longer to parse than the server to send, a client that
-throws them away."""
+"""The load: valkey-benchmark, and a client that discards replies which valkey-benchmark would parse more slowly than the
+server sends them."""
 import contextlib
 import re
 import signal
@@ -12,9 +12,9 @@ from processes import end
 from resp import ReplyCounter, encode
 from waiting import wait_until
 
-# One client for all servers: the others' lack --duration, which bounds a run whatever is measured.
+# All servers use this client, because the other versions lack --duration, which bounds every run.
 BENCHMARK = "valkey-9.1"
-LONGEST_S = 3600        # a load that nobody ended ends itself
+LONGEST_S = 3600        # a load that nothing else ends, ends after this time
 PERCENTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
 
@@ -42,7 +42,7 @@ class Load:
 
     @contextlib.contextmanager
     def going_on(self, server):
-        """Under full load from the first line of the block to its last."""
+        """A context in which the server is under full load from the first line to the last."""
         process = subprocess.Popen(self.argv(server, LONGEST_S), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         try:
@@ -55,7 +55,7 @@ class Load:
             end(process, signal.SIGTERM, 30)
 
     def run(self, server, seconds):
-        # Slow replies and many connections take their time to end after the last second.
+        # With slow replies and many connections the end takes long after the last second.
         done = subprocess.run(self.argv(server, seconds), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=seconds * 3 + 60)
         if done.returncode:
@@ -76,7 +76,7 @@ def commands_processed(client):
 
 
 def parse(output):
-    """valkey-benchmark's report. A percentile is the first of its own table at or over the one wanted."""
+    """Parses valkey-benchmark's report. A percentile is the first one in its table at or over the wanted one."""
     rate = re.search(r"throughput summary: ([0-9.]+) requests per second", output)
     table = output.partition("Latency by percentile distribution:")[2].partition("Cumulative distribution")[0]
     rows = [(float(percent), float(ms)) for percent, ms in re.findall(r"([0-9.]+)% <= ([0-9.]+) milli", table)]
@@ -92,7 +92,8 @@ def parse(output):
 
 
 class Discard:
-    """One connection that asks again and again and counts the bytes of what comes. Every reply has the same size."""
+    """One connection that sends the same command again and again, and counts the bytes that arrive. Every reply has the
+    same size."""
 
     def __init__(self, command):
         self.command = command
@@ -110,7 +111,7 @@ class Discard:
             while not times or time.monotonic() - begin < seconds:
                 times.append(self.once(client.sock, request, size, buffer))
         cuts = statistics.quantiles(times, n=1000, method="inclusive") if len(times) > 1 else times * 999
-        # The first reply, that told the size, is a command, too: rates are of those that were timed.
+        # The first reply, which told the size, counts as a command, but the rate uses only the timed ones.
         return {"commands": len(times) + 1, "rate": len(times) / sum(times), "p50_ms": cuts[499] * 1e3,
                 "p99_ms": cuts[989] * 1e3, "p999_ms": cuts[998] * 1e3}
 

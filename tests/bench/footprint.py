@@ -1,4 +1,4 @@
-"""What replylog takes beside its probes: time to be ready and to be gone, CPU while nothing happens, memory."""
+"""The costs of replylog besides its probes: time to attach and detach, CPU while idle, memory."""
 import contextlib
 import signal
 import subprocess
@@ -10,14 +10,14 @@ from resp import encode
 
 from bench import meter
 
-CONNECTIONS = 9990      # of the 10,000 that replylog follows by default; some are the bench's own
+CONNECTIONS = 9990      # replylog follows 10,000 by default, and the bench needs some itself
 FEW = 50
 TIMES = 5
 
 
 @contextlib.contextmanager
 def connections(server, count):
-    """Clients that have asked once each."""
+    """Clients that have sent one command each."""
     request = encode([b"PING"])
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for _ in range(count)]
@@ -34,7 +34,7 @@ def ask_all(clients):
 
 
 def attach(server, flags):
-    """A replylog whose start record has come, and after how many seconds."""
+    """Returns a replylog after its start record, and how many seconds that took."""
     begin = time.monotonic()
     process = subprocess.Popen([str(BINARY), "-p", str(server.pid), *flags], stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
@@ -51,13 +51,13 @@ def detach(process):
 
 
 def switches(pid):
-    """How often the process went to sleep: each is a time it had been awake."""
+    """How often the process went to sleep, which is how often it woke up."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def idle(server, flags, seconds):
-    """CPU from the start record on, while connected clients say nothing."""
+    """CPU time after the start record, while connected clients send nothing."""
     with connections(server, FEW):
         process, _ = attach(server, flags)
         own, woken = meter.process_ns(process.pid), switches(process.pid)

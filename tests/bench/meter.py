@@ -1,4 +1,4 @@
-"""What a measurement reads beside the client's own numbers: CPU of threads, memory, and what BPF costs."""
+"""Values that a measurement reads besides the client's own numbers: CPU time of threads, memory, and the cost of BPF."""
 import contextlib
 import ctypes
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from processes import status_kib
 
 # bpf(2): turns the kernel's statistics on while the file descriptor is open (Linux 5.8, d46edd671a14), so that they go
-# off again whatever happens to us. Not by kernel.bpf_stats_enabled, which stays.
+# off again however this process ends. kernel.bpf_stats_enabled would stay on.
 BPF_ENABLE_STATS = 32
 BPF_STATS_RUN_TIME = 0
 SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -21,7 +21,7 @@ def thread_ns(task):
 
 
 def threads(pid):
-    """{tid: (name, nanoseconds on a CPU)}; a thread may end while we look."""
+    """Returns {tid: (name, nanoseconds on a CPU)}. A thread may end during the read."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
@@ -37,8 +37,8 @@ def server_cpu(pid):
 
 @contextlib.contextmanager
 def apart(pid):
-    """The server's main thread has the first core for itself; its other threads, this process and what it starts share the
-    others. On a single core all stay together."""
+    """Gives the first core to the server's main thread. Its other threads, this process and its children share the other
+    cores. On a single core all stay together."""
     ours = os.sched_getaffinity(0)
     others = set(range(1, os.cpu_count())) or {0}
     for tid in threads(pid):
@@ -59,7 +59,7 @@ def peak_kib(pid):
 
 
 def bpf_files(pid):
-    """What the kernel tells of each BPF map and program that the process holds."""
+    """What the kernel says about each BPF map and program that the process holds."""
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(OSError):
             fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
@@ -68,7 +68,8 @@ def bpf_files(pid):
 
 
 def kernel_bytes(pid):
-    """(maps, programs): memory in the kernel, each counted once. Maps' is exact since Linux 6.4 (90a5527d7686)."""
+    """Returns (maps, programs): memory in the kernel, each counted once. The size of maps is exact since Linux 6.4
+    (90a5527d7686)."""
     maps, programs = {}, {}
     for fields in bpf_files(pid):
         if "prog_type" in fields:
@@ -79,7 +80,7 @@ def kernel_bytes(pid):
 
 
 def programs_time(pid):
-    """(nanoseconds, runs) of the process's BPF programs, while bpf_stats() is on."""
+    """Returns (nanoseconds, runs) of the process's BPF programs, while bpf_stats() is on."""
     programs = {fields["prog_id"]: fields for fields in bpf_files(pid) if "prog_type" in fields}
     return (sum(int(fields["run_time_ns"]) for fields in programs.values()),
             sum(int(fields["run_cnt"]) for fields in programs.values()))

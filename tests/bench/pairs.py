@@ -1,5 +1,5 @@
-"""Runs in turn. In each round every row is measured once, in an order that moves on by one each time, and compared with
-the round's own run with nothing beside the server: what drifts on this machine, drifts for all."""
+"""Rounds of runs. Each round measures every row once, in an order that shifts by one each round, and compares it with the
+round's own run with nothing beside the server. A drift of the machine then affects all rows alike."""
 import statistics
 
 from environment import Skip
@@ -7,7 +7,7 @@ from environment import Skip
 from bench import client, meter
 
 BASE = "nothing"
-STATS_RUNS = 3      # what is counted varies less than what is timed
+STATS_RUNS = 3      # counts vary less than times
 
 
 def commands_processed(server):
@@ -31,8 +31,8 @@ def measure(server, row, load, seconds, stats=False):
         if stats:
             result["bpf_ns"], result["bpf_runs"] = (
                 after - before for after, before in zip(meter.programs_time(beside.pid), spent))
-        # Where the load does not know it: valkey-benchmark forgets what is under way at its end. Our own INFO and the
-        # like are a handful among thousands.
+        # For loads that do not count them: valkey-benchmark forgets commands outstanding at its end. The bench's own INFO
+        # and the like are a few among thousands.
         result.setdefault("commands", commands_processed(server) - commands)
     for key in ("hits_main", "hits_io", "replies", "dropped"):
         if key in beside.stop:
@@ -41,13 +41,13 @@ def measure(server, row, load, seconds, stats=False):
 
 
 def usable(server, rows):
-    """The rows that can be measured on this server, and why the others can't."""
+    """Returns the rows that can be measured on this server, and why the others can't."""
     lacking = {row.name: row.lacks(server) for row in rows}
     return [row for row in rows if not lacking[row.name]], {name: why for name, why in lacking.items() if why}
 
 
 def rounds(server, rows, load, seconds, count, say):
-    """{"runs": of all rounds, "stats": of some more runs of each row with programs, "lacking": {row: why}}"""
+    """Returns {"runs": of all rounds, "stats": of extra runs of each row with programs, "lacking": {row: why}}."""
     rows, lacking = usable(server, rows)
     runs = []
     measure(server, rows[0], load, min(seconds, 1))     # warms the server and its caches up
@@ -72,13 +72,13 @@ def of_row(result, name):
 
 
 def ratios(result, name, key="rate"):
-    """The row's value over that of nothing, in each round that has both."""
+    """The row's value divided by the baseline's, in each round that has both."""
     base = {run["round"]: run[key] for run in of_row(result, BASE)}
     return [run[key] / base[run["round"]] for run in of_row(result, name) if base.get(run["round"])]
 
 
 def names(result):
-    """The rows that were measured, in their order."""
+    """The rows that were measured, in order."""
     return list(dict.fromkeys(run["row"] for run in sorted(result["runs"], key=lambda run: run["round"])))
 
 
@@ -87,5 +87,5 @@ def median(values):
 
 
 def spread(values):
-    """(median, least, most), or None"""
+    """Returns (median, least, most), or None."""
     return (statistics.median(values), min(values), max(values)) if values else None

@@ -5,7 +5,7 @@ TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 
 
 def short(number, unit=1024):
-    """1k, 16M: of sizes in units of 1024, else of 1000."""
+    """1k, 16M: sizes in units of 1024, other numbers in units of 1000."""
     for power, letter in ((3, "G"), (2, "M"), (1, "k")):
         if number >= unit ** power and number % unit ** power == 0:
             return f"{number // unit ** power}{letter}"
@@ -17,7 +17,7 @@ def server(result):
 
 
 def servers(found):
-    """The results, together by server and number of IO threads."""
+    """Groups the results by server and number of IO threads."""
     groups = {}
     for result in sorted(found, key=server):
         groups.setdefault(server(result), []).append(result)
@@ -25,12 +25,12 @@ def servers(found):
 
 
 def row_names(found):
-    """The rows of all these results, in their order."""
+    """The rows of all these results, in order."""
     return list(dict.fromkeys(name for result in found for name in pairs.names(result)))
 
 
 def throughput(found):
-    """GET of 128 bytes: a panel for each server and number of IO threads, a row for each that was measured."""
+    """GET of 128 bytes: a panel for each server and number of IO threads, with a row for each one measured."""
     gets = [result for result in found if result["workload"] == "get"]
     depths = sorted({result["pipeline"] for result in gets})
     panels = []
@@ -46,7 +46,7 @@ def throughput(found):
 
 
 def scaling(found):
-    """A panel for each line of measurements."""
+    """A panel for each series of measurements."""
     series = [name for name in row_names([point for result in found for point in result["points"]])
               if name != pairs.BASE]
     panels = []

@@ -1,4 +1,4 @@
-"""Threshold 0: how many records per second reach a file, and from where on they are dropped, and counted."""
+"""Threshold 0: how many records per second replylog writes to a file, and from which rate on it drops and counts them."""
 import tempfile
 import time
 
@@ -7,12 +7,12 @@ from bench.client import Load
 from bench.row import SCRATCH, recording
 from bench.workload import KEY
 
-RATES = (25_000, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000, None)     # None: as fast as they can
+RATES = (25_000, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000, None)     # None: as fast as possible
 PIPELINE = 16
 
 
 def measure(server, flags, rate, seconds, keys):
-    """Replies come for some seconds; records, until replylog has written what was under way."""
+    """Sends load for some seconds. Returns the records when replylog has written all that it had buffered."""
     load = Load(["GET", KEY], PIPELINE, 50, keys, rate=rate)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=SCRATCH) as file:
@@ -31,12 +31,12 @@ def run(server, flags, seconds, keys, say):
     points = []
     for rate in RATES:
         if rate and points and points[-1]["rate"] < points[-1]["wanted"] * 0.8:
-            continue    # more than this machine can: only the last one says something new
+            continue    # beyond what this machine can send, only the last rate tells something new
         points.append(measure(server, flags, rate, seconds, keys))
         say(points[-1])
     return points
 
 
 def kept(point):
-    """Of the replies, the part that became records: once the load is over nothing is lost any more."""
+    """The share of replies that became records. After the load nothing more is lost."""
     return point["replies"] / max(1, point["replies"] + point["dropped"])

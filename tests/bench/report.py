@@ -7,7 +7,7 @@ from bench import pairs, plot, records, results, turns
 from bench.workload import SCALES, WORKLOADS
 
 PAGE = ROOT / "docs/COST.md"
-# file -> (part of the results, what draws it)
+# file -> (part of the results, the function that draws it)
 PLOTS = {"cost-throughput.svg": ("workload", plot.throughput), "cost-scaling.svg": ("scaling", plot.scaling)}
 NOTHING_YET = "*Not measured yet: `{}`, then `scripts/bench report`.*"
 MIB = 1 << 20
@@ -20,7 +20,7 @@ def table(head, lines):
 
 
 def ranged(spread, form="{:.2f}"):
-    """"0.93 (0.90-0.95)", or a dash for nothing"""
+    """"0.93 (0.90-0.95)", or a dash when there are no values."""
     if not spread:
         return "-"
     middle, least, most = (form.format(value) for value in spread)
@@ -32,7 +32,7 @@ def number(value, form="{:,.0f}"):
 
 
 def base_rate(result):
-    """Requests per second with nothing beside the server, with enough digits also when they are few."""
+    """Requests per second with nothing beside the server, with more digits when they are few."""
     value = pairs.median([run["rate"] for run in pairs.of_row(result, pairs.BASE)])
     return number(value) if value is None or value >= 100 else f"{value:.3g}"
 
@@ -62,7 +62,7 @@ def throughput(found):
 
 
 def summary(everything):
-    """GET on servers without IO threads: replylog from its turns, what people would use instead from the rounds."""
+    """GET on servers without IO threads: replylog from its turns, the alternatives from the rounds."""
     gets = [result for result in everything if result.get("workload") == "get" and result["io_threads"] == 1]
     of_turns, of_rounds = ([result for result in gets if result["part"] == part] for part in ("turns", "workload"))
     replylogs = list(dict.fromkeys(name for result in of_turns for name in result["turns"]))
@@ -133,7 +133,7 @@ def latency(found):
 
 
 def probes(found):
-    """What replylog and the kernel count, for the rows that have probes."""
+    """The counts of replylog and the kernel, for rows with probes."""
     head = ["", "hits per command, main thread", "elsewhere", "BPF time per command, ns", "per hit, ns", "own CPU",
             "own memory, MiB", "in the kernel, MiB"]
 
@@ -180,7 +180,7 @@ def scaling_line(point, others):
 
 
 def extra_ns(point, name):
-    """Main-thread nanoseconds per command, less those of the same round with nothing beside the server."""
+    """Main-thread nanoseconds per command, minus those of the same round with nothing beside the server."""
     base = {run["round"]: run["main_ns"] / run["commands"] for run in pairs.of_row(point, pairs.BASE)}
     return [run["main_ns"] / run["commands"] - base[run["round"]] for run in pairs.of_row(point, name)
             if run["round"] in base]
@@ -242,7 +242,7 @@ def machine(facts):
 
 
 def lacking(everything):
-    """What could not be measured, and why: each reason once."""
+    """What could not be measured, and why. Each reason appears once."""
     found = {}
     for result in everything:
         for part in (result, *result.get("points", [])):
@@ -251,7 +251,8 @@ def lacking(everything):
     return "\n".join(f"- {text}" for text in found)
 
 
-# marker -> (part of the results, None for all; what makes its text; what to run when there are none)
+# marker -> (part of the results, None for all; the function that makes the text; the command to run when there are no
+# results)
 SECTIONS = {
     "summary": (None, summary, "scripts/bench turns get"),
     "turns": ("turns", in_turns, "scripts/bench turns"),
@@ -278,7 +279,7 @@ def section(name, everything):
 
 
 def fill(text, everything):
-    """The page, with the text between its markers replaced."""
+    """The page with the text between its markers replaced."""
     for name in SECTIONS:
         begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
         pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.S)
@@ -290,7 +291,7 @@ def fill(text, everything):
 
 
 def order(result):
-    """Sort key: by workload in the order of scripts/bench, then by pipeline."""
+    """Sort key: the workload's position in scripts/bench, then the pipeline."""
     names = [*WORKLOADS, *SCALES]
     name = result.get("workload") or result.get("scale")
     return (names.index(name) if name in names else len(names), result["server"], result["io_threads"],

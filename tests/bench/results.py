@@ -1,4 +1,4 @@
-"""Measurements as files, one JSON object each: the numbers of every run, the command that made them, where and when."""
+"""Measurements as files with one JSON object each: the numbers of every run, the command that made them, where and when."""
 import contextlib
 import datetime
 import json
@@ -10,11 +10,11 @@ from pathlib import Path
 from environment import ROOT
 
 STORE = ROOT / ".output/bench"
-LOAD_BEFORE = os.getloadavg()[0]        # before the bench's own
+LOAD_BEFORE = os.getloadavg()[0]        # before the bench adds its own load
 
 
 def cpu_model():
-    """What the processor calls itself; a hypervisor may hide the name and leave the vendor."""
+    """The processor's name for itself. A hypervisor may hide the model and show only the vendor."""
     text = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     fields = {key.strip(): value.strip() for key, _, value in
               (line.partition(":") for line in text.partition("\n\n")[0].splitlines())}
@@ -39,7 +39,7 @@ def machine():
 
 
 def save(name, command, what, result):
-    """what: the part and its settings, by which the report finds it."""
+    """what: the part and its settings, by which the report finds the result."""
     STORE.mkdir(parents=True, exist_ok=True)
     record = {"command": command, **what, "machine": machine(), "replylog": replylog_revision(),
               "load_before": LOAD_BEFORE,

@@ -1,5 +1,5 @@
-"""What runs beside the server while it is measured: nothing, replylog, or what people would use instead. One row of a
-table each. beside() is a context; what it gives knows the process, if there is one, and after it what that said."""
+"""What runs beside the server during a measurement: nothing, replylog, or an alternative. Each is a row of a table.
+beside() is a context: it yields an object with the process, if there is one, and afterwards with its output."""
 import contextlib
 import json
 import shlex
@@ -21,7 +21,7 @@ COMMANDLOG = "commandlog-reply-larger-than"
 
 
 class Beside:
-    """What is beside the server now."""
+    """What runs beside the server now."""
 
     def __init__(self, process=None):
         self.process = process
@@ -33,13 +33,13 @@ class Beside:
 
 
 class Row:
-    has_programs = False            # BPF programs whose time the kernel can count
+    has_programs = False            # it has BPF programs whose time the kernel can count
 
     def __init__(self, name):
         self.name = name
 
     def lacks(self, server):
-        """Why it can't be measured here, or None."""
+        """Returns why this row can't be measured here, or None."""
         return None
 
     @contextlib.contextmanager
@@ -62,10 +62,10 @@ class ReplylogRow(Row):
 
 @contextlib.contextmanager
 def recording(server, flags, path=None):
-    """A replylog that writes its lines to a file, as in production: nobody reads them in turn with it."""
+    """A replylog that writes its lines to a file, as in production, so no reader competes with it for CPU."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        # One handle to write and one to read: a shared one would share its position.
+        # Writer and reader need a handle each, because one handle has one position.
         out = stack.enter_context(open(path, "wb") if path else tempfile.NamedTemporaryFile(dir=SCRATCH))
         errors = stack.enter_context(tempfile.TemporaryFile(mode="w+"))
         lines = stack.enter_context(open(out.name, "rb"))
@@ -88,7 +88,7 @@ def recording(server, flags, path=None):
 
 
 def last_line(path):
-    """The stop record, without reading what may be gigabytes before it."""
+    """Returns the stop record without reading the gigabytes that may precede it."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - (16 << 10)))
@@ -96,7 +96,7 @@ def last_line(path):
 
 
 def places(server, flags):
-    """Where this replylog has its probes for connections without TLS, as empty_probes wants them."""
+    """Returns where this replylog has its probes for connections without TLS, in the form that empty_probes takes."""
     with Replylog(server.pid, None, *flags) as replylog:
         probes = [probe.split() for probe in replylog.stop()[0]["probes"]]
     found = []
@@ -113,7 +113,7 @@ def places(server, flags):
 
 
 class EmptyRow(Row):
-    """Programs that do nothing, at the places of a replylog with these flags: the floor of its approach."""
+    """Programs that do nothing, where a replylog with these flags has its probes: the least that its approach can cost."""
     has_programs = True
 
     def __init__(self, flags=""):
@@ -139,12 +139,12 @@ class EmptyRow(Row):
                 raise Skip(process.communicate()[1].strip())
             yield Beside(process)
         finally:
-            # It ends when its stdin does.
+            # It ends at the end of its stdin.
             process.communicate()
 
 
 class CommandlogRow(Row):
-    """The server's own log, at its default threshold. In all other rows it is off (-1)."""
+    """The server's own log, at its default threshold. All other rows turn it off (-1)."""
 
     def __init__(self):
         super().__init__("COMMANDLOG")
@@ -163,14 +163,14 @@ class CommandlogRow(Row):
 
 
 def commandlog(server, threshold):
-    """Sets the threshold where the server has such a log."""
+    """Sets the threshold on servers that have such a log."""
     with server.client() as client:
         if client.call("CONFIG", "GET", COMMANDLOG):
             client.call("CONFIG", "SET", COMMANDLOG, threshold)
 
 
 class MonitorRow(Row):
-    """One MONITOR, read and thrown away as fast as it comes."""
+    """One MONITOR client, which discards what it reads as fast as it arrives."""
 
     def __init__(self):
         super().__init__("MONITOR")
@@ -184,7 +184,7 @@ class MonitorRow(Row):
             try:
                 yield Beside()
             finally:
-                # Ended by the server: what it has still to send would keep it busy in the next run.
+                # The server ends this client, because what it still has to send would keep it busy in the next run.
                 with server.client(timeout=60) as other:
                     other.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
                 reader.join(60)
@@ -198,7 +198,7 @@ class MonitorRow(Row):
 
 
 class BpftraceRow(Row):
-    """The script that a user would write, without replylog's care for where a probe is cheap."""
+    """The script that a user would write. It does not choose cheap probe locations as replylog does."""
 
     def __init__(self):
         super().__init__("bpftrace")
@@ -235,7 +235,7 @@ PEER_NAMES = ("empty", *PEERS)
 
 
 def rows(flags, peers):
-    """Nothing first; then a replylog for each text of flags, the floor of each, and the peers."""
+    """The baseline first, then a replylog for each text of flags, the empty programs of each, and the peers."""
     found = [Row("nothing")] + [ReplylogRow(text) for text in flags]
     if "empty" in peers:
         found += [EmptyRow(text) for text in flags]

@@ -1,5 +1,5 @@
-"""Charts as SVG files: dots with their spread, and lines. Readable on white and on black: the colours follow the
-reader's choice (prefers-color-scheme)."""
+"""Charts as SVG files: dots with their spread, and lines. They are readable on white and on black, because the colours
+follow the reader's choice (prefers-color-scheme)."""
 from html import escape
 
 STYLE = """
@@ -60,8 +60,8 @@ def legend(drawing, x, y, series):
 
 
 def dot_chart(title, note, panels, series, ticks):
-    """panels: [(title, [(row, {series: (median, least, most)})])]; a dot for each median, a line from least to most.
-    The x axis reaches from 0 to the last tick; what is higher is drawn at its end."""
+    """panels: [(title, [(row, {series: (median, least, most)})])]: a dot for each median, a line from least to most. The
+    x axis ends at the last tick, where higher values are drawn too."""
     drawing = Drawing(820)
     left, right, y = 250, 790, 22
 
@@ -97,8 +97,8 @@ def row_height(series):
 
 
 def line_charts(title, note, panels, series, ticks):
-    """panels: [(title, [label of each x], {series: [(index of x, value)]})], two in a line. The y axis reaches from 0
-    to the last tick; what is higher is drawn at its end."""
+    """panels: [(title, [label of each x], {series: [(index of x, value)]})], two side by side. The y axis ends at the
+    last tick, where higher values are drawn too."""
     drawing = Drawing(820)
     width, height = 350, 170
     drawing.text(16, 22, title, "title")

@@ -1,7 +1,6 @@
-"""Many short turns within one load: replylog comes and goes beside a server that is never idle. What the machine does on
-its own from one second to the next is mostly the same right before, with and right after; what is still left of it,
-the number of turns takes out. Rounds (pairs.py) start a load anew for each row, and on a VM that alone moves the result
-by more than replylog does."""
+"""Many short turns within one load: replylog attaches and detaches beside a server that is never idle. The machine's own
+fluctuation is mostly the same right before, during and right after a turn, and many turns average out the rest. Rounds
+(pairs.py) start a new load for each row, which alone changes the result on a VM by more than replylog does."""
 import contextlib
 import math
 import statistics
@@ -20,7 +19,7 @@ def snapshot(server, client):
 
 
 def window(server, client):
-    """Commands per second, and nanoseconds of the main and of the IO threads per command, of half a second."""
+    """Commands per second, and nanoseconds of the main and IO threads per command, over half a second."""
     began, *before = snapshot(server, client)
     time.sleep(WINDOW_S)
     ended, *after = snapshot(server, client)
@@ -29,7 +28,7 @@ def window(server, client):
 
 
 def turn(server, client, row, before):
-    """(the row's window over the mean of the windows right before and right after, the one after)"""
+    """Returns (the row's measurement divided by the mean of those right before and right after, the one after)."""
     with row.beside(server):
         beside = window(server, client)
     after = window(server, client)
@@ -37,7 +36,7 @@ def turn(server, client, row, before):
 
 
 def programs(server, client, row, count):
-    """BPF nanoseconds per command, of some windows with the kernel's statistics on."""
+    """BPF nanoseconds per command, from some measurements with the kernel's statistics on."""
     found = []
     with row.beside(server) as beside, meter.bpf_stats():
         for _ in range(count):
@@ -49,7 +48,8 @@ def programs(server, client, row, count):
 
 
 def run(server, rows, load, count, say):
-    """{"base": windows with nothing, "turns": {row: [ratios]}, "programs": {row: [ns per command]}, "lacking": {row: why}}"""
+    """Returns {"base": measurements with nothing, "turns": {row: [ratios]}, "programs": {row: [ns per command]},
+    "lacking": {row: why}}."""
     rows, lacking = pairs.usable(server, rows)
     turns, base = {row.name: [] for row in rows}, []
     with contextlib.ExitStack() as stack:
@@ -68,8 +68,8 @@ def run(server, rows, load, count, say):
 
 
 def median(values):
-    """(median, low, high): with the interval of 95 % confidence that the order of the values gives, whatever they are
-    distributed like: from rank n/2 - 0.98 sqrt(n) to 1 + n/2 + 0.98 sqrt(n). Of few values it is all of them."""
+    """Returns (median, low, high). The interval has 95 % confidence by the order of the values, for any distribution:
+    from rank n/2 - 0.98 sqrt(n) to 1 + n/2 + 0.98 sqrt(n). For few values it is all of them."""
     values = sorted(values)
     middle, reach = len(values) / 2, 0.98 * math.sqrt(len(values))
     low = max(0, math.floor(middle - reach) - 1)
@@ -78,6 +78,6 @@ def median(values):
 
 
 def of_key(result, name, key):
-    """Of one row, or None where there is no such thread."""
+    """The values of one row, or None where there is no such thread."""
     found = [ratios[key] for ratios in result["turns"][name] if key in ratios]
     return median(found) if found else None

@@ -1,12 +1,12 @@
-"""What clients ask in a measurement: each workload fills the server with its keys and says the load."""
+"""What clients request in a measurement. Each workload fills the server with its keys, and defines the load."""
 from environment import Skip
 
 from bench.client import Discard, Load
 
 KEY = "key:__rand_int__"        # valkey-benchmark writes 12 digits
-BATCH = 50_000                  # keys made per EVAL: a script shall not be taken for one that hangs
+BATCH = 50_000                  # keys made per EVAL; a longer script could be taken for one that hangs
 LARGE = 100 * 1024              # over min-string-size-avoid-copy-reply-threaded (65536, src/config.c of valkey 9.1)
-MIX_LARGE = 2 * 1024 * 1024     # a large reply in the default threshold's sense
+MIX_LARGE = 2 * 1024 * 1024     # a reply over the default threshold
 GIB = 1 << 30
 
 STRINGS = """for i = ARGV[1], ARGV[2] do redis.call('SET', string.format('%s%012d', KEYS[1], i), ARGV[3]) end"""
@@ -19,7 +19,7 @@ def memory_available():
 
 
 def default_keys():
-    """3 million, more than caches hold, take about 1 GiB."""
+    """3 million keys, more than caches hold, take about 1 GiB."""
     return 3_000_000 if memory_available() > 6 * GIB else 300_000
 
 
@@ -51,9 +51,9 @@ def fill_mix(server, keys):
 class Workload:
     def __init__(self, title, fill, load, pipelines=(1,), apart=False):
         self.title = title
-        self.fill = fill                # of (server, keys)
-        self.load = load                # of (pipeline, clients, keys)
-        self.pipelines = pipelines      # measured when none is asked for
+        self.fill = fill                # fill(server, keys)
+        self.load = load                # load(pipeline, clients, keys)
+        self.pipelines = pipelines      # measured when the command line names none
         self.apart = apart              # the server's main thread has a core of its own, see meter.apart()
 
 
@@ -71,7 +71,7 @@ WORKLOADS = {
     "lrange100": Workload(
         "LRANGE of 100 elements", lambda server, keys: fill_list(server, "list:100", 100),
         lambda pipeline, clients, keys: Load(["LRANGE", "list:100", "0", "-1"], pipeline, clients), (1, 16)),
-    # valkey-benchmark would be what is measured: it parses more slowly than the server sends.
+    # valkey-benchmark would be the bottleneck, because it parses more slowly than the server sends.
     "lrange100k": Workload(
         "LRANGE of 100,000 elements", lambda server, keys: fill_list(server, "list:100k", 100_000),
         lambda pipeline, clients, keys: Discard(["LRANGE", "list:100k", "0", "-1"])),
@@ -85,8 +85,8 @@ WORKLOADS = {
     "mix": Workload(
         "GET of 128 bytes, one in 10,000 of 2 MiB", fill_mix,
         lambda pipeline, clients, keys: Load(["GET", "mix:__rand_int__"], pipeline, clients, 10_000), (1, 16)),
-    # What IO threads are for: it is the main thread that has no time left. With the client on the other cores, what the
-    # probes cost there is not in the way, and what they cost here would show.
+    # The case for which IO threads exist: the main thread is the bottleneck. With the client on the other cores, the
+    # probes' cost there does not matter, and a cost here would show.
     "busy": Workload(
         "BITCOUNT of 64 KiB, the main thread busy on a core of its own",
         lambda server, keys: fill_size(server, "busy", 64 << 10),
@@ -95,14 +95,14 @@ WORKLOADS = {
 
 
 class Scale:
-    """A line of measurements: at each point a server filled for it, and a load."""
+    """A series of measurements: at each point a server filled for it, and a load."""
 
     def __init__(self, title, points, fill, load):
         self.title, self.points, self.fill, self.load = title, points, fill, load
 
 
 def sized(size):
-    """Up to the size that it parses in no time valkey-benchmark, as everywhere else."""
+    """valkey-benchmark up to the size that it parses fast enough, Discard above it."""
     command = ["GET", f"size:{size}"]
     return Load(command) if size < 1 << 20 else Discard(command)
 
@@ -123,7 +123,7 @@ SCALES = {
         "commands per pipeline", (1, 2, 4, 8, 16, 32, 64, 128, 256),
         lambda server, point, keys: fill_strings(server, "key:", keys, 128),
         lambda point, keys: Load(["GET", KEY], point, 50, keys)),
-    # replylog follows 10,000 unless told otherwise; some are the bench's own.
+    # replylog follows 10,000 by default, and the bench needs some itself.
     "connections": Scale(
         "connections", (1, 10, 100, 1000, 9990),
         lambda server, point, keys: fill_strings(server, "key:", keys, 128),

@@ -9,7 +9,7 @@ from replylog import Replylog
 from server import Server
 from waiting import wait_until
 
-ALONE = "its load is one that IO threads never wait for: it takes every core, and most of them from other tests"
+ALONE = "its load keeps the IO threads busy all the time, so it takes most of the CPU time from other tests"
 
 LOOPS = 500
 LOAD = 20_000       # enough hits to judge by

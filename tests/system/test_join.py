@@ -10,7 +10,7 @@ from resp import ReplyCounter, encode
 from server import Server
 from waiting import wait_until
 
-ALONE = "clients that are never idle: beside others that want every core, replylog's own start waits for minutes"
+ALONE = "its clients are never idle: beside other tests that use every core, replylog would take minutes to start"
 SERVERS = {f"{name},{threads} io threads": (name, threads)
            for name in ("valkey-9.1", "redis-7.0") for threads in (1, 2)}
 LARGE = 50_000_000

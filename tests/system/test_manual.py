@@ -1,4 +1,4 @@
-"""The manual page against --help: the same options, with the same arguments and defaults."""
+"""The manual page has the same options as --help, with the same arguments and defaults."""
 import re
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "replylog.8"
 
 
 def options_of_help():
-    """{long name: (letter or None, argument or None, default or None)}"""
+    """Returns {long name: (letter or None, argument or None, default or None)}."""
     options = {}
     for line in run_replylog("--help").stdout.splitlines():
         row = re.match(r"  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z]+)|\[=([A-Z]+)\])?  +(.*)", line)
@@ -41,7 +41,7 @@ def test_options():
 
 
 def test_it_is_mdoc():
-    """Rendered without a warning, and nothing of it lost."""
+    """groff renders the page without a warning, and no option is missing from the text."""
     if not shutil.which("groff"):
         raise Skip("no groff")
     run = subprocess.run(["groff", "-mdoc", "-ww", "-Tascii", "-P-c", PAGE], capture_output=True, text=True, timeout=60)

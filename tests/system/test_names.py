@@ -1,5 +1,5 @@
-"""Names that are written as no client writes them. The servers' tables compare names as C strings, so that a zero byte ends
-one, but hash them whole: whether REPLY, a zero byte and a number is REPLY depends on where the hash falls."""
+"""Command names as no client writes them. The servers' tables compare names as C strings, so a zero byte ends a name, but
+hash the whole of it. Whether REPLY, a zero byte and a number is REPLY depends on the hash."""
 from replylog import Replylog
 from resp import ReplyCounter, encode
 from server import Server
@@ -18,7 +18,7 @@ def cases(function):
 
 
 def another_reply(server):
-    """A subcommand that the server takes for CLIENT's REPLY."""
+    """Finds a subcommand that the server takes for CLIENT's REPLY."""
     with server.client() as client:
         for first in range(0, TRIES, BATCH):
             names = [b"REPLY\0%d" % number for number in range(first, first + BATCH)]
@@ -30,7 +30,7 @@ def another_reply(server):
 
 @cases
 def test_zero_byte(name):
-    """It silences a connection: what that asks then gets no reply, and no other command's is taken for one."""
+    """The name silences a connection. Its later commands get no reply, and replylog gives them no other command's reply."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog, server.client() as client:
         reply = another_reply(server)
         client.sock.sendall(encode([b"CLIENT", reply, b"OFF"]) + echo(5000) + echo(6000) +
@@ -46,7 +46,7 @@ def test_zero_byte(name):
     assert "777" in asked and not asked & {"5000", "6000"}, asked
 
 
-# Typed. Valkey 8.1 and 9.1 drop the bytes 0xff (sdsparsearg in src/sds.c), for other servers these are no commands.
+# Typed lines. Valkey 8.1 and 9.1 drop the bytes 0xff (sdsparsearg in src/sds.c); to other servers these are no commands.
 DROPPED = (b"CLI\xffENT REPLY SKIP", b"CLIENT \xffREPLY SKIP", b"SUB\xffSCRIBE x y", b"'MU\xffLTI'",
            b"\"CLIENT\"\xff REPLY OFF", b"C\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffLIENT REPLY SKIP", b"MONITOR\xff")
 
@@ -58,7 +58,7 @@ def dropped_cases(function):
 
 @dropped_cases
 def test_dropped_bytes(name):
-    """Whatever the server takes it for, no reply behind it is another command's."""
+    """Whatever the server takes the line for, no reply behind it is given to another command."""
     sizes = (5000, 6000, 7000, 8000, 9000)
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         for line in DROPPED:
@@ -73,13 +73,13 @@ def test_dropped_bytes(name):
     assert len(before) == len(DROPPED), before
 
 
-# Typed lines that some servers refuse, and what they are to others.
+# Typed lines that some servers refuse, and the argument that other servers read.
 AT_THE_END = {b"ECHO 'a\\'": "a\\", b'ECHO "b\\"': "b\\", b"ECHO 'c'": "c", b'ECHO "\\x64"': "d", b'ECHO "e"\'f\'': "ef"}
 
 
 @dropped_cases
 def test_escapes_at_the_end_of_a_line(name):
-    """What is answered by ECHO is what the record says was asked for."""
+    """The record has the argument that ECHO's reply has."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         for line in AT_THE_END:
             for end in (b"\n", b"\r\n"):
@@ -102,7 +102,7 @@ def all_servers(function):
 
 @all_servers
 def test_no_arguments(name):
-    """Multibulks of no arguments or less are passed over and get no reply, however they are cut."""
+    """The server skips multibulks of zero or fewer arguments without a reply, however they are cut."""
     least = b"*-9223372036854775808\r\n"
     with Server(name) as server, Replylog(server.pid, 0) as replylog, server.client() as client:
         client.drain(b"*-5\r\n" + echo(5000) + b"*0\r\n\r\n*-1\r\n" + echo(6000) + b"*-2147483648\r\n" + echo(7000), 3)
@@ -122,7 +122,8 @@ def is_logged(replylog, size):
 
 @all_servers
 def test_lines_of_blanks(name):
-    """Valkey 8.0 and 8.1 read the multibulk behind one as lines: more replies than commands, until one was executed."""
+    """Behind a line of blanks, Valkey 8.0 and 8.1 read the multibulk as lines until they have executed one, so there are
+    more replies than commands."""
     sizes = (5000, 6000, 7000, 8000)
     lines = (b" \r\n", b"\t\n", b"\r\r\n", b" \r\n \r\n", b" \r\n\r\n", b"\v\n")
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
@@ -135,6 +136,6 @@ def test_lines_of_blanks(name):
                 wait_until(lambda: is_logged(replylog, last), f"record of {last}")  # noqa: B023
         stop = replylog.stop()[-1]
     records = [record for record in replylog.replies() if record["attribution"] == "exact"]
-    # A line that is "ECHO" and nothing else is an error.
+    # A line with only "ECHO" is an error.
     check_echoes(record for record in records if record.get("argv") != ["ECHO"])
     assert stop["dropped"] == 0, stop

@@ -1,4 +1,4 @@
-"""The oracle itself, without replylog: it counts what the server counts, and it goes red."""
+"""Tests the oracle itself, without replylog: it counts what the server counts, and it detects wrong records."""
 import copy
 import random
 
@@ -10,7 +10,7 @@ from server import Server
 
 
 def made_up_records(expected):
-    """What a perfect replylog would have logged."""
+    """The records that a perfect replylog would have written."""
     waiting = {addr: list(reversed(wanted)) for addr, wanted in expected.items()}
     order = [addr for addr, wanted in expected.items() for _ in wanted]
     random.Random(1).shuffle(order)
@@ -110,7 +110,7 @@ def test_comparer_detects_differences():
 
 
 def test_counter_at_every_split():
-    """The counter against lengths known by construction, fed in two pieces split anywhere and byte by byte."""
+    """The counter against lengths known by construction, in two pieces split anywhere, and byte by byte."""
     replies = [b"+OK\r\n", b"-ERR no\r\n", b":12\r\n", b"$0\r\n\r\n", b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"_\r\n", b"#t\r\n",
                b",3.5\r\n", b"(123\r\n", b"=9\r\ntxt:a\r\nbc\r\n", b"!5\r\nERR x\r\n", b"$6\r\n\r\n$5\r\n\r\n",
                b"*2\r\n*1\r\n:1\r\n*0\r\n", b"%2\r\n+a\r\n*2\r\n:1\r\n:2\r\n$1\r\nb\r\n_\r\n", b"~1\r\n%0\r\n",
@@ -128,12 +128,12 @@ def test_counter_at_every_split():
 
 
 def logged_by_server(server, kind):
-    """COMMANDLOG's entries, oldest first: {address: [(argv, value)]}"""
+    """COMMANDLOG's entries, oldest first: {address: [(argv, value)]}."""
     with server.client() as client:
         entries = client.call("COMMANDLOG", "GET", "-1", kind)
     by_addr = {}
     for _, _, value, argv, addr, _ in reversed(entries):
-        # What a script calls is logged too, as its client's; the reply is the script's alone.
+        # The log also has the commands that a script calls, under the script's client. They have no reply of their own.
         if argv != [b"get", b"nokey"]:
             by_addr.setdefault(addr.decode(), []).append((argv, value))
     return by_addr
@@ -144,13 +144,14 @@ def bytes_of(arg):
 
 
 def same_head(want, argv):
-    """By the first two arguments, as far as neither side has cut them."""
+    """Compares the first two arguments, as far as neither side has cut them."""
     return len(argv) == min(want.argc, oracle.MAX_ARGS) and all(
         bytes_of(mine)[:100] == theirs[:100] for mine, theirs in zip(want.argv[:2], argv[:2]))
 
 
 def test_agrees_with_commandlog():
-    """The server's own counts, reply and request: it runs without IO threads and copy avoidance, where it knows them."""
+    """Compares with the server's own counts of replies and requests. It runs without IO threads and copy avoidance, where
+    the server knows them."""
     limits = {"reply": "large-reply", "request": "large-request"}
     options = [part for key, name in limits.items() for part in
                (f"--commandlog-{key}-larger-than", "0", f"--commandlog-{name}-max-len", "1000000")]
@@ -171,6 +172,6 @@ def compare_log(addr, key, wanted: list[Expected], log):
     for i, (want, (argv, value)) in enumerate(zip(wanted, log)):
         mine = getattr(want, f"{key}_bytes")
         if key == "request" and want.inline:
-            mine = value    # the server takes every inline command to have single blanks and CRLF
+            mine = value    # the server counts every inline command with single blanks and CRLF
         assert same_head(want, argv) and mine == value, \
             f"{addr}, command {i}: {oracle.describe_expected(want)}, COMMANDLOG {key} {value}: {oracle.shorten(argv)}"

@@ -1,5 +1,5 @@
-"""--max-overhead: a server that is observed in windows. What is said in them is as exact as ever, what is not seen is said,
-and when the load is over everything is seen again."""
+"""--max-overhead observes a server in windows with pauses between them. Records in a window are exact, the stream marks
+each pause, and after the load replylog sees everything again."""
 import fcntl
 import os
 import signal
@@ -12,11 +12,11 @@ from server import Server
 from test_schema import check_lines
 from waiting import readable, wait_until
 
-ALONE = "a probe that is preempted counts the other thread's time as its own: beside other load pauses grow without bound"
+ALONE = "a preempted probe counts the other thread's time as its own: beside other load, pauses grow without bound"
 
 PIPELINE = 20
 BIG = 100_000
-BUDGET = "0.1"      # percent: passed by whatever load there is
+BUDGET = "0.1"      # percent: any load exceeds it
 WRITE = {"x86_64": "1", "aarch64": "64"}[os.uname().machine]
 
 
@@ -25,8 +25,8 @@ def reply_size(n):
 
 
 class Load:
-    """Clients that ask for one byte more each time: which reply a record is about, and what it must say, follows from its
-    argv."""
+    """Clients that request one byte more each time. The argv of a record tells which reply it is about, and what it must
+    say."""
 
     def __init__(self, server, clients=4):
         self.over = threading.Event()
@@ -85,7 +85,7 @@ class Unread(Replylog):
         self.is_read.set()
 
     def observers(self):
-        """The processes that have probes: itself, or a worker for each of several servers."""
+        """The processes with probes: replylog itself, or one worker for each of several servers."""
         return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split() or [self.pid]
 
     def is_stuck(self):
@@ -97,7 +97,7 @@ def waits_for_stdout(pid):
 
 
 def fill_stdout(replylog, servers):
-    """With few system calls of the servers', so that the budget is not passed before it is full."""
+    """Fills the pipe with few system calls of the servers, so that the budget is not exceeded before it is full."""
     clients = [server.client() for server in servers]
 
     def is_full():
@@ -107,7 +107,7 @@ def fill_stdout(replylog, servers):
     wait_until(is_full, "write that waits", 60)
     for client in clients:
         client.close()
-    assert all(server.patched() for server in servers), "paused before stdout was full: the test shows nothing"
+    assert all(server.patched() for server in servers), "paused before stdout was full: the test proves nothing"
 
 
 def count(replylog, event):
@@ -119,7 +119,7 @@ def events(records, name):
 
 
 def assert_windows(records):
-    """Windows and pauses take turns, and every reply is from the window at hand."""
+    """Windows and pauses alternate, and every reply belongs to the current window."""
     window, observed = 1, True
     for record in records:
         if record["event"] == "paused":
@@ -137,8 +137,8 @@ def assert_windows(records):
 
 
 def assert_exact(records):
-    """The bytes are those of the command, and within a window a connection's replies are all there, in order, exact but for
-    the last ones. Clients on a Unix socket are told apart by their ids."""
+    """Sizes match the commands. Within a window a connection's replies are complete, in order, and exact except for the
+    last ones. Clients on a Unix socket are told apart by their ids."""
     last, unproven = {}, set()
     for record in events(records, "reply"):
         if record["cmd"] != "GETRANGE":
@@ -146,7 +146,7 @@ def assert_exact(records):
         n = int(record["argv"][3])
         assert record["reply_bytes"] == reply_size(n + 1), record
         where = record["window"], record["client_id"]
-        # What waits for its proof when the probes go does not get it: that is the end of the window.
+        # A record that waits for its proof when the probes are detached does not get it, at the end of a window.
         if record["attribution"] == "ambiguous":
             unproven.add(where)
         else:
@@ -182,7 +182,7 @@ def test_pauses_under_load(name, io_threads, transport):
     followed = assert_exact(records)
     windows = {window for window, _ in followed}
     print(f"{replies} replies in windows {sorted(windows)} of {records[-1]['windows']}; {records[-1]}")
-    # Joined anew in each window, where the load left a moment in which nothing was outstanding.
+    # replylog joins the connections again in each window, where the load had a moment with nothing outstanding.
     assert len(windows) > 1, followed
 
 
@@ -194,7 +194,7 @@ test_pauses_under_load.cases = {
 
 
 def test_every_attach_mode(mode):
-    """Probes are attached anew whatever they are attached with."""
+    """replylog attaches its probes again, in every attach mode."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
         with Replylog(server.pid, 0, "--max-overhead", BUDGET, "--tap", "connection", "--attach", mode) as replylog, Load(server) as load:
@@ -211,7 +211,7 @@ test_every_attach_mode.cases = {mode: (mode,) for mode in ("session", "multi", "
 
 
 def test_unjoined_are_counted_once():
-    """What can't be joined is met in each window, and is no more for that."""
+    """A connection that can't be joined is seen in each window, and still counts once."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
         older = [Client(server.transport, 30) for _ in range(20)]
@@ -239,7 +239,7 @@ def publish(server, over):
 
 
 def test_stopped_in_a_pause():
-    """A signal, or the server's end, needs not wait for the pause to be over."""
+    """A signal, or the end of the server, ends a pause at once."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
         with Replylog(server.pid, 0, "--max-overhead", BUDGET) as by_signal, \
@@ -256,7 +256,7 @@ def test_stopped_in_a_pause():
 
 
 def test_stdout_is_stuck():
-    """While a line waits for a reader the budget is kept; when it is read, what comes is an ordinary pause."""
+    """While a line waits for a reader, replylog keeps to its budget. Once the line is read, an ordinary pause follows."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
         with Unread(server.pid, 0, "--max-overhead", BUDGET, "--ring-size", "64mb") as replylog:
@@ -281,7 +281,7 @@ def test_stdout_is_stuck():
 
 
 def test_stdout_is_stuck_with_several_servers():
-    """Each worker waits for the supervisor, and looks at its own budget meanwhile."""
+    """Each worker waits for the supervisor, and keeps to its own budget meanwhile."""
     with Server("valkey-9.1") as one, Server("redis-7.0") as other:
         servers = one, other
         for server in servers:
@@ -311,7 +311,8 @@ def test_stdout_is_stuck_with_several_servers():
 
 
 def test_stopped_while_stdout_is_stuck():
-    """The first signal, and the server's end, wait for the reader with the line; a second signal doesn't."""
+    """After the first signal, or the server's end, replylog waits for the reader to take the line. After a second signal
+    it does not."""
     with Server("valkey-9.1") as server, server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
         arguments = server.pid, 0, "--max-overhead", BUDGET
@@ -337,7 +338,7 @@ def test_stopped_while_stdout_is_stuck():
 
 
 def test_within_budget():
-    """A budget that is never passed changes nothing but what is said of it."""
+    """A budget that is never exceeded only adds its own keys to the records."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--max-overhead", "100") as replylog:
         with server.client() as client:
             for _ in range(100):

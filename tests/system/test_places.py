@@ -1,4 +1,4 @@
-"""Servers in places of their own: containers, chroots, binaries that are gone from disk. Each is observed exactly."""
+"""Servers in containers and chroots, and servers whose binary was deleted or replaced. The records of each are exact."""
 import ctypes
 import fcntl
 import os
@@ -25,7 +25,7 @@ BIG = 3_000_000
 
 
 def in_network_of(pid, function):
-    """function() called by a thread that is in the network namespace of pid."""
+    """Calls function() in a thread that is in the network namespace of pid."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = []
 
@@ -53,7 +53,7 @@ def loopback_up():
 
 
 class ContainerServer(Server):
-    """In mount, pid and network namespaces of its own; its binary lies on a file system that nobody else sees."""
+    """A server in its own mount, pid and network namespaces. Its binary is on a file system that only it sees."""
 
     def command(self, binary=None):
         self.inner = None
@@ -65,7 +65,7 @@ class ContainerServer(Server):
 
     @property
     def pid(self):
-        """The server's pid as the host sees it; in its container it is 1."""
+        """The server's pid in the host's namespace. In its container it is 1."""
         if not self.inner:
             parent = self.process.pid
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -80,7 +80,7 @@ class ContainerServer(Server):
 
 
 def observed_exactly(server):
-    """What replylog says of a large reply, a pipeline and a small one, against the bytes that came."""
+    """Compares the records of a large reply, a pipeline and a small reply with the bytes that arrived."""
     with server.client() as client:
         client.call("SETRANGE", "big", BIG - 1, "x")
     with Replylog(server.pid, 0) as replylog, server.client() as client:
@@ -103,7 +103,7 @@ def test_container(name, io_threads):
         assert f"\t{server.pid}\t1\n" in Path(f"/proc/{server.pid}/status").read_text(), "no pid namespace"
         start = observed_exactly(server)[0]
         assert start["server_exe"].endswith("/opt/server"), start
-        assert not os.path.exists(start["server_exe"]), "the file can be seen from here: the test shows nothing"
+        assert not os.path.exists(start["server_exe"]), "the file can be seen from here: the test proves nothing"
 
 
 test_container.cases = {"valkey-9.1": ("valkey-9.1", 1), "valkey-9.1,4 io threads": ("valkey-9.1", 4),
@@ -117,7 +117,7 @@ def listen_on(server, port):
 
 
 def test_container_by_port():
-    """The port it listens on in its own network; a server elsewhere on the same port makes it ambiguous."""
+    """The port on which the server listens in its own network. A server on the same port elsewhere makes it ambiguous."""
     with ContainerServer("valkey-9.1") as server:
         (record,) = check("--port", str(server.port))
         assert record["server_pid"] == server.pid and record["listens"] == [f"tcp {server.port}"], record
@@ -128,7 +128,7 @@ def test_container_by_port():
 
 
 def test_container_by_unixsocket():
-    """Its path in the container means another file there than here."""
+    """The socket's path in the container is another file here."""
     name = f"replylog-{os.getpid()}.sock"
     with ContainerServer("valkey-9.1", "--unixsocket", f"/tmp/{name}") as server:
         path = f"{server.dir}/tmp/{name}"
@@ -140,7 +140,8 @@ def test_container_by_unixsocket():
 
 
 def test_container_restarts():
-    """A new network namespace, the same cgroup: followed. A server on the same port elsewhere is not."""
+    """The successor has a new network namespace and the same cgroup: replylog follows it, and no server on the same port
+    elsewhere."""
     with ContainerServer("valkey-9.1") as server, Server("valkey-9.1") as other:
         listen_on(other, server.port)
         pids = [server.pid]
@@ -156,13 +157,13 @@ def test_container_restarts():
 
 
 def test_other_container_is_not_followed():
-    """One on the same port that was there all the time."""
+    """replylog does not follow a container on the same port that ran all the time."""
     with ContainerServer("valkey-9.1") as server, ContainerServer("valkey-9.1") as other:
         listen_on(other, server.port)
         pids = [server.pid]
         with Replylog(server.pid, 0, "--follow") as replylog:
             observe_word(server, replylog, "first")
-            # It counts as started after the other one's end from a second before that on.
+            # A server counts as a successor when it started at most a second before the other one's end.
             wait_until(lambda: age(other.pid) > 2, "older container")
             kill_observed(server, replylog)
             polls_again(replylog)
@@ -173,7 +174,8 @@ def test_other_container_is_not_followed():
 
 
 def test_replylog_in_a_container(proc, flags):
-    """In a pid namespace of its own, with the /proc of that or the host's: said at once, also where it would wait."""
+    """In its own pid namespace, with that namespace's /proc or the host's, replylog refuses at once, even where it would
+    wait for a server."""
     with Server("valkey-9.1") as server:
         own = ["unshare", "--pid", "--fork", "--kill-child", *proc, BINARY]
         which = [str({"PID": server.pid, "PORT": server.port}.get(flag, flag)) for flag in flags]
@@ -189,7 +191,7 @@ test_replylog_in_a_container.cases = {
 
 
 def test_chroot():
-    """As every server of these tests; here it is said what the path means."""
+    """Every server of these tests is in a chroot. This one checks the path in the record."""
     with Server("redis-7.0") as server:
         start = observed_exactly(server)[0]
         assert os.path.samefile(start["server_exe"], f"/proc/{server.pid}/exe"), start
@@ -213,7 +215,7 @@ def test_binary_deleted():
 
 
 def test_binary_replaced(by):
-    """An upgrade of the package, the old server still running: it is the old one that is probed."""
+    """An upgrade replaces the binary while the old server runs: replylog probes the old one."""
     with server_from_copy("valkey-9.1") as (server, path):
         build_id = check("-p", str(server.pid))[0]["server_build_id"]
         with Server(by) as other:

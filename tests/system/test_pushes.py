@@ -1,4 +1,4 @@
-"""Pushes and messages answer no command, whatever comes between what."""
+"""Pushes and messages answer no command, wherever they arrive."""
 from contextlib import contextmanager
 
 from conversation import EITHER, FrameClient, asker, client_listed, compare, doubtful, elements, finish, on_servers, on_versions, \
@@ -19,7 +19,7 @@ def message(conn, other, channel, payload, command="PUBLISH"):
 
 @on_servers
 def test_resp2_subscriber(name, io_threads):
-    """Several confirmations are one reply; messages, small and large, and PING between them."""
+    """Several confirmations are one reply. Messages, small and large, and PING arrive between them."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         ask("SUBSCRIBE", "a", "b", "c", frames=3)
@@ -29,12 +29,12 @@ def test_resp2_subscriber(name, io_threads):
         ask("PING", "payload")
         ask("PSUBSCRIBE", "x*", "y*", frames=2)
         expected.append(push(message(conn, other, "xyz", BIG), "pmessage", "xyz", "x*"))
-        ask("GET", "key")                       # refused to a subscriber of RESP2
+        ask("GET", "key")                       # the server refuses it to a RESP2 subscriber
         assert expected[-1][2] > 40
         ask("UNSUBSCRIBE", "b")
         expected.append(push(message(conn, other, "a", "more"), "message", "a"))
-        ask("UNSUBSCRIBE", frames=2)            # from all that are left
-        ask("UNSUBSCRIBE")                      # from none: one confirmation
+        ask("UNSUBSCRIBE", frames=2)            # from all remaining channels
+        ask("UNSUBSCRIBE")                      # from no channel: one confirmation
         expected.append(push(message(conn, other, "yz", "more"), "pmessage", "yz", "y*"))
         ask("PUNSUBSCRIBE", frames=2)
         ask("ECHO", "plain again")
@@ -43,7 +43,7 @@ def test_resp2_subscriber(name, io_threads):
 
 @on_servers
 def test_resp3_subscriber(name, io_threads):
-    """Commands go on between messages."""
+    """A RESP3 subscriber sends commands between messages."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         ask("HELLO", "3")
@@ -55,7 +55,7 @@ def test_resp3_subscriber(name, io_threads):
         assert other.call("PUBLISH", "a", "twice") == 2
         expected += [push(conn.frame(), "message", "a"), push(conn.frame(), "pmessage", "a", "a*")]
         ask("PING")
-        # What it publishes itself reaches it before or after PUBLISH's own reply.
+        # Its own message arrives before or after the reply to PUBLISH.
         conn.send(("PUBLISH", "b", "own"))
         for frame in conn.frames(2):
             pushed = frame.startswith(b">")
@@ -68,7 +68,7 @@ def test_resp3_subscriber(name, io_threads):
 
 @on_servers
 def test_resp3_lists_like_messages(name, io_threads):
-    """A list that a subscriber of RESP3 reads may look like a message, which is a push there: it is a reply all the same."""
+    """A list that a RESP3 subscriber reads may look like a message of RESP2. In RESP3 it is still a reply."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         ask("HELLO", "3")
@@ -110,7 +110,7 @@ def test_pipeline_between_messages(name, io_threads):
 
 @on_servers
 def test_only_large_ones(name, io_threads):
-    """With a threshold, a large message is one record, and the small ones are none."""
+    """With a threshold, a large message has one record, and small ones have none."""
     for protocol in ("2", "3"):
         with frame_client(name, io_threads, threshold=1000) as (conn, other, replylog):
             conn.ask("HELLO", protocol)
@@ -153,8 +153,8 @@ def cluster_of_one(name, io_threads, *options):
 
 @on_servers
 def test_sharded_in_a_cluster(name, io_threads):
-    """What confirms SUNSUBSCRIBE there might be the server's own words. So it might where the title of the process does
-    not say that it is one of a cluster."""
+    """In a cluster, the confirmation of SUNSUBSCRIBE might be sent by the server on its own. replylog also assumes this
+    where the process title does not say whether the server is in a cluster."""
     for options in ((), ("--proc-title-template", "{title} {listen-addr}")):
         with cluster_of_one(name, io_threads, *options) as (server, _), Replylog(server.pid, 0) as replylog, \
                 FrameClient(server.port) as conn:
@@ -170,7 +170,7 @@ def test_sharded_in_a_cluster(name, io_threads):
 
 @contextmanager
 def slot_goes(name, io_threads):
-    """A subscriber of {a}1 and {b}1 that has yet to take a large reply, when the server gives up the slot of {a}1."""
+    """A subscriber of {a}1 and {b}1 that has not read a large reply yet, when the server gives up the slot of {a}1."""
     with cluster_of_one(name, io_threads) as (server, other), Replylog(server.pid, 0) as replylog, \
             FrameClient(server.port) as conn:
         other.call("SETRANGE", "large", LARGE - 1, "x")
@@ -185,7 +185,7 @@ def slot_goes(name, io_threads):
 
 @on_servers
 def test_server_unsubscribes_another_channel(name, io_threads):
-    """The server ends a subscription while the client is about to end another one."""
+    """The server ends a subscription while the client's SUNSUBSCRIBE of another channel is outstanding."""
     with slot_goes(name, io_threads) as (conn, _, replylog, expected):
         commands = ("SUNSUBSCRIBE", "{b}1"), ("ECHO", "behind")
         conn.send(*commands)
@@ -198,7 +198,7 @@ def test_server_unsubscribes_another_channel(name, io_threads):
 
 @on_servers
 def test_server_unsubscribes_the_same_channel(name, io_threads):
-    """The server ends the very subscription that the client is about to end, whose command it then refuses."""
+    """The server ends the subscription that the client's outstanding SUNSUBSCRIBE names, and then refuses that command."""
     with slot_goes(name, io_threads) as (conn, _, replylog, expected):
         commands = ("SUNSUBSCRIBE", "{a}1"), ("ECHO", "behind")
         conn.send(*commands)
@@ -216,8 +216,8 @@ def test_server_unsubscribes_the_same_channel(name, io_threads):
 
 @on_versions
 def test_a_thousand_at_once(name, io_threads):
-    """Each channel by a command of its own, as task queues do it, in one write; large replies between them, where a
-    subscriber may ask for some."""
+    """A command for each channel, as task queues do it, in one write, with large replies between them where a subscriber
+    may request some."""
     channels = [f"channel:{number}" for number in range(1000)]
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "large", "x" * 20_000)
@@ -242,7 +242,8 @@ def test_a_thousand_at_once(name, io_threads):
 
 @on_servers
 def test_too_many_at_once(name, io_threads):
-    """More subscribing commands than there is memory for: no confirmation of those that were given up is a push."""
+    """More subscribing commands than there is memory for: the confirmations of those that replylog gave up are not logged
+    as pushes."""
     commands = [("SUBSCRIBE", f"channel:{number}") for number in range(100)]
     for protocol in ("2", "3"):
         with frame_client(name, io_threads, 0, "--argv-memory", "16kb") as (conn, other, replylog):
@@ -263,7 +264,7 @@ def test_too_many_at_once(name, io_threads):
 
 @on_servers
 def test_reset(name, io_threads):
-    """RESET ends subscriptions and RESP3: what looks like a message then is a reply."""
+    """RESET ends subscriptions and RESP3. What looks like a message then is a reply."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", "message", "a", "payload")
         ask = asker(conn, expected := [])
@@ -279,7 +280,7 @@ def test_reset(name, io_threads):
 
 
 def sorted_out(conn, commands, pushes, name):
-    """The expected records of commands sent in one write, while so many pushes come in between."""
+    """The records expected for commands sent in one write, while that many pushes arrive between their replies."""
     conn.send(*commands)
     waiting, expected = list(commands), []
     while waiting or pushes:
@@ -294,7 +295,7 @@ def sorted_out(conn, commands, pushes, name):
 
 @on_servers
 def test_invalidations(name, io_threads):
-    """Client-side caching: of what was read, when others write it and when the client itself does."""
+    """Client-side caching: invalidations of keys that the client has read, when others or the client itself write them."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", *(BIG for _ in range(5)))
         expected = []
@@ -304,7 +305,7 @@ def test_invalidations(name, io_threads):
         expected.append(push(conn.frame(), "invalidate"))
         expected.append(reply(("GET", "key"), conn.ask("GET", "key")))
         expected += sorted_out(conn, [("SET", "key", "own")], 1, "invalidate")
-        other.call("FLUSHALL")      # one with a null instead of keys
+        other.call("FLUSHALL")      # an invalidation with a null instead of keys
         expected.append(push(conn.frame(), "invalidate"))
         expected.append(reply(("ECHO", "last"), conn.ask("ECHO", "last")))
         finish(replylog, (conn, expected))
@@ -312,7 +313,7 @@ def test_invalidations(name, io_threads):
 
 @on_servers
 def test_invalidations_in_transactions(name, io_threads):
-    """Own writes inside MULTI: however the server places them, they are none of the replies' bytes."""
+    """The client's own writes inside MULTI: wherever the server puts the invalidations, their bytes belong to no reply."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "b", BIG)
         setup = [("HELLO", "3"), ("CLIENT", "TRACKING", "ON"), ("GET", "a"), ("GET", "b"), ("MULTI",)]
@@ -330,14 +331,14 @@ def test_invalidations_in_transactions(name, io_threads):
         wait_records(replylog, conn, len(expected) + len(pushes))
         assert replylog.stop()[-1]["dropped"] == 0
         records = records_of(replylog, conn)
-        # Where the pushes stand among the records depends on where the server writes them.
+        # The order of pushes among the records depends on where the server writes them.
         compare([record for record in records if record["kind"] == "push"], pushes)
         compare([record for record in records if record["kind"] != "push"], expected)
 
 
 @on_servers
 def test_broadcast_invalidations(name, io_threads):
-    """BCAST: of every key, between the replies of pipelines."""
+    """BCAST: invalidations of every key, between the replies of pipelines."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("SET", "big", BIG)
         expected = [reply(argv, conn.ask(*argv)) for argv in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON", "BCAST"))]
@@ -352,7 +353,7 @@ def test_broadcast_invalidations(name, io_threads):
 
 @on_servers
 def test_redirected_invalidations(name, io_threads):
-    """RESP2: to another connection, as messages whose payload is an array, or a null."""
+    """RESP2: invalidations for another connection, as messages whose payload is an array or a null."""
     channel = "__redis__:invalidate"
     with frame_client(name, io_threads) as (conn, other, replylog):
         expected = [reply(("CLIENT", "ID"), frame := conn.ask("CLIENT", "ID"))]

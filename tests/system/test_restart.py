@@ -1,5 +1,5 @@
-"""A server that executes itself anew in place, under the same pid: not lost without a word, and with --follow observed
-again."""
+"""A server that executes its program again under the same pid: replylog ends the run with a stop record, and with
+--follow observes the new image."""
 import ctypes
 import os
 import re
@@ -22,7 +22,7 @@ BIG = 30_000_000
 
 
 class ExecutingServer(PreloadedServer):
-    """It executes what we want."""
+    """A server that executes a program of the test's choice."""
 
     def __init__(self, name, executes=None):
         super().__init__(name, library="executes")
@@ -30,7 +30,7 @@ class ExecutingServer(PreloadedServer):
 
 
 def image(server):
-    """The addresses of code, data and stack: others in each new image."""
+    """The addresses of code, data and stack, which differ in each new image."""
     return Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[23:26]
 
 
@@ -81,7 +81,8 @@ def follow_restart(server, replylog, follows=True):
 
 
 def test_ends_the_run(name, *flags):
-    """As the server's end does: what it took with it is aborted. Nothing of the new image is logged, nothing stays."""
+    """Like the server's end: outstanding replies are aborted. replylog logs nothing of the new image, and leaves no
+    probe."""
     with Server(name) as server, server.client() as setup:
         setup.call("SETRANGE", "big", BIG - 1, "x")
         with Replylog(server.pid, 0, *flags) as replylog, SlowReader(server) as slow:
@@ -104,7 +105,7 @@ test_ends_the_run.cases = {**{name: (name,) for name in NAMES},
 
 def test_followed(name, by):
     with Server(name) as server:
-        # By its pid, a server that is older than the end of the last one would be no successor.
+        # With -p, a server that is older than the end of the last one would not count as its successor.
         wait_until(lambda: age(server.pid) > 2, "older server")
         which = (server.pid, 0) if by == "pid" else (None, 0, "--port", str(server.port))
         with Replylog(*which, "--follow") as replylog:
@@ -130,7 +131,7 @@ def test_again_and_again():
 
 
 def test_in_a_pause():
-    """Of --max-overhead: no probe is attached then."""
+    """The server restarts in a pause of --max-overhead, when no probe is attached."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--max-overhead", BUDGET) as replylog:
         with server.client() as client:
             client.call("SETRANGE", "big", 100_000, "x")
@@ -145,11 +146,11 @@ def test_in_a_pause():
     assert replylog.returncode == 0 and replylog.stderr == "", replylog.stderr
     assert [record["event"] for record in records[-2:]] == ["paused", "stop"], records[-2:]
     assert records[-1]["reason"] == "server_restarted", records[-1]
-    assert records[-2]["pause_us"] / 1e6 > took, "the pause was over before: the test shows nothing"
+    assert records[-2]["pause_us"] / 1e6 > took, "the pause was over before: the test proves nothing"
 
 
 def test_one_of_several():
-    """The others go on."""
+    """The runs of the other servers go on."""
     with Server("valkey-9.1") as server, Server("redis-7.0") as other:
         with Replylog(server.pid, 0, "-p", str(other.pid), "--follow") as replylog:
             wait_until(lambda: len([r for r in replylog.records() if r["event"] == "start"]) == 2, "start records")
@@ -159,20 +160,20 @@ def test_one_of_several():
 
 
 def test_one_of_all():
-    """Found again like one that starts."""
+    """With --all, replylog finds the new image like a server that has just started."""
     with OwnServer("valkey-9.1") as server, OwnReplylog(None, 0, "--all", "--follow") as replylog:
         follow_restart(server, replylog, follows=False)
 
 
 def test_by_another_thread():
-    """Which then has the pid of the process, as execve gives it."""
+    """A thread other than the main one calls execve, and then has the pid of the process."""
     with ExecutingServer("valkey-9.1") as server, Replylog(server.pid, 0, "--follow") as replylog:
         thread = next(int(task.name) for task in Path(f"/proc/{server.pid}/task").iterdir()
                       if task.joinpath("comm").read_text().startswith("bio_"))
         before = image(server)
         echo(server, "first")
         replied(replylog, "first")
-        # kill(2) would choose a thread; tgkill(2) is told one.
+        # kill(2) would choose a thread. tgkill(2) takes one.
         assert ctypes.CDLL(None).tgkill(server.pid, thread, signal.SIGUSR1) == 0
         wait_until(lambda: image(server) != before, "new image")
         wait_until(lambda: len(runs_of(replylog.records(), server.pid)) == 2, "second start record")
@@ -182,7 +183,7 @@ def test_by_another_thread():
 
 
 def test_children_execute():
-    """Forked and vforked children of the server's that execute something are not the server."""
+    """Forked and vforked children that execute something are not the server."""
     with ExecutingServer("valkey-9.1") as server, Replylog(server.pid, 0) as replylog:
         for _ in range(3):
             os.kill(server.pid, signal.SIGURG)
@@ -196,7 +197,7 @@ def test_children_execute():
 
 
 def test_executes_another_program():
-    """Then it has no successor under its pid; one that takes its place is followed."""
+    """Then the pid has no successor. A server that takes over its port is followed."""
     with ExecutingServer("valkey-9.1", executes="/bin/sleep") as server, Server("valkey-9.1") as other:
         with Replylog(server.pid, 0, "--follow") as replylog:
             echo(server, "first")
@@ -211,10 +212,11 @@ def test_executes_another_program():
 
 
 def test_while_replylog_attaches(tap, pause):
-    """At another point of the attach each time: it is refused, ended, or the new image is observed; never nothing."""
+    """The server executes at another point of the attach each time. replylog refuses, ends, or observes the new image,
+    and always reports something."""
     with Server("valkey-9.1") as server:
         with Replylog(server.pid, 0, "--tap", tap, wait=False) as replylog:
-            # Not to wait for something: to meet another point of the attach.
+            # This waits for nothing: it reaches another point of the attach.
             time.sleep(pause)
             restart_in_place(server)
             wait_until(lambda: replylog.lines or replylog.process.poll() is not None, "start record, or end")

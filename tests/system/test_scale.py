@@ -1,4 +1,4 @@
-"""Many connections, many at once, more than there is room for: every record is right, and every loss is counted."""
+"""Many connections, many at once, and more than replylog has room for: every record is right, and every loss is counted."""
 import os
 import resource
 import signal
@@ -18,7 +18,7 @@ CHURN = 5000
 
 
 def echo(number):
-    """A command that names itself, and the size of its reply."""
+    """A command that names itself and the size of its reply."""
     word = f"{number}:" + "e" * (number % 300)
     return ("ECHO", word), len(f"${len(word)}\r\n") + len(word) + 2
 
@@ -31,7 +31,7 @@ def receive(sock, count):
 
 
 def by_number(replylog):
-    """{the number that an ECHO named: its records}"""
+    """{the number that an ECHO names: its records}."""
     found = {}
     for record in replylog.replies():
         if record.get("cmd") == "ECHO":
@@ -48,7 +48,7 @@ def check_echo(record, number, addr):
 
 @contextmanager
 def many_files():
-    """Room for that many connections, here and in the server that is started inside."""
+    """Raises the limit of open files, here and for the server that starts inside."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), max(hard, FILES)))
@@ -62,7 +62,7 @@ def many_files():
 
 @on_servers
 def test_ten_thousand_connections(name, io_threads):
-    """All at once, each with a few commands of its own."""
+    """Ten thousand connections at once, each with a few commands of its own."""
     turns = 3
     with many_files(), Server(name, "--maxclients", "10900", io_threads=io_threads) as server, \
             Replylog(server.pid, 0, "--max-clients", str(CONNECTIONS + 10)) as replylog:
@@ -92,8 +92,8 @@ def test_ten_thousand_connections(name, io_threads):
 
 @on_servers
 def test_churn(name, io_threads):
-    """Opened and closed as fast as can be, in every manner, with room for a few: numbers and addresses are used again,
-    and nothing of a former connection stays."""
+    """Connections open and close as fast as possible, in every manner, with room for few. Numbers and addresses are used
+    again, and no state of a former connection stays."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", "100") as replylog:
         addrs = []
         with FrameClient(server.port) as stays:
@@ -101,17 +101,17 @@ def test_churn(name, io_threads):
                 argv, size = echo(number)
                 with FrameClient(server.port) as conn:
                     addrs.append(conn.addr)
-                    if number % 3 == 0:         # leaves the half of a command behind
+                    if number % 3 == 0:         # sends half a command
                         conn.sock.sendall(request(*argv) + b"*2\r\n$4\r\nECHO\r\n$10\r\nhal")
                         receive(conn.sock, size)
-                    elif number % 3 == 1:       # resets, with half a transaction open
+                    elif number % 3 == 1:       # resets the connection inside a transaction
                         conn.send(("MULTI",), ("GET", "a"), ("DISCARD",), argv, ("MULTI",))
                         receive(conn.sock, 5 + 9 + 5 + size + 5)
                         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    else:                       # subscribes, and goes
+                    else:                       # subscribes, and closes
                         conn.send(argv, ("SUBSCRIBE", "a"))
                         receive(conn.sock, size + len("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"))
-                if number % 50 == 49:           # the server is as far as we are
+                if number % 50 == 49:           # wait for the server
                     wait_until(lambda: stays.ask("CLIENT", "LIST").count(b"\n") < 10, "closed connections")
             wait_until(lambda: len(by_number(replylog)) == CHURN, f"{CHURN} records")
             stop = replylog.stop()[-1]
@@ -124,7 +124,8 @@ def test_churn(name, io_threads):
 
 @on_servers
 def test_deeper_than_max_pipeline(name, io_threads):
-    """argv of those that do not fit is lost, and said to be. Their bytes are exact, and so is every argv there is."""
+    """The argv of commands that do not fit is lost, and the records say so. Sizes are exact, and so is every argv that is
+    there."""
     count = 2000
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-pipeline", "16") as replylog, \
             FrameClient(server.port) as conn:
@@ -148,7 +149,8 @@ def test_deeper_than_max_pipeline(name, io_threads):
 
 @on_servers
 def test_more_than_max_clients(name, io_threads):
-    """The first ones are followed, each read of the others is counted. Who comes when one has gone has its place."""
+    """replylog follows the first ones, and counts each read of the others. A new client takes the room of one that has
+    disconnected."""
     room, more, turns = 5, 15, 3
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--max-clients", str(room)) as replylog:
         conns = [FrameClient(server.port) for _ in range(room + more)]
@@ -167,13 +169,13 @@ def test_more_than_max_clients(name, io_threads):
                 addrs[number] = comes.addr
             return by_number(replylog).keys() & addrs.keys()
 
-        wait_until(has_a_place, "a connection in the place that is free")
+        wait_until(has_a_place, "a connection in the room that became free")
         records = replylog.stop()
         for conn in conns:
             conn.sock.close()
     losses = sum(record["count"] for record in records if record["event"] == "dropped")
     assert {record["reason"] for record in records if record["event"] == "dropped"} == {"clients_full"}, records
-    # Each record or loss is one read, but for those that came when the first one went.
+    # Each record or loss is one read, except those that arrived when the first client disconnected.
     found = by_number(replylog)
     assert all(number % (room + more) < room for number in found if number < 1000), sorted(found)
     assert more * turns <= losses <= more * turns + len(addrs), (losses, len(addrs))
@@ -183,7 +185,8 @@ def test_more_than_max_clients(name, io_threads):
 
 @on_servers
 def test_ring_too_small(name, io_threads):
-    """replylog can't keep up: it is stopped for a while. What there is, is right; records and losses are the truth."""
+    """replylog is stopped for a while, so it can't keep up. The records that exist are right, and the losses account for
+    all others."""
     count = first = 20_000
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0, "--ring-size", "64kb") as replylog, \
             FrameClient(server.port) as conn:
@@ -215,7 +218,7 @@ def test_ring_too_small(name, io_threads):
 
 
 def test_threads_come_and_go():
-    """More threads than there are places for, one after another: each has its place while it lives."""
+    """More threads than there are slots for, one after another: each has a slot while it lives."""
     rounds, many = int(os.environ.get("REPLYLOG_ROUNDS", 100)), 8
     with Server("valkey-9.1", io_threads=many) as server, Replylog(server.pid, 0) as replylog, ExitStack() as stack:
         control = stack.enter_context(server.client())

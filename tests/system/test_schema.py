@@ -1,4 +1,4 @@
-"""Every line of real output against the tables of docs/SCHEMA.md."""
+"""Checks every line of real output against the tables of docs/SCHEMA.md."""
 import json
 import re
 import signal
@@ -28,7 +28,7 @@ def cells(line):
 
 
 def read_schema():
-    """{event: {key: (type, present)}} out of the first table under each heading "## event" with a column "key"."""
+    """Returns {event: {key: (type, present)}} from the first table under each heading "## event" with a column "key"."""
     schema, event, columns = {}, None, None
     for line in SCHEMA.read_text().splitlines():
         heading = re.match(r"#+\s+`?(\w+)`?\s*$", line)
@@ -88,7 +88,7 @@ def check_lines(lines):
 
 # ---- what makes every kind of record -------------------------------------------------------------------------------
 
-WORST = [  # 32 arguments of 128 bytes, each byte as long as JSON can make it
+WORST = [  # 32 arguments of 128 bytes, each byte one that JSON writes longest
     [b"ECHO"] + [bytes([byte]) * 128] * 40 for byte in (0xff, 0x01, 0x22, 0x5c, 0x7f, 0x0a)
 ] + [[b"\xff" * 200] * 40, ["ä".encode() * 100] * 40, [b"\xc2\x85" * 64] * 33]
 
@@ -101,7 +101,7 @@ def go_away_in_the_middle(server):
 
 
 def be_told_of_a_change(server):
-    """A push: a tracked key is changed by another client."""
+    """The client receives a push: another client changes a tracked key."""
     with server.client() as client, server.client() as other:
         for argv in (["HELLO", 3], ["CLIENT", "TRACKING", "ON"], ["GET", "tracked"]):
             client.call(*argv)
@@ -133,7 +133,7 @@ def test_every_line(name, io_threads):
             with Replylog(server.pid, 0) as replylog:
                 expected = provoke(server)
                 older.call("PING")
-                # And the older connection's.
+                # And the record of the older connection.
                 replylog.wait_replies(expected + 1, stalled=3)
                 replylog.stop()
         records = check_lines(replylog.lines)
@@ -148,7 +148,7 @@ test_every_line.cases = {"valkey-9.1,4 io threads": ("valkey-9.1", 4), "redis-7.
 
 
 def worst_cases_are_prefixes(records):
-    """What does not fit into a line is left out at the end, and said to be."""
+    """A record leaves out the arguments that don't fit into a line, from the end, and says so."""
     found = 0
     for record in records:
         argv = record.get("argv", [])
@@ -162,15 +162,15 @@ def worst_cases_are_prefixes(records):
 
 
 def agreement(sent, record):
-    """How many arguments of the record are beginnings of what was sent."""
+    """How many arguments of the record are beginnings of the sent ones."""
     escaped = record.get("argv_encoding") == "escaped"
     got = [oracle.unescape(arg) if escaped else arg.encode() for arg in record["argv"]]
     return sum(want.startswith(arg) for want, arg in zip(sent, got))
 
 
 def test_losses_are_counted():
-    """replylog is stopped while more is logged than its buffer holds: what is lost is said, in number, and the rest is
-    still exact and in order."""
+    """replylog is stopped while more replies arrive than its buffer holds. It reports the number of lost ones, and the
+    others are exact and in order."""
     count = 5000
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--ring-size", "64kb") as replylog:
         replylog.process.send_signal(signal.SIGSTOP)
@@ -184,7 +184,7 @@ def test_losses_are_counted():
     replies = [record for record in records if record["event"] == "reply"]
     lost = sum(record["count"] for record in records if record["event"] == "dropped")
     print(f"{len(replies)} replies, {lost} lost, stop record: {records[-1]}")
-    assert lost > 0, "nothing was lost: this test sees nothing"
+    assert lost > 0, "nothing was lost: this test proves nothing"
     assert len(replies) + lost == count, f"{len(replies)} records and {lost} lost of {count}"
     assert (records[-1]["replies"], records[-1]["dropped"]) == (len(replies), lost), records[-1]
     numbers = [int(record["argv"][1]) for record in replies]
@@ -195,13 +195,13 @@ def test_losses_are_counted():
 
 
 def test_stream_goes_on_after_a_loss():
-    """After a loss the next replies are logged as ever."""
+    """After a loss replylog logs the next replies as usual."""
     with Server("valkey-9.1") as server, Replylog(server.pid, 0, "--ring-size", "64kb") as replylog:
         with server.client() as client:
             replylog.process.send_signal(signal.SIGSTOP)
             client.drain(encode([b"ECHO", b"x" * 100]) * 5000, 5000)
             replylog.process.send_signal(signal.SIGCONT)
-            # Two more lines than were there, the later one ours, show that the stream has caught up.
+            # The stream has caught up when the record of this command is among the last lines.
             wait_until(lambda: client.drain(encode([b"ECHO", b"after"]), 1) and
                        any(b'"after"' in line for line in replylog.lines[-5:]), "record after the loss")
         replylog.stop()

@@ -1,5 +1,5 @@
-"""Servers under seccomp filters, as containers and service managers give them: whether a return probe would kill them
-is tried on a child of replylog's first."""
+"""Servers under seccomp filters, as containers and service managers set them. replylog tries on a child of its own
+whether a return probe would kill the server."""
 import os
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ class FilteredServer(Server):
 
 
 def test_survives(filter_name, mode):
-    """And is observed, with return probes."""
+    """The server lives, and replylog observes it with return probes."""
     with FilteredServer("valkey-9.1", filter_name) as server:
         with attached(server, mode) as replylog, server.client() as client:
             lengths = client.drain(encode([b"ECHO", b"x" * 1000]) * 100, 100)
@@ -51,7 +51,7 @@ test_survives.cases = {f"{name},{mode}": (name, mode) for name in ("unknown-fail
 
 
 def refused_under(filter_name, server, *flags):
-    """What a replylog says that is itself under a filter, which the child that it tries inherits."""
+    """What replylog prints when it runs under a filter itself, which its trial child inherits."""
     run = run_replylog(argv=under_filter(filter_name, [BINARY, "-p", str(server.pid), *flags]))
     assert_refused(run, "seccomp filter")
     assert serves(server) and server.patched() == 0
@@ -59,20 +59,20 @@ def refused_under(filter_name, server, *flags):
 
 
 def test_child_dies():
-    """As all do on a kernel with the bug: here, because it is killed in its last step."""
+    """On a kernel with the bug every such child dies. Here a filter kills it in its last step."""
     with FilteredServer("valkey-9.1", "unknown-fail") as server:
         for flags in (), ("--tap", "connection"), ("--dispatch",):
             assert "a return probe kills such a process" in refused_under("no-good-end", server, *flags)
 
 
 def test_cannot_be_tried():
-    """No filter, no answer: refused."""
+    """replylog can't set the filter, so it has no answer and refuses."""
     with FilteredServer("valkey-9.1", "unknown-fail") as server:
         assert "could not test on a child of its own" in refused_under("no-filters", server)
 
 
 def test_no_filter_needs_no_trial():
-    """The child would die, and is not asked: a server without a filter has nothing to fear."""
+    """The child would die, but replylog does not try: a server without a filter is not at risk."""
     with Server("valkey-9.1") as server:
         asks = [BINARY, "--check", "-p", str(server.pid), "--tap", "connection"]
         run = run_replylog(argv=under_filter("no-filters", asks))

@@ -1,4 +1,4 @@
-"""What the server would redact never leaves replylog, however it is sent, at --threshold 0."""
+"""Whatever the server would redact never appears in the stream, however the client sends it, at --threshold 0."""
 import oracle
 from replylog import Replylog
 from resp import encode
@@ -39,7 +39,7 @@ SHOWN = [
      ["MIGRATE", "127.0.0.1", "1", "", "0", "9", "AUTH", R, "KEYS", "nokey"]),
 ]
 
-# Sent in odd ways: only that nothing of it shows is asked for.
+# Secrets sent in odd ways: the test only requires that no part of them appears.
 HIDDEN = [
     ["auth", secret()], ["aUtH", secret()], ["AUTH", LONG], ["AUTH", BINARY], ["AUTH", "a", "b", secret(), secret()],
     ["AUTH", "u", LONG], ["hello", "3", "auth", "default", secret()], ["HELLO", "3", "AUTH", secret()],
@@ -61,7 +61,7 @@ INLINE = [
     b"HELLO 2 AUTH default hunter2\r\n", b"ACL SETUSER u >hunter2\r\n", b"AUTH default " + LONG.encode() + b"\r\n",
     b"AUTH " + b" " * 3000 + b"hunter2\r\n",
 ]
-# To valkey 8.1 and 9.1 bytes 0xff are not there: AUTH, HELLO, CONFIG and so on.
+# valkey 8.1 and 9.1 drop the bytes 0xff, and read AUTH, HELLO, CONFIG and so on.
 INLINE_DROPPED = [
     b"A\xffUTH hunter2\r\n", b"\xffAUTH hunter2\r\n", b"AUTH\xff hunter2\r\n", b"'A\xffUTH' hunter2\r\n",
     b'"AUTH"\xff hunter2\r\n', b'"\\\xffAUTH" hunter2\r\n', b"AU\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffTH hunter2\r\n",
@@ -86,7 +86,7 @@ def assert_nothing_shows(replylog):
 
 
 def run_with(name, requests, one_by_one=True, logged=True):
-    """Sends requests (bytes) on one connection; the replylog, ended, and its reply records."""
+    """Sends requests (bytes) on one connection. Returns the ended replylog and its reply records."""
     with Server(name) as server, Replylog(server.pid, 0) as replylog, server.client() as client:
         for request in requests if one_by_one else [b"".join(requests)]:
             client.drain(request, 1 if one_by_one else len(requests))
@@ -146,19 +146,19 @@ def test_inline_with_a_quoted_name(name):
 
 @each_server
 def test_in_a_protocol_error(name):
-    """Quotes left open: the server answers with an error and closes; the line is not shown."""
+    """An unbalanced quote: the server answers with an error and closes, and the record does not show the line."""
     run_with(name, [b'AUTH "hunter2\r\n'], logged=False)
 
 
 @each_server
 def test_cut_anywhere(name):
-    """The request in two pieces, for every place it can be cut at."""
+    """The request in two pieces, cut at every byte."""
     request = raw(["AUTH", "default", secret()])
     with Server(name) as server, Replylog(server.pid, 0) as replylog:
         with server.client() as client, server.client() as pacer:
             for cut in range(1, len(request)):
                 client.sock.sendall(request[:cut])
-                # Two round trips beside it: the server has read the first piece by itself.
+                # After two round trips the server has read the first piece alone.
                 pacer.call("PING")
                 pacer.call("PING")
                 client.drain(request[cut:], 1)

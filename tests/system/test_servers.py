@@ -1,5 +1,5 @@
-"""Every server as a user has it: version x IO threads x transport, each cell exact. REPLYLOG_MATRIX=all runs all cells;
-otherwise those of two servers, and one of each other server that is there (scripts/servers,
+"""Every server as users run it: version x IO threads x transport, each cell exact. REPLYLOG_MATRIX=all runs all cells.
+Otherwise the cells of two servers run, and one of each other server that exists here (scripts/servers,
 tests/support/build_server)."""
 import os
 
@@ -28,14 +28,15 @@ def cells():
 
 
 def threads_are_used(server):
-    """Redis 6 and 7 put their IO threads to sleep when few clients wait for a write (stopThreadedIOIfNeeded): with so
-    few commands they may have nothing to do."""
+    """Redis 6 and 7 put their IO threads to sleep when few clients wait for a write (stopThreadedIOIfNeeded). With so few
+    commands the threads may have nothing to do."""
     return server.kind == "valkey" or server.version >= "8"
 
 
 def bears_full_sockets(server, transport):
-    """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with
-    fewer bytes than before, which OpenSSL refuses ("bad length"), and close the connection: with and without replylog."""
+    """Before valkey 8.1 (last_failed_write_data_len in src/tls.c) servers retry a TLS write that found no room with fewer
+    bytes than before. OpenSSL refuses that ("bad length"), and the server closes the connection, with and without
+    replylog."""
     return transport != "tls" or (server.kind == "valkey" and server.version > "8.0")
 
 
@@ -52,7 +53,7 @@ def play_and_compare(server, replylog, slow=True):
 
 
 def run_cell(name, io_threads, transport):
-    """False when the server itself closed a connection that it should not have closed."""
+    """Returns False when the server itself closed a connection that it should not have closed."""
     with Server(name, "--loglevel", "verbose", io_threads=io_threads, transport=transport) as server:
         bears = bears_full_sockets(server, transport)
         with server.client() as client:
@@ -90,7 +91,8 @@ def each_kind(function):
 
 @each_kind
 def test_cluster(name):
-    """A node of a cluster: its clients are exact, its links to the other node are no clients, and nothing is lost."""
+    """A node of a cluster: its clients' records are exact, its links to the other node are no clients, and nothing is
+    lost."""
     bus, other_bus = free_port(), free_port()
     with Server(name, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as server, \
             Server(name, "--cluster-enabled", "yes", "--cluster-port", str(other_bus)) as other:
@@ -108,7 +110,7 @@ def test_cluster(name):
 
 
 class Sentinel(Server):
-    """A server in sentinel mode: it wants a file that it can write to."""
+    """A server in sentinel mode, which needs a file that it can write to."""
 
     def __init__(self, name, primary):
         super().__init__(name)
@@ -123,7 +125,8 @@ class Sentinel(Server):
 
 @each_kind
 def test_sentinel(name):
-    """A sentinel's clients are exact; what it asks the servers that it watches is none of them."""
+    """The records of a sentinel's clients are exact, and its own requests to the servers that it watches are none of
+    them."""
     with Server(name) as primary, Sentinel(name, primary) as sentinel, Replylog(sentinel.pid, 0) as replylog:
         commands = [("SENTINEL", "MASTERS"), ("PING",), ("SENTINEL", "CKQUORUM", "watched"), ("INFO",)]
         with sentinel.client() as client:

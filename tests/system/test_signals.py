@@ -1,4 +1,4 @@
-"""Ends that are orderly although much is going on."""
+"""replylog ends in order although much is going on."""
 import os
 import select
 import signal
@@ -14,7 +14,7 @@ from waiting import wait_until
 
 
 def test_signal_sent_twice_at_once():
-    """As timeout(1) does, to its child and then to the process group: it is one signal."""
+    """timeout(1) sends a signal to its child and then to the process group. replylog treats it as one signal."""
     for _ in range(5):
         with Server("valkey-9.1") as server, Replylog(server.pid, 0) as replylog:
             replylog.process.send_signal(signal.SIGTERM)
@@ -24,7 +24,7 @@ def test_signal_sent_twice_at_once():
 
 
 def test_signal_under_load():
-    """A load that fills the ring faster than it is emptied does not keep it from ending, nor from counting."""
+    """A load that fills the ring faster than replylog empties it does not keep it from ending, nor from counting."""
     with Server("valkey-9.1") as server:
         load = subprocess.Popen(
             ["chroot", server.dir, "/usr/bin/valkey-benchmark", "-p", str(server.port), "-t", "get", "-c", "20", "-P", "64",
@@ -35,7 +35,7 @@ def test_signal_under_load():
                 began = time.monotonic()
                 stop = replylog.stop()[-1]
                 print(f"ended after {time.monotonic() - began:.1f} s: {stop}")
-            assert load.poll() is None, "the load ended first: the test shows nothing"
+            assert load.poll() is None, "the load ended first: the test proves nothing"
             assert replylog.returncode == 0 and stop["event"] == "stop"
             dropped = sum(r["count"] for r in replylog.records() if r["event"] == "dropped")
             assert stop["dropped"] == dropped and stop["replies"] == len(replylog.replies())
@@ -63,7 +63,7 @@ def test_socket_reader_gone():
 
 
 def test_closed_stdout():
-    """What replylog opens must not take stdout's place."""
+    """stdout is closed: no file that replylog opens may take its descriptor."""
     with Server("valkey-9.1") as server:
         process = subprocess.run([str(BINARY), "-p", str(server.pid)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                  preexec_fn=lambda: os.close(1), timeout=20)

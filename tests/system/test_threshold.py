@@ -1,15 +1,15 @@
-"""A reply of exactly the threshold is logged, one byte less is not; sizes are written as the server writes them."""
+"""replylog logs a reply of exactly the threshold, and not one of a byte less. It reads sizes in the servers' notation."""
 from replylog import Replylog
 from resp import encode
 from server import Server
 
 SIZES = {"0": 0, "1": 1, "100": 100, "100b": 100, "1k": 1000, "1K": 1000, "1kb": 1024, "1Kb": 1024, "2KB": 2048,
          "1m": 1_000_000, "1mb": 1_048_576, None: 1_048_576}
-HUGE = {"1g": 10**9, "1GB": 2**30}      # not reached, only understood
+HUGE = {"1g": 10**9, "1GB": 2**30}      # parsed, but never reached
 
 
 def value_for_reply(size):
-    """The length of a value whose GET answers exactly size bytes."""
+    """The length of a value whose GET reply has exactly size bytes."""
     for digits in range(1, 12):
         length = size - len("$\r\n\r\n") - digits
         if length >= 0 and len(str(length)) == digits:
@@ -18,11 +18,11 @@ def value_for_reply(size):
 
 
 def logged(server, threshold, argvs):
-    """What replylog logs of these commands."""
+    """Returns what replylog logs of these commands."""
     with Replylog(server.pid, threshold) as replylog, server.client() as client:
         for argv in argvs:
             client.drain(encode(argv), 1)
-        # The last one is over every threshold of this test: when it is logged, so is all before it.
+        # The last reply exceeds every threshold of this test: when it is logged, so are all before it.
         client.drain(encode([b"GET", b"sentinel"]), 1)
         replylog.wait_replies(1)
         records = replylog.stop()

@@ -1,4 +1,4 @@
-"""Transactions and scripts: what is logged is the commands that were queued, as COMMANDLOG has it."""
+"""Transactions and scripts: replylog logs the queued commands, as COMMANDLOG does."""
 import random
 
 from conversation import EITHER, FrameClient, asker, compare, doubtful, elements, finish, on_servers, on_versions, records_of, reply, \
@@ -10,7 +10,7 @@ BIG = "x" * 200_000
 
 
 def transaction(conn, commands, expected):
-    """Runs commands as a transaction, one round trip each."""
+    """Runs commands as a transaction, with a round trip for each."""
     ask = asker(conn, expected)
     ask("MULTI")
     for argv in commands:
@@ -23,7 +23,7 @@ def transaction(conn, commands, expected):
 
 @on_servers
 def test_inner_replies(name, io_threads):
-    """Nulls, errors, nested arrays and large strings are each their own command's."""
+    """Nulls, errors, nested arrays and large strings each belong to their own command."""
     commands = [("SET", "a", "1"), ("GET", "none"), ("LRANGE", "list", "0", "-1"), ("INCR", "list"), ("GET", "big"),
                 ("BLPOP", "none", "0"), ("EVAL", "return {1,{2,{3}}}", "0"), ("HGETALL", "hash"), ("PING",)]
     with frame_client(name, io_threads) as (conn, other, replylog):
@@ -40,7 +40,8 @@ def test_inner_replies(name, io_threads):
 
 @on_servers
 def test_threshold(name, io_threads):
-    """A large inner reply is its command's record. When only the whole is large it is EXEC's; else there is none."""
+    """A large inner reply has a record of its command. When only the whole reply is large, the record is EXEC's.
+    Otherwise there is none."""
     with frame_client(name, io_threads, threshold=10_000) as (conn, other, replylog):
         expected = []
         for sizes in ((20_000, 100, 30_000), (4000, 4000, 4000), (100, 200, 300), (12_000,), (9_000,)):
@@ -56,7 +57,7 @@ def test_threshold(name, io_threads):
 
 @on_servers
 def test_not_ended_by_exec(name, io_threads):
-    """DISCARD, an aborting WATCH, errors in the queue, EXEC and DISCARD without MULTI, RESET."""
+    """DISCARD, a WATCH that aborts, errors in the queue, EXEC and DISCARD without MULTI, and RESET."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         for protocol in ("2", "3"):
@@ -90,7 +91,7 @@ def test_not_ended_by_exec(name, io_threads):
 
 @on_servers
 def test_refused_inside(name, io_threads):
-    """A nested MULTI and WATCH are refused. Where the transaction goes on, EXEC is logged as a whole."""
+    """The server refuses a nested MULTI and WATCH. Where the transaction goes on, EXEC is logged as a whole."""
     for refused in (("MULTI",), ("WATCH", "a")):
         with frame_client(name, io_threads) as (conn, other, replylog):
             other.call("SET", "a", BIG)
@@ -118,7 +119,7 @@ def test_in_one_write(name, io_threads):
 
 
 def model(commands, frames):
-    """What the records of these commands and replies should be: transactions as the protocol describes them."""
+    """The records expected for these commands and replies: transactions as the protocol describes them."""
     expected, queued, inside = [], [], False
     for argv, frame in zip(commands, frames):
         inner = elements(frame) if argv == ("EXEC",) and inside and frame.startswith(b"*") else []
@@ -134,7 +135,7 @@ def model(commands, frames):
 
 
 def random_commands(rng):
-    """Fewer transactions than have a place in the connection itself, or more."""
+    """Fewer transactions than fit into the connection's own memory, or more."""
     plain = [lambda: ("ECHO", "e" * rng.choice((0, 1, 60, 500, 20_000))),
              lambda: ("LRANGE", "list", "0", rng.randrange(300)), lambda: ("GET", "none"),
              lambda: ("INCR", "counter"), lambda: ("LPOP", "counter"), lambda: ("GET",)]
@@ -150,7 +151,7 @@ def random_commands(rng):
 
 @on_servers
 def test_random_transactions(name, io_threads):
-    """Some thousand commands in and between transactions, their requests cut anywhere."""
+    """Some thousand commands in and between transactions, with requests cut anywhere."""
     rng = random.Random(f"{name} {io_threads}")
     with frame_client(name, io_threads) as (conn, other, replylog):
         other.call("RPUSH", "list", *range(400))
@@ -168,7 +169,8 @@ def test_random_transactions(name, io_threads):
 
 @on_servers
 def test_many_round_trips(name, io_threads):
-    """A transaction that takes a thousand round trips, while others talk: each argv is still there at EXEC."""
+    """A transaction that takes a thousand round trips, among other clients' commands: at EXEC replylog still has each
+    argv."""
     commands = [("ECHO", f"{number}:" + "e" * (number % 200)) for number in range(1000)]
     with frame_client(name, io_threads) as (conn, other, replylog):
         expected = [reply(("MULTI",), conn.ask("MULTI"))]
@@ -183,7 +185,8 @@ def test_many_round_trips(name, io_threads):
 
 @on_servers
 def test_argv_memory(name, io_threads):
-    """Of a transaction too long for --argv-memory some argv is lost, and said to be; no size, and nobody else's."""
+    """A transaction too long for --argv-memory loses some argv, and the records say so. Sizes and other clients' argv
+    stay."""
     commands = [("ECHO", f"{number}:" + "e" * 100) for number in range(600)]
     with frame_client(name, io_threads, 0, "--argv-memory", "32kb") as (conn, _, replylog):
         for argv in [("MULTI",), *commands]:
@@ -203,7 +206,7 @@ def test_argv_memory(name, io_threads):
 
 @on_versions
 def test_a_thousand_at_once(name, io_threads):
-    """In one write, with large replies among them: all exact, with argv, at the default limits."""
+    """A thousand transactions in one write, with large replies among them: all exact, with argv, at the default limits."""
     commands = []
     for number in range(1000):
         commands += [("MULTI",), ("ECHO", f"{number}"), ("GET", "large" if number % 4 else "small"), ("EXEC",)]
@@ -222,17 +225,17 @@ def test_a_thousand_at_once(name, io_threads):
         assert (stop["dropped"], stop["unattributed_bytes"], stop["joined"]) == (0, 0, 0), stop
 
 
-# As many commands like MULTI and EXEC as have a place in the connection itself.
+# The number of commands like MULTI and EXEC that fit into the connection's own memory.
 INLINE_COMMANDS = 32
 
 
 @on_servers
 def test_too_many_at_once(name, io_threads):
-    """More transactions outstanding than there is memory for: the loss is counted once, what was read before is logged,
-    what comes after it is nobody's, until the connection is joined again."""
+    """More outstanding transactions than there is memory for: replylog counts the loss once, logs what it read before,
+    and logs nothing more until it has joined the connection again."""
     commands = [("MULTI",), ("ECHO", "inside"), ("EXEC",)] * (INLINE_COMMANDS // 2)
     commands += [("MULTI",), ("ECHO", "lost"), ("EXEC",)] * 10
-    # The one block of 16 KiB holds what the commands behind the first 32 said.
+    # The one block of 16 KiB holds the argv of the commands behind the first 32.
     with frame_client(name, io_threads, 0, "--argv-memory", "16kb") as (conn, _, replylog):
         conn.send(*commands)
         # What is given up takes the proof of its whole burst with it.
@@ -248,7 +251,7 @@ def test_too_many_at_once(name, io_threads):
 
 @on_servers
 def test_scripts(name, io_threads):
-    """EVAL, EVALSHA and FCALL are logged as what was called; inside a transaction as its part."""
+    """EVAL, EVALSHA and FCALL are logged as called, and inside a transaction as parts of it."""
     body = "return redis.call('GET', 'big')"
     library = ("#!lua name=lib\nredis.register_function{function_name='big', flags={'no-writes'}, "
                f"callback=function() {body} end}}")
@@ -258,7 +261,7 @@ def test_scripts(name, io_threads):
         other.call("FUNCTION", "LOAD", library)
         scripts = [("EVAL", body, "0"), ("evalsha", sha, "0"), ("EVAL_RO", body, "0"), ("EVALSHA_RO", sha, "0"),
                    ("FCALL", "big", "0"), ("FCALL_RO", "big", "0")]
-        # Their errors may hold anything.
+        # Their errors may contain anything.
         failing = [("EVALSHA", "f" * 40, "0"), ("EVAL", "return redis.error_reply('own')", "0")]
         ask = asker(conn, expected := [])
         for argv in scripts:
@@ -277,7 +280,7 @@ def test_scripts(name, io_threads):
 
 @on_servers
 def test_open_at_the_end(name, io_threads):
-    """Transactions that never end: the client goes, replylog stops."""
+    """Transactions that never end: the client disconnects, or replylog stops."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog, \
             FrameClient(server.port) as stays:
         expected = [reply(("MULTI",), stays.ask("MULTI")), reply(("GET", "a"), stays.ask("GET", "a"), kind="multi")]

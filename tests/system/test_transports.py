@@ -1,4 +1,4 @@
-"""What is particular to a transport: calls inside calls, modules, listeners that come later, older clients."""
+"""Properties of single transports: nested calls, modules, listeners opened later, older clients."""
 import contextlib
 import os
 import shutil
@@ -15,8 +15,8 @@ TLS_BUILDS = ("valkey-9.1", "redis-7.0", "valkey-9.1-symbols")
 
 
 def test_nested_writes(mode):
-    """connTLSWritev calls connTLSWrite: for each buffer when they are many bytes, once with a copy of all when they are
-    few, and by a jump when it is one. Every byte counts once, each way of attaching."""
+    """connTLSWritev calls connTLSWrite: once for each buffer when they have many bytes, once with a copy of all when they
+    have few, and by a jump for a single buffer. Every byte counts once, in each attach mode."""
     with Server("valkey-9.1", transport="tls") as server:
         with server.client() as client:
             workload.fill(client)
@@ -35,7 +35,7 @@ test_nested_writes.cases = {mode: (mode,) for mode in MODES}
 
 
 def test_own_connection_layers(name):
-    """TLS, a Unix socket and TCP side by side, each its own probes, none mistaken for the other."""
+    """TLS, a Unix socket and TCP side by side: each has its own probes, and replylog confuses none of them."""
     with Server(name, transport="tls") as server:
         ways = {"tls": server.transport, "tcp": server.port}
         with Replylog(server.pid, 0) as replylog:
@@ -61,7 +61,7 @@ test_own_connection_layers.cases = {name: (name,) for name in TLS_BUILDS}
 
 
 def test_older_connection_is_joined(transport):
-    """The proof that nothing is outstanding is in the server's structs, whatever the transport."""
+    """The proof that nothing is outstanding is in the server's structs, with any transport."""
     with Server("valkey-9.1", transport=transport) as server, Client(server.transport) as older:
         older.call("PING")
         with Replylog(server.pid, 0) as replylog, Client(server.transport) as newer:
@@ -77,7 +77,7 @@ test_older_connection_is_joined.cases = {transport: (transport,) for transport i
 
 
 def test_listener_comes_later():
-    """A server with TLS built in and no TLS listener is probed there all the same: one may be opened at any time."""
+    """replylog probes TLS in a server with TLS built in and no TLS listener, because the server may open one at any time."""
     with Server("valkey-9.1", transport="tls") as server, server.client() as admin:
         admin.call("CONFIG", "SET", "tls-port", 0)
         with Replylog(server.pid, 0) as replylog:
@@ -91,7 +91,7 @@ def test_listener_comes_later():
 
 
 def test_no_handshake():
-    """A client that connects to the TLS port and never speaks TLS is none, and costs nothing that stays."""
+    """A client that connects to the TLS port and never speaks TLS is not a TLS connection, and leaves no state behind."""
     with Server("valkey-9.1", transport="tls") as server, Replylog(server.pid, 0, "--max-clients", "8") as replylog:
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.transport.port), timeout=20) as stranger:
@@ -108,7 +108,7 @@ def test_no_handshake():
 
 
 class MovedModule(Server):
-    """Its TLS module lies in a place of its own, which a test may damage."""
+    """Its TLS module is in a folder of its own, where a test may damage it."""
 
     def arguments(self):
         self.module = f"{self.work}/tls.so"
@@ -117,7 +117,7 @@ class MovedModule(Server):
 
 
 def test_module_replaced_on_disk(how):
-    """An upgrade replaces or removes the module's file: what is mapped is what counts."""
+    """An upgrade replaces or removes the module's file: replylog uses the mapped one."""
     with MovedModule("valkey-9.1-stripped", io_threads=2, transport="tls") as server:
         path = f"{server.dir}{server.module}"
         os.unlink(path)

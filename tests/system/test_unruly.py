@@ -1,17 +1,18 @@
-"""A module whose commands answer never, twice, three times or too little, and change database, user and name, mixed into the
-exactness workload: no record that is marked exact is wrong, and no field of identity is.
+"""A module whose commands answer never, twice, three times or too little, and change database, user and name, mixed into
+the exactness workload: no record that is marked exact is wrong, and no identity is.
 
-The client knows what each command does and so which bytes are whose; a record must be one of what was sent, in order. Of
-large replies in bursts without such a command nearly all must be exact.
+The client knows what each command does, and so which bytes belong to which command. The exact records must be a subset of
+what was sent, in order. In bursts without such a command nearly all large replies must be exact.
 
-REPLYLOG_COMMANDS: how many commands for each case. The full proof, a million of them, with both taps:
+REPLYLOG_COMMANDS: commands for each case. The full proof, a million of them, with both taps:
 
     for tap in socket connection; do
         REPLYLOG_FLAGS="--tap $tap" REPLYLOG_MATRIX=all REPLYLOG_COMMANDS=65000 REPLYLOG_TEST_SECONDS=3600 \\
             tests/system/run.py --jobs 1 unruly.mixed
     done
 
-(16 cases: valkey 9.1 and 8.1, redis 7.0 and 8.0, IO threads off and 4, with and without dispatch.) REPLYLOG_SEED repeats a run.
+(16 cases: valkey 9.1 and 8.1, redis 7.0 and 8.0, IO threads off and 4, with and without dispatch.) REPLYLOG_SEED repeats
+a run.
 """
 import os
 from dataclasses import dataclass, field
@@ -35,9 +36,9 @@ RING = ("--ring-size", "256mb")
 DATABASES = 3
 
 LARGE = 10_000
-EXACT_MIN = 0.99        # of the large replies in bursts without a command of the module's, when there are many;
-FEW, EXACT_FEW = 2000, 0.97     # a burst or two more or less is a percent of fewer
-UNRULY = 0.02           # of bursts: some more than one such command
+EXACT_MIN = 0.99        # share of the large replies in bursts without a command of the module, when there are many;
+FEW, EXACT_FEW = 2000, 0.97     # of few, a burst more or less is a percent
+UNRULY = 0.02           # share of bursts with such commands, some with more than one
 DEPTHS = (1, 1, 2, 3, 8, 30, 60)
 
 
@@ -46,10 +47,10 @@ DEPTHS = (1, 1, 2, 3, 8, 30, 60)
 @dataclass(slots=True)
 class Sent(Expected):
     """A command and what its record may say."""
-    sizes: tuple = ()                           # reply_bytes: of a command that answers twice, the first answer too
-    who: list = field(default_factory=list)     # what CLIENT LIST would say: before and after it, when it changes that
-    clean: bool = True                          # nothing in its burst that may go unanswered
-    whole: bool = False                         # EXEC's: only when none of its parts is recorded
+    sizes: tuple = ()                           # reply_bytes; for a command that answers twice also that of the first answer
+    who: list = field(default_factory=list)     # the CLIENT LIST entry, and the one after the command when it changes that
+    clean: bool = True                          # no command of its burst may go unanswered
+    whole: bool = False                         # an EXEC as a whole: only when none of its parts has a record
 
 
 def of(argv, request, data, who, clean, sizes=(), whole=False):
@@ -66,7 +67,7 @@ ANSWERS = {b"unruly.never": 0, b"unruly.twice": 2, b"unruly.thrice": 3}
 
 
 class Reader:
-    """Takes what a burst was answered apart, by what its commands do."""
+    """Splits the bytes that a burst received into answers, by what its commands do."""
 
     def __init__(self, data):
         self.data, self.pos = data, 0
@@ -77,27 +78,27 @@ class Reader:
         return frame
 
     def header(self):
-        """Of an aggregate, and no more."""
+        """Reads the header of an aggregate, and no more."""
         end = self.data.index(b"\r\n", self.pos) + 2
         header, self.pos = self.data[self.pos:end], end
         return header
 
     def answers(self, argv):
-        """All answers to a command that is executed now, as a list."""
+        """Returns all answers to a command that the server executes now, as a list."""
         if argv[0] == b"unruly.short":
             return [b"".join([self.header(), *(self.frame() for _ in range(int(argv[1]) - 1))])]
         return [self.frame() for _ in range(ANSWERS.get(argv[0], 1))]
 
 
 class Who:
-    """What the server takes the client for, in CLIENT LIST's words."""
+    """The client's identity as the server sees it, in the words of CLIENT LIST."""
     CHANGES = {b"SELECT": "db", b"unruly.select": "db", b"unruly.setname": "name", b"unruly.auth": "user", b"AUTH": "user"}
 
     def __init__(self):
         self.known = {"db": "0", "user": "default", "name": "", "resp": "2"}
 
     def executes(self, argv, answer):
-        """What may be said of the client in this command's record: as it was, and as it is then."""
+        """The identities that this command's record may have: the ones before and after it."""
         before = self.known
         if not answer.startswith(b"-"):
             if argv[0] in self.CHANGES:
@@ -110,7 +111,7 @@ class Who:
 
 
 def may_go_unanswered(argv):
-    """The module's commands, and AUTH, of which some servers answer only what succeeds (valkey#2106)."""
+    """The module's commands, and AUTH: some servers answer it only when it succeeds (valkey#2106)."""
     return argv[0].startswith(b"unruly.") or argv[0] == b"AUTH"
 
 
@@ -149,7 +150,7 @@ def pair(commands, data, who):
 # ---- the client ----------------------------------------------------------------------------------------------------
 
 class Unruly(Connection):
-    """Bursts of the workload's commands, the module's among them, each read to its end before the next."""
+    """Bursts of the workload's commands with the module's among them. It reads each burst to its end before the next."""
 
     def __init__(self, plan):
         super().__init__(plan)
@@ -167,7 +168,7 @@ class Unruly(Connection):
         return argv, encode(argv)
 
     def next_size(self):
-        """Sizes of strings, each another: from 20 bytes to 60 KB."""
+        """Sizes of strings, all different, from 20 bytes to 60 KB."""
         self.size += 1
         return self.size if self.random.random() < 0.7 else self.size + self.random.choice((10_000, 20_000, 60_000))
 
@@ -189,7 +190,7 @@ class Unruly(Connection):
                                    ("unruly.auth", pick(("alice", "bob"))))))
 
     def some(self, count):
-        """Ordinary commands, so that most can be told from their neighbours by their sizes."""
+        """Ordinary commands with different sizes, so that most can be told from their neighbours."""
         made = self.workload.commands(count)
         return [self.changes() if (dice := self.random.random()) < 0.03 else self.echo() if dice < 0.5 else ordinary
                 for ordinary in made]
@@ -209,7 +210,7 @@ class Unruly(Connection):
         return commands
 
     def burst(self, commands):
-        """The last command's answer is known beforehand: when it is there, all are."""
+        """The last command's answer is known beforehand, so when it has arrived, all have."""
         commands = [*commands, self.echo()]
         end = commands[-1][0][1] + b"\r\n"
         self.send(b"".join(request for _, request in commands))
@@ -225,15 +226,15 @@ class Unruly(Connection):
 # ---- the comparison ------------------------------------------------------------------------------------------------
 
 def difference(sent, record):
-    """What a record, which is exact, says that this command does not, or None."""
+    """Returns what an exact record says that is wrong for this command, or None."""
     if record["reply_bytes"] in sent.sizes:
         sent.reply_bytes = record["reply_bytes"]
     return oracle.record_difference(sent, record) or wrong_identity(record, sent.who)
 
 
 @dataclass
-class Tally:
-    """Large replies of bursts in which all commands are answered."""
+class LargeReplies:
+    """Counts the large replies of bursts in which all commands are answered."""
     large: int = 0
     exact: int = 0
     ambiguous: int = 0
@@ -243,21 +244,21 @@ class Tally:
 
 
 def report(addr, sent, begin, record):
-    """What could have come next."""
+    """Shows which records could have come next."""
     first = difference(sent[begin], record) if begin < len(sent) else "nothing more was sent"
     return "\n".join([f"connection {addr}, behind command {begin - 1} of {len(sent)}: {first}; {record}", "  not what was sent:",
                       *(f"    {oracle.describe_expected(one)}" for one in sent[max(begin - 3, 0):begin + 8])])
 
 
-def compare_connection(addr, sent, records, tally):
-    """Exact records are some of what was sent, in that order; others say nothing of anybody else."""
+def compare_connection(addr, sent, records, total):
+    """Exact records are a subset of what was sent, in order. The others name no other identity."""
     left, matched = iter(enumerate(sent)), set()
     ever = [who for one in sent for who in one.who]
     ever = [dict(items) for items in {tuple(who.items()) for who in ever}]
     for at, record in enumerate(records):
         if record["attribution"] != "exact" or "argv" not in record:
             assert not (said := wrong_identity(record, ever)), f"{said}: {record}"
-            tally.ambiguous += 1
+            total.ambiguous += 1
             continue
         began = next(left, None)
         place = began
@@ -267,21 +268,21 @@ def compare_connection(addr, sent, records, tally):
             raise oracle.Difference(report(addr, sent, began[0] if began else len(sent), record))
         matched.add(place[0])
     count = [index for index, one in enumerate(sent) if one.clean and not one.whole and one.reply_bytes >= LARGE]
-    tally.large += len(count)
-    tally.exact += len(matched.intersection(count))
+    total.large += len(count)
+    total.exact += len(matched.intersection(count))
 
 
 def compare(expected, replylog):
-    """The tally; losses that are no doubt about whose a reply is are none of this test's."""
+    """Returns the count of large replies. This test ignores losses other than doubts about whose a reply is."""
     stream = Stream(replylog)
-    tally = Tally()
+    total = LargeReplies()
     losses = {record["reason"] for record in stream.read() if record["event"] == "dropped"}
     assert losses <= {"framing", "out_of_step"}, [record for record in stream.records if record["event"] == "dropped"][:5]
     strangers = [addr for addr in stream.by_client if addr not in expected]
     assert not strangers, f"records of {strangers}"
     for addr, sent in expected.items():
-        compare_connection(addr, sent, stream.by_client.get(addr, []), tally)
-    return tally
+        compare_connection(addr, sent, stream.by_client.get(addr, []), total)
+    return total
 
 
 # ---- one by one ----------------------------------------------------------------------------------------------------
@@ -292,12 +293,12 @@ INPUTS = {
         "alone": (argv,), "first": (argv, BIG, *LETTERS), "in the middle": (*LETTERS, argv, BIG, *LETTERS),
         "last": (BIG, *LETTERS, argv), "again and again": (argv, BIG) * 5,
         "in a transaction": (("MULTI",), ("GET", "a"), argv, ("GET", "b"), ("EXEC",), BIG, *LETTERS)}.items()},
-    # The count of answers is right in the end.
+    # In the end there are as many answers as commands.
     "never and twice": Input((("GET", "a"), NEVER, *LETTERS, BIG, TWICE, ("GET", "b"))),
     "twice and never": Input((("GET", "a"), TWICE, *LETTERS, BIG, NEVER, ("GET", "b"))),
     "never, never and thrice": Input((NEVER, ("GET", "a"), NEVER, *LETTERS, BIG, THRICE, ("GET", "b"))),
     "never and twice in transactions": Input((("MULTI",), NEVER, ("GET", "a"), ("EXEC",), BIG, ("MULTI",), TWICE, ("EXEC",), *LETTERS)),
-    # Nothing that the client has said.
+    # The client itself has sent nothing about it.
     "another database": Input((("unruly.select", "3"), BIG)),
     "another name": Input((("unruly.setname", "other"), BIG), since="6.2"),
     "another user": Input((("unruly.auth", "bob"), BIG)),
@@ -336,15 +337,15 @@ def test_mixed(name, io_threads, ways):
         with Replylog(server.pid, threshold, *flags, *RING) as all_of_them, Replylog(server.pid, high, *more, *RING) as large:
             outcome = oracle.run(server.port, COMMANDS, connections=6, player=Unruly, slow=False)
             print(outcome)
-            tallies = []
+            totals = []
             for replylog in (all_of_them, large):
-                # Some replies have no record: what is waited for is that no more come.
+                # Some replies have no record, so this waits until no more records arrive.
                 replylog.wait_replies(outcome.commands, stalled=2)
                 print("stop record:", replylog.stop()[-1])
-                tallies.append(compare(outcome.expected, replylog))
-                print(tallies[-1])
-    for tally in tallies:
-        assert tally.exact >= (EXACT_MIN if tally.large >= FEW else EXACT_FEW) * tally.large, str(tally)
+                totals.append(compare(outcome.expected, replylog))
+                print(totals[-1])
+    for total in totals:
+        assert total.exact >= (EXACT_MIN if total.large >= FEW else EXACT_FEW) * total.large, str(total)
 
 
 test_mixed.cases = {f"{name},{threads} io threads,{mode}": (name, threads, flags)

@@ -1,4 +1,4 @@
-"""Replies that come late, or never."""
+"""Replies that arrive late, or never."""
 from conversation import EITHER, FrameClient, asker, compare, doubtful, finish, on_servers, on_versions, records_of, reply, \
     request, frame_client, unproven, wait_records
 from replylog import Replylog
@@ -15,7 +15,7 @@ def blocked(other, count=1):
 
 @on_servers
 def test_blocking(name, io_threads):
-    """Served after others' commands, with some of its own behind it; and timed out."""
+    """The server serves the blocked command after others' commands, with some of its own behind it, or it times out."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         commands = [("BLPOP", "list", "0"), ("ECHO", "behind")]
@@ -44,7 +44,7 @@ def test_unblocked(name, io_threads):
     """CLIENT UNBLOCK, with an error and as by a timeout."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         expected = [reply(("CLIENT", "ID"), frame := conn.ask("CLIENT", "ID"))]
-        # Some servers answer a command that is let go with an error once more.
+        # Some servers answer a command that was unblocked with an error once more.
         for how, mark in (("TIMEOUT", tuple), ("ERROR", doubtful)):
             conn.send(("BRPOP", "list", "0"))
             blocked(other)
@@ -66,13 +66,12 @@ def test_paused(name, io_threads):
 
 
 def named(size):
-    """A command that says how large its reply is."""
+    """A command that names the size of its reply."""
     return "ECHO", f"{size}:".ljust(size, "x")
 
 
 def all_named(records):
-    """Whatever is logged of ECHO is logged with the size that it asked for: nothing is shifted by one. What is asked when
-    the connection is joined again is exact."""
+    """Each record of ECHO has the size that it names, so none is shifted by one. Commands behind the join are exact."""
     for record in records:
         if record.get("cmd") == "ECHO":
             size = int(record["argv"][1].split(":")[0])
@@ -81,7 +80,7 @@ def all_named(records):
 
 
 def until_joined(conn, replylog, size):
-    """Asks until a command is logged: the connection is joined again. Then three more are logged one by one."""
+    """Sends commands until one is logged: replylog has joined the connection again. Then it logs three more, one by one."""
     def is_joined():
         conn.ask(*named(size))
         return any(record.get("argv", ["", ""])[-1].startswith(f"{size}:") for record in records_of(replylog, conn))
@@ -96,7 +95,7 @@ def until_joined(conn, replylog, size):
 
 @on_servers
 def test_silenced(name, io_threads):
-    """CLIENT REPLY OFF, SKIP and ON: what follows is nobody's until a boundary is proven, and then exact."""
+    """CLIENT REPLY OFF, SKIP and ON: later replies have no record until a boundary is proven, and are exact from then on."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         before = reply(named(60), conn.ask(*named(60)))
         conn.send(named(70), ("CLIENT", "REPLY", "OFF"), named(80), named(90))
@@ -107,7 +106,7 @@ def test_silenced(name, io_threads):
         conn.send(named(130), ("CLIENT", "REPLY", "SKIP"), named(140), named(150), named(160))
         assert [len(frame) for frame in conn.frames(3)] == [138, 158, 168]
         until_joined(conn, replylog, 2000)
-        # In a pipeline so deep that the server answers while it still reads.
+        # The pipeline is so deep that the server answers while it still reads.
         before_it, behind_it = ([named(base + n) for n in range(200)] for base in (200, 500))
         conn.send(*before_it, ("CLIENT", "REPLY", "SKIP"), *behind_it)
         sizes = [len(frame) for frame in conn.frames(399)]
@@ -125,7 +124,8 @@ def test_silenced(name, io_threads):
 
 @on_versions
 def test_not_silenced(name, io_threads):
-    """CLIENT REPLY ON where nothing is off is a command like others, in any case, typed, cut anywhere, in a transaction."""
+    """CLIENT REPLY ON where replies are not off is an ordinary command: in any case, typed, cut anywhere, in a
+    transaction."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         ask = asker(conn, expected := [])
         ask("HELLO", "3", "SETNAME", "somebody")
@@ -153,7 +153,7 @@ def test_not_silenced(name, io_threads):
 
 @on_servers
 def test_silenced_for_good(name, io_threads):
-    """Replies off, and never on again."""
+    """CLIENT REPLY OFF without a later ON."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         before = reply(named(60), conn.ask(*named(60)))
         conn.send(("CLIENT", "REPLY", "OFF"), named(80), ("SET", "done", "1"))
@@ -166,7 +166,8 @@ def test_silenced_for_good(name, io_threads):
 
 @on_servers
 def test_subscribed_in_a_transaction(name, io_threads):
-    """EXEC's array then holds fewer replies than there are confirmations: nobody's, until it is plain again."""
+    """EXEC's array then has fewer replies than there are confirmations: they have no record until the connection is an
+    ordinary client again."""
     with frame_client(name, io_threads) as (conn, other, replylog):
         for argv in (("HELLO", "3"), ("MULTI",), ("SUBSCRIBE", "a", "b"), named(50), ("EXEC",)):
             conn.send(argv)
@@ -183,13 +184,13 @@ def test_subscribed_in_a_transaction(name, io_threads):
 
 @on_servers
 def test_quit(name, io_threads):
-    """What is behind QUIT gets no reply, and is counted."""
+    """Commands behind QUIT get no reply, and count as unanswered."""
     commands = [named(100), ("QUIT",), named(200), named(300)]
     with frame_client(name, io_threads) as (conn, other, replylog):
         conn.send(*commands)
         frames = conn.frames(2)
         assert conn.rest() == b""
-        # What is behind QUIT stays outstanding: nothing proves the burst.
+        # The commands behind QUIT stay outstanding, so nothing proves the burst.
         expected = [doubtful(reply(argv, frame, kind="pipelined")) for argv, frame in zip(commands, frames)]
         stop = finish(replylog, (conn, expected))
         assert stop["unanswered"] == 2, stop
@@ -211,7 +212,7 @@ def test_hello_in_a_pipeline(name, io_threads):
     assert all(want in (None, got) for want, got in zip(versions, said)), said
 
 
-# Each refused by the server, which closes the connection: processMultibulkBuffer() and processInlineBuffer() in
+# The server refuses each of these and closes the connection: processMultibulkBuffer() and processInlineBuffer() in
 # src/networking.c.
 MALFORMED = {
     "not a number": b"*a\r\n", "too many arguments": b"*2000000000\r\n", "no bulk": b"*1\r\n+PING\r\n",
@@ -223,7 +224,7 @@ MALFORMED = {
 
 @on_servers
 def test_protocol_errors(name, io_threads):
-    """What was before is logged; then the connection is over, and what is behind is not invented."""
+    """replylog logs the replies before the error, and invents none behind it."""
     with Server(name, io_threads=io_threads) as server, Replylog(server.pid, 0) as replylog:
         talked = []
         for what, malformed in MALFORMED.items():
@@ -236,7 +237,7 @@ def test_protocol_errors(name, io_threads):
                     assert b"Protocol error" in conn.frame(), what
                     conn.rest()
                 except ConnectionResetError:
-                    pass        # bytes that it did not read any more make the kernel reset the connection
+                    pass        # the kernel resets the connection when the server has not read all bytes
                 talked.append((conn, expected))
         for conn, expected in talked:
             wait_records(replylog, conn, len(expected))
@@ -247,6 +248,6 @@ def test_protocol_errors(name, io_threads):
         except AssertionError as error:
             raise AssertionError(f"{what}: {error}") from None
     losses = [(record["reason"], record["count"]) for record in replylog.records() if record["event"] == "dropped"]
-    # A line that never ends is refused while it is still being read: that answers nothing that was asked.
+    # The server refuses a line that never ends while it still reads it. That error answers no command.
     assert {reason for reason, _ in losses} <= {"framing", "out_of_step"}, losses
     assert sum(count for _, count in losses) <= len(MALFORMED), losses
