@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Empty programs where replylog would have its own: what is left of the cost is the probes'. For scripts/bench.
+ * Empty programs where replylog would have its own, so that only the cost of the probes remains. For scripts/bench.
  *
  *   empty_probes PID PLACE...
  *
@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* "r0 = 0; exit": of a session, also that its return shall be hit. */
+/* "r0 = 0; exit". For a session this also requests a hit on return. */
 static const struct bpf_insn empty[] = {
 	{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
 	{ .code = BPF_JMP | BPF_EXIT },

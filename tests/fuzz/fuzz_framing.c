@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The framer that runs in the kernel against readers that share nothing with it: replies against hiredis, requests
- * against the server's own rules (and hiredis). Conversations are generated, changed in places, and cut anywhere into
- * reads, writes and iovecs. Both find the same boundaries, or both refuse; where one is more lenient or stricter by
- * design, lenient() and strict() say so.
+ * Compares the framer that runs in the kernel with readers that share nothing with it: replies with hiredis, requests
+ * with the server's own rules (and hiredis). The fuzzer generates conversations, changes some bytes, and cuts them
+ * anywhere into reads, writes and iovecs. Both readers find the same boundaries, or both refuse. Where one is more
+ * lenient or stricter by design, lenient() and strict() say so.
  *
  * Input: the first byte says replies or requests, see generate.h for the rest.
  */
@@ -31,7 +31,7 @@ static void show(void)
 		by_hiredis.refused ? ", then: " : "", by_hiredis.error, by_server.n, host_count);
 }
 
-/* How many of the left bytes the next read or write takes. */
+/* How many of the remaining bytes the next read or write takes. */
 static size_t cut(struct input *in, size_t left)
 {
 	static const size_t sizes[] = {
@@ -53,7 +53,7 @@ static uint8_t *copy_of(const uint8_t *bytes, size_t len)
 	return copy;
 }
 
-/* Some of the bytes in pieces, of which the kernel takes only the first: up to total bytes. */
+/* Writes some of the bytes in pieces, of which the kernel takes only the first total bytes. */
 static enum reply_verdict write_pieces(struct host_conn *c, struct input *in, const uint8_t *bytes, size_t left,
 				       size_t *total)
 {
@@ -83,7 +83,7 @@ static enum reply_verdict write_some(struct host_conn *c, struct input *in, cons
 
 /* ---- replies ---- */
 
-/* A command for each reply that may come: one has at least a CR or an LF. */
+/* A command for each possible reply, which has at least a CR or an LF. */
 static void ask(struct host_conn *c, const uint8_t *bytes, size_t len)
 {
 	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
@@ -127,13 +127,14 @@ static bool says(const struct replies_read *h, const char *error)
 }
 
 /*
- * Whether the framer may go on, or have gone on, where hiredis has stopped:
+ * Whether the framer may continue, or may have continued, where hiredis has stopped:
  *  - at types hiredis does not know (processItem);
- *  - what is in a line, and the type of a verbatim string, is not judged: the framer counts what the server has written,
- *    and a server that writes ":x" is wrong, not lost. A line ends with its LF, hiredis waits for CRLF (seekNewline);
+ *  - the framer does not validate the text of a line or the type of a verbatim string: it counts what the server wrote,
+ *    and a server that writes ":x" is wrong, but its bytes still count. A line ends with its LF, hiredis waits for CRLF
+ *    (seekNewline);
  *  - a number may have zeros in front, which string2ll refuses, and the byte behind its CR may be any, as for redis 7.0;
  *  - an aggregate may have more elements than hiredis would allocate (REDIS_READER_MAX_ARRAY_ELEMENTS);
- *  - the framer looks at a type that has a number together with the number: it refuses one it doesn't know a header later.
+ *  - the framer checks a type together with its number, so it refuses an unknown type one header later.
  */
 static bool lenient(const struct replies_read *h, size_t len)
 {
@@ -174,7 +175,7 @@ static void compare_replies(const struct replies_read *h, size_t len, enum reply
 		CHECK(host_records[i].push == h->reply[i].push);
 		start = h->reply[i].end;
 	}
-	if (verdict == REPLY_UNASKED) /* a push that confirms what nobody has asked for: no reader of frames alone knows */
+	if (verdict == REPLY_UNASKED) /* a push confirms an unrequested subscription: frames alone don't tell */
 		return;
 	/* "%-1" and its like are nulls to hiredis. No server sends them, and the framer refuses them. */
 	if (h->odd_null && host_count == h->odd_null_at) {
@@ -191,7 +192,7 @@ static void compare_replies(const struct replies_read *h, size_t len, enum reply
 		CHECK(h->refused || strict(h));
 }
 
-/* What the plain reader sees end behind an attribute is no reply's end. */
+/* An end that the plain reader sees behind an attribute is no end of a reply. */
 static void join_attributes(struct replies_read *h, const struct stream *s)
 {
 	size_t i, n = 0, next = 0;
@@ -206,7 +207,7 @@ static void join_attributes(struct replies_read *h, const struct stream *s)
 	h->n = n;
 }
 
-/* hiredis itself, held against how the session was made. */
+/* Compares hiredis itself with the generated session. */
 static void check_reading(const struct replies_read *h, const struct stream *s)
 {
 	size_t i;
@@ -245,7 +246,7 @@ static void check_argv(const struct host_record *rec, const struct command *want
 	unsigned int i;
 	int err = argv_decode(&argv, rec->head, rec->head_len, false);
 
-	/* An argument that is not followed by CRLF is one to the server; its head is not believed. */
+	/* To the server, an argument without CRLF behind it is one. The kept argv is not checked then. */
 	if (!want->crlf && err)
 		return;
 	CHECK(err ? want->disputed : !want->disputed);
@@ -261,7 +262,9 @@ static void check_argv(const struct host_record *rec, const struct command *want
 	}
 }
 
-/* The answers to the commands that end before at, each of another size. False: the framer doesn't know the command. */
+/*
+ * Writes the replies to the commands that end before at, each of another size. False: the framer doesn't know the command.
+ */
 static bool answer(struct host_conn *c, const struct requests_read *r, size_t at, size_t *answered)
 {
 	char reply[32];
@@ -286,8 +289,9 @@ static bool answer(struct host_conn *c, const struct requests_read *r, size_t at
 }
 
 /*
- * The framer refuses more than redis 7.0, and what it refuses it follows no further: "*0" and "*-1" without CRLF, control
- * characters in an inline command, NUL in a number, a bulk of over 16 digits. It takes more than the server, too: zeros in
+ * The framer refuses more than redis 7.0, and does not follow the connection after that: "*0" and "*-1" without CRLF,
+ * control
+ * characters in an inline command, NUL in a number, a bulk of over 16 digits. It also accepts more than the server: zeros in
  * front of a number (request_multibulk and request_argument parse, they don't judge), lengths over proto-max-bulk-len, which
  * the server can be told, and quotes that are not closed, which user/output/argv.c finds. The server answers those with an error and
  * closes.
@@ -296,7 +300,10 @@ static void compare_requests(struct host_conn *c, const struct requests_read *r,
 			     size_t answered)
 {
 	CHECK(verdict == REQUEST_OK || verdict == REQUEST_MALFORMED || verdict == REQUEST_DRAINS);
-	/* It may have seen the name of a command that is refused or not there yet. Control characters end a name to it. */
+	/*
+	 * It may have seen the name of a command that the server refuses or has not read whole. Control characters end a
+	 * name to it.
+	 */
 	if (verdict == REQUEST_DRAINS)
 		CHECK(r->unusual || (answered == r->n && r->at < r->len));
 	else if (answered < r->n)

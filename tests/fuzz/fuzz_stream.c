@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Any record with any head: decode, redact, format. The line must be one JSON object in UTF-8 with strings,
+ * Decodes, redacts and formats any record with any argv. The line must be one JSON object in UTF-8 with strings,
  * numbers, booleans and arrays of strings only, without control characters, with each key once, in at most
  * STREAM_LINE_MAX bytes, ended by its only newline. The checker here shares nothing with user/output/json.c.
  *
@@ -35,8 +35,7 @@
 #define KEYS_MAX 32
 
 /*
- * In recipes only where it is redacted, so never in their lines. Inputs that have learnt it from here are
- * left out.
+ * Recipes use it only where it is redacted, so their lines never contain it. Inputs that contain it themselves are skipped.
  */
 #define SECRET "hunter2hunter2"
 
@@ -54,7 +53,7 @@ static unsigned int hex4(void)
 	return value;
 }
 
-/* One character above ASCII, by decoding it. */
+/* Decodes one character above ASCII. */
 static void check_character(void)
 {
 	static const unsigned int least[] = { 0, 0x80, 0x800, 0x10000 };
@@ -86,7 +85,7 @@ static void check_string(bool escaped)
 		if (escaped)
 			CHECK(*p < 0x7f);
 		if (escaped && *p == '\\' && end - p > 3 && p[1] == '\\') {
-			/* Two backslashes are one of the text: then comes another one (as two) or xNN. */
+			/* Two backslashes stand for one in the text, which is followed by another one (as two) or xNN. */
 			CHECK((p[2] == '\\' && p[3] == '\\') || p[2] == 'x');
 			p += p[2] == 'x' ? 3 : 4;
 			if (p[-1] == 'x')
@@ -214,7 +213,7 @@ static void put_shortened(struct head *h, const unsigned char *bytes)
 	put(h, bytes, ARGV_MAX_ARG_BYTES);
 }
 
-/* The arguments of a recipe; the last of an AUTH is a secret. Returns how many. */
+/* Writes the arguments of a recipe. The last of an AUTH is a secret. Returns their number. */
 static unsigned int put_arguments(struct head *h, const unsigned char *data, size_t size)
 {
 	unsigned int n = 0;
@@ -296,7 +295,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	if (size <= CONTROL_BYTES || memmem(data, size, SECRET, strlen(SECRET)))
 		return 0;
 	recipe = data[CONTROL_BYTES] == '@';
-	/* The head in an allocation that ends where it does, for the address sanitizer. */
+	/* The argv is at the end of its allocation, so that the address sanitizer sees overruns. */
 	rec = malloc(sizeof(*rec) + ARGV_HEAD_MAX);
 	h = (struct head){ (char *)(rec + 1), 0 };
 	fill(rec, data);

@@ -9,7 +9,7 @@
 #include "input.h"
 
 #define STREAM_MAX (96 * 1024)
-#define STREAM_ENOUGH (24 * 1024) /* from here on there come only small things */
+#define STREAM_ENOUGH (24 * 1024) /* from here on only small items follow */
 #define DEPTH_MAX 24
 #define MARKS_MAX 4096
 
@@ -22,7 +22,7 @@ struct stream {
 	size_t len;
 	size_t ends[MARKS_MAX]; /* where its replies end */
 	size_t ends_count;
-	size_t attributes[MARKS_MAX]; /* where the plain reader sees a reply end that is none: behind an attribute */
+	size_t attributes[MARKS_MAX]; /* where the plain reader wrongly sees the end of a reply, behind an attribute */
 	size_t attributes_count;
 	bool has_attributes;
 	bool well_formed;
@@ -133,7 +133,7 @@ static void generate_bulk(struct stream *s, struct input *in)
 
 static void generate_reply(struct stream *s, struct input *in, unsigned int depth);
 
-/* What precedes an element and is none itself. */
+/* An attribute precedes an element, and is none itself. */
 static void generate_attribute(struct stream *s, struct input *in, unsigned int depth)
 {
 	size_t n = take(in) % 4, i;
@@ -296,12 +296,12 @@ static void generate_requests(struct stream *s, struct input *in)
 	}
 }
 
-/* Changes bytes, at most a few: where both readers are given the same. */
+/* Changes a few bytes, where both readers get the same ones. */
 static void change_bytes(struct stream *s, struct input *in)
 {
 	unsigned int n = take_back(in), at;
 
-	/* The plain reader's counts don't fit what it is given once an attribute is not what it was. */
+	/* Once an attribute has changed, the plain reader's counts no longer match its input. */
 	if (n < 128 || s->has_attributes || !s->len)
 		return;
 	for (n %= 6; n; n--) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* A fuzzer's input: what to generate is read from its front, where to cut it and what to change from its back. */
-#ifndef REPLYLOG_TESTS_FUZZ_INPUT_H
-#define REPLYLOG_TESTS_FUZZ_INPUT_H
+/* A fuzzer's input: its front says what to generate, and its back where to cut and what to change. */
+#ifndef REPLYLOG_FUZZ_INPUT_H
+#define REPLYLOG_FUZZ_INPUT_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,14 +17,14 @@
 		}                                                                               \
 	} while (0)
 
-/* What the input stands for, on stderr. */
+/* Prints to stderr what the input stands for. */
 static void show(void);
 
 struct input {
 	const uint8_t *at, *end;
 };
 
-/* An input that is used up goes on with zeros. */
+/* Behind its end an input continues with zeros. */
 static unsigned int take(struct input *in)
 {
 	return in->at < in->end ? *in->at++ : 0;
@@ -42,7 +42,7 @@ static unsigned int take_back_wide(struct input *in)
 	return high << 8 | take_back(in);
 }
 
-/* Lengths around the framer's own boundaries: its word loads, its window, what it keeps of an argument. */
+/* Lengths around the framer's own boundaries: its word loads, its parse window, the kept size of an argument. */
 static size_t take_length(struct input *in)
 {
 	static const uint16_t around[] = { 0, 7, 8, 127, 128, 129, 999, 1000, 2016, 2032, 2046, 2048, 2050, 4096 };

@@ -13,8 +13,8 @@
 #define REPLIES_MAX 65536
 
 struct replies_read {
-	const uint8_t *bytes; /* what it is given */
-	const uint8_t *wire;  /* what the framer is given: the same but for the types that hiredis doesn't know */
+	const uint8_t *bytes; /* the bytes that hiredis gets */
+	const uint8_t *wire;  /* the bytes that the framer gets: the same except for types that hiredis doesn't know */
 	size_t fed;
 	redisReader *reader;
 	struct {
@@ -24,7 +24,7 @@ struct replies_read {
 	size_t n;
 	bool refused;
 	char error[128];
-	/* Of what it waits for or has refused: the bytes after the type. Nothing when it waits for a type. */
+	/* The bytes after the type of an unfinished or refused item. None when hiredis waits for a type. */
 	const uint8_t *text;
 	size_t text_len;
 	/* A null other than "$-1", "*-1" and "_" came, in this reply. */
@@ -90,7 +90,7 @@ static void freed(void *reply)
 	(void)reply;
 }
 
-/* What hiredis has not passed yet: it stands behind the type when there is one. */
+/* What hiredis has not consumed yet. It is behind the type when there is one. */
 static void note_text(struct replies_read *r, size_t more)
 {
 	r->text_len = r->reader->len - r->reader->pos + more;
@@ -134,7 +134,7 @@ static void read_in_steps(struct replies_read *r, const uint8_t *bytes, const ui
 	redisReaderFree(r->reader);
 }
 
-/* After an error hiredis has nothing left to say where: then a second time, byte by byte. */
+/* After an error hiredis does not say where it was, so this reads again, byte by byte. */
 static void read_replies(struct replies_read *r, const uint8_t *bytes, const uint8_t *wire, size_t len)
 {
 	read_in_steps(r, bytes, wire, len, len);

@@ -40,7 +40,7 @@ struct command {
 enum requests_end {
 	REQUESTS_WAIT,    /* the bytes end, maybe inside a command */
 	REQUESTS_REFUSED, /* a protocol error: the server says so and closes */
-	REQUESTS_LEAVE,   /* a command after which what is answered depends on more than its number */
+	REQUESTS_EXCLUDE, /* a command after which replies depend on more than the number of commands */
 };
 
 struct requests_read {
@@ -49,9 +49,11 @@ struct requests_read {
 	struct command command[COMMANDS_MAX];
 	size_t n;
 	enum requests_end end;
-	size_t at;          /* where it ended: the start of the command refused, waited for or leaving */
-	bool strict_number; /* refused for a number that is one, but not as string2ll wants it: 01 */
-	/* Seen before the end, taken by this server and not by all: "*0" without CRLF, control characters in a line, ... */
+	size_t at;          /* where it ended: the start of the refused, unfinished or excluding command */
+	bool strict_number; /* refused for a number that string2ll does not accept: 01 */
+	/*
+	 * Seen before the end, accepted by this server but not by all: "*0" without CRLF, control characters in a line, ...
+	 */
 	bool unusual;
 	uint8_t text[2 * 96 * 1024]; /* inline arguments, their quotes undone */
 	size_t text_len;
@@ -67,12 +69,12 @@ static enum number read_number(struct requests_read *r, size_t *at, long long *v
 	char text[24], back[24];
 	size_t n;
 
-	/* The framer gives up on a number that long, the server waits for its CR up to 64 KiB. */
+	/* The framer gives up on a number this long. The server waits for its CR up to 64 KiB. */
 	n = cr ? (size_t)(cr - digits) : r->len - *at;
 	if (n > (n && *digits == '-' ? NEGATIVE_MAX : NUMBER_MAX))
 		r->unusual = true;
 	if (nul)
-		r->unusual = true; /* the server looks with strchr: a NUL hides the CR until there are 64 KiB */
+		r->unusual = true; /* the server uses strchr: a NUL hides the CR until there are 64 KiB */
 	if (!cr || nul || (size_t)(cr - r->bytes) + 2 > r->len)
 		return NUMBER_WAIT;
 	n = (size_t)(cr - digits);
@@ -244,11 +246,11 @@ static bool is_name(const struct command *c, const char *name)
 }
 
 /*
- * Whether what is answered from here on depends on more than the number of commands: no "+OK" per command is right then,
- * and a framer may leave. An inline name with quotes, \v, \f or 0xff in it may be any of them to a framer that takes no words
- * apart.
+ * Whether the replies from here on depend on more than the number of commands: then one "+OK" per command is wrong, and
+ * a framer may exclude the connection. An inline name with quotes, \v, \f or 0xff in it may be any of them to a framer
+ * that does not parse words.
  */
-static bool ends_plain_talk(const struct requests_read *r, const struct command *c)
+static bool excludes_connection(const struct requests_read *r, const struct command *c)
 {
 	static const char *const names[] = {
 		"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR",
@@ -325,8 +327,8 @@ static void read_requests(struct requests_read *r, const uint8_t *bytes, size_t 
 		if (!c->argc)
 			continue;
 		c->end = at;
-		if (ends_plain_talk(r, c)) {
-			r->end = REQUESTS_LEAVE;
+		if (excludes_connection(r, c)) {
+			r->end = REQUESTS_EXCLUDE;
 			return;
 		}
 		if (!c->is_inline && c->crlf)

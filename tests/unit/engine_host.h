@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The engine's own headers, compiled for the host: what the kernel gives it (maps, the clock, the ring buffer) is
- * stood in for here, and nothing else.
+ * The engine's own headers, compiled for the host. This file replaces only what the kernel provides: maps, the clock,
+ * the ring buffer.
  */
 #ifndef REPLYLOG_TESTS_UNIT_ENGINE_HOST_H
 #define REPLYLOG_TESTS_UNIT_ENGINE_HOST_H
@@ -28,12 +28,12 @@ static struct {
 	__u64 clock;
 	bool auth_is_silent, blank_lines_confuse, not_in_cluster;
 	bool modules_ran;
-	bool dispatch; /* --dispatch, and what was executed for the one connection */
+	bool dispatch; /* --dispatch, and the executions for the one connection */
 	struct dispatch_log dispatches;
 	unsigned int disagreed;
 } host;
 
-/* What went into the ring buffer. */
+/* The contents of the ring buffer. */
 struct host_record {
 	__u64 seq;
 	__u64 bytes;
@@ -55,7 +55,7 @@ static struct {
 
 static struct host_record *host_records;
 static size_t host_count, host_room;
-/* Commands that said who the client is, by number; and how often that was lost. */
+/* Commands that gave the client's identity, by number, and how often one was lost. */
 static __u64 host_identities[64];
 static size_t host_identity_count, host_identity_losses, host_identity_failures;
 
@@ -236,7 +236,7 @@ static struct host_conn *host_connect(void)
 	struct host_conn *c = calloc(1, sizeof(*c));
 
 	memset(&c->work, 0xa5, sizeof(c->work));
-	/* What outlives a call. */
+	/* Kept from one call to the next. */
 	memset(&c->work.reply_headers, 0, sizeof(c->work.reply_headers));
 	memset(c->work.arg_headers, 0, sizeof(c->work.arg_headers));
 	c->conn.mode = MODE_FOLLOWED;
@@ -270,7 +270,7 @@ static enum reply_verdict host_write(struct host_conn *c, const void *bytes, siz
 	return VERDICT_KIND(verdict);
 }
 
-/* The first len bytes of n pieces. Not every test writes so. */
+/* Writes the first len bytes of n pieces. Not every test uses it. */
 __attribute__((unused)) static enum reply_verdict host_writev(struct host_conn *c, const struct server_iovec *iov, size_t n,
 							      size_t len)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * A program with a struct client, as Redis 7.0 (-DREDIS) or Valkey 9.1 lay it out (-DVALKEY_8: with Valkey 8's account
- * of writes), that writes its layout to stdout: what the compiler says, for test_layout.c to compare with what debug
- * information says.
+ * of writes), that writes its layout to stdout. test_layout.c compares this, the compiler's view, with the debug
+ * information.
  */
 #include <linux/types.h>
 #include <stddef.h>
@@ -111,9 +111,9 @@ typedef struct client {
 
 #endif
 
-client example; /* so that there is debug information of it */
+client example; /* so that the debug information has the struct */
 
-/* The bit that is set in bytes, which lie at that offset. */
+/* The bit that is set in these bytes, counted from their offset. */
 static struct layout_bit the_bit(const void *bytes, size_t size, size_t offset)
 {
 	struct layout_bit bit = { LAYOUT_ABSENT, 0, 0 };

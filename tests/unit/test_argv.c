@@ -82,7 +82,7 @@ static void test_shortened(void **state)
 	is_arg(1, payload, 128, 1048576);
 	is_arg(2, BYTES("NX"), 2);
 
-	/* Whole on the wire and in the head, but longer than is kept. */
+	/* Whole on the wire and in the record, but longer than replylog keeps. */
 	len = snprintf(head, sizeof(head), "*1\r\n$129\r\n%.129s\r\n", payload);
 	decodes(head, (size_t)len, 1, 1, true);
 	is_arg(0, payload, 128, 129);
@@ -158,7 +158,7 @@ static void test_inline(void **state)
 	inline_is(BYTES("P\vNG"), BYTES("P\vNG"));
 	refuses(BYTES(""));
 	refuses(BYTES("  \t "));
-	/* As the server does, the line ends at a NUL. */
+	/* The line ends at a NUL, as in the server. */
 	inline_is(BYTES("PING\0AUTH x"), BYTES("PING"));
 	refuses(BYTES("\0PING"));
 }
@@ -177,7 +177,7 @@ static void test_quotes(void **state)
 	inline_is(BYTES("\"\\x4\\xg1\" "), BYTES("x4xg1"));
 	inline_is(BYTES("'it\\'s \\n \\x41' "), BYTES("it's \\n \\x41"));
 	inline_is(BYTES("\\x41\\n"), BYTES("\\x41\\n"));
-	/* Valkey 9.1 lets quotes open and close inside an argument: to it this is AUTH. */
+	/* Valkey 9.1 lets quotes open and close inside an argument, and reads AUTH here. */
 	inline_is(BYTES("\"AU\"T'H'"), BYTES("AUTH"));
 	/* Its escapes must end before the line does. */
 	inline_is(BYTES("\"a\\\""), BYTES("a\\"));
@@ -199,7 +199,7 @@ static void test_unbalanced(void **state)
 	refuses(BYTES("\"a\\\"b"));
 }
 
-/* One CR is none of the line, so the escape before it is at the line's end. */
+/* One CR does not belong to the line, so the escape before it is at the line's end. */
 static void test_line_end(void **state)
 {
 	(void)state;
@@ -213,7 +213,7 @@ static void test_line_end(void **state)
 	refuses(BYTES("\r"));
 }
 
-/* What servers read differently. */
+/* Lines that servers read differently. */
 static void test_disputed(void **state)
 {
 	(void)state;
@@ -248,7 +248,7 @@ static void test_inline_long(void **state)
 	is_arg(31, "", 0, 0);
 	memcpy(line + len, "'", 1);
 	refuses(line, len + 1);
-	/* The last one kept and the first one not: longer than what there is room for. */
+	/* The last argument that is kept and the first that is not are longer than the room for them. */
 	for (len = 0; len < 62; len += 2)
 		memcpy(line + len, "a ", 2);
 	len += (size_t)snprintf(line + len, sizeof(line) - len, "%.200s %.200s", arg, arg);
@@ -256,7 +256,7 @@ static void test_inline_long(void **state)
 	is_arg(31, arg, 128, 200);
 }
 
-/* A line longer than its head: what is missing may have held the closing quote and more arguments. */
+/* A line that was cut: the missing part may have had the closing quote and more arguments. */
 static void test_inline_cut(void **state)
 {
 	(void)state;
@@ -268,7 +268,7 @@ static void test_inline_cut(void **state)
 	assert_int_equal(a.argc, 3);
 	assert_true(a.truncated);
 	is_arg(2, BYTES("a b"), 3);
-	/* An escape that may be cut is not taken apart. */
+	/* An escape that may be cut is not decoded. */
 	for (size_t len = 6; len < 10; len++) {
 		assert_int_equal(decode("E \"ab\\x41\"", len, true), 0);
 		is_arg(1, BYTES("ab"), 2);
@@ -279,7 +279,7 @@ static void test_inline_cut(void **state)
 	is_arg(1, BYTES("Ab"), 2);
 	assert_int_equal(decode(BYTES("E ab\\"), true), 0);
 	is_arg(1, BYTES("ab\\"), 3);
-	/* The NUL and not the cut has ended this one inside its quotes. */
+	/* The NUL, not the cut, ended this line inside its quotes. */
 	assert_int_equal(decode(BYTES("SET key \"a\0b"), true), -EBADMSG);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What replies mean: transactions, subscriptions, pushes and what else makes a connection more than one reply to one
- * command. Each session is replayed with its replies cut in two at every byte, and byte by byte.
+ * Attribution: transactions, subscriptions, pushes, and everything else where a command does not have exactly one
+ * reply. The tests replay each session with its replies cut in two at every byte, and byte by byte.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -432,7 +432,7 @@ static void test_conversations_byte_by_byte(void **state)
 	}
 }
 
-/* Requests cut at every byte make the same turns. */
+/* Requests cut at every byte give the same tracked commands. */
 static void test_requests_at_every_split(void **state)
 {
 	char requests[1024];
@@ -455,7 +455,7 @@ static void test_requests_at_every_split(void **state)
 	}
 }
 
-/* ---- what a connection says of itself ---- */
+/* ---- the client's identity ---- */
 
 static void say(struct host_conn *c, const char *request, const char *reply)
 {
@@ -506,7 +506,7 @@ static void test_selected_database(void **state)
 		assert_int_equal(c->conn.session.db, 3);
 		say(c, SELECT("9"), "-ERR DB index is out of range\r\n");
 		assert_int_equal(c->conn.session.db, 3);
-		/* What a typed line says behind the name is not read. */
+		/* replylog does not read the arguments of a typed line. */
 		say(c, "SELECT \"7\"\r\n", "+OK\r\n");
 		assert_int_equal(c->conn.session.db, -1);
 		assert_int_equal(host_read(c, select_16, cut), REQUEST_OK);
@@ -521,7 +521,7 @@ static void test_selected_database(void **state)
 	}
 }
 
-/* ---- what can't be followed ---- */
+/* ---- what replylog can't follow ---- */
 
 static void test_subscribing_in_a_transaction(void **state)
 {
@@ -557,7 +557,7 @@ static void test_too_many_tracked_commands(void **state)
 
 #define MANY 1000
 
-/* Bytes of requests or of replies that are said in one go, over and over. */
+/* Requests or replies, repeated in one buffer. */
 static char *repeated(const char *text, int times, size_t *len)
 {
 	char *all = malloc(strlen(text) * times + 1);
@@ -567,7 +567,7 @@ static char *repeated(const char *text, int times, size_t *len)
 	return all;
 }
 
-/* What is asked in one read, and answered in writes of some bytes each. */
+/* One read with all requests, and writes of some bytes each with the replies. */
 static void many(struct host_conn *c, const char *request, const char *reply, size_t piece)
 {
 	size_t len, at;
@@ -584,7 +584,7 @@ static void many(struct host_conn *c, const char *request, const char *reply, si
 	assert_int_equal(host.free_count, HOST_BLOCKS);
 }
 
-/* A thousand transactions at once: whose every reply is, and what was asked. */
+/* A thousand transactions at once: each reply belongs to its command, with its argv. */
 static void test_many_transactions(void **state)
 {
 	static const char *const snapshots[] = { MULTI, GET("a"), GET("b"), GET("a"), GET("b") };
@@ -619,7 +619,7 @@ static void message(struct host_conn *c, bool resp3)
 	assert_int_equal(host_write(c, bytes, strlen(bytes)), REPLY_OK);
 }
 
-/* A thousand subscriptions at once, and a thousand ends of them. */
+/* A thousand subscriptions at once, and then all their ends. */
 static void test_many_subscriptions(void **state)
 {
 	static const char *const replies[][3] = {
@@ -648,8 +648,8 @@ static void test_many_subscriptions(void **state)
 }
 
 /*
- * As many as there is room for come and go, whatever their numbers are: those that begin anew at 0, too. Each is found
- * again, and all blocks are given back.
+ * As many tracked commands as there is room for are added and removed, with any numbers, also those that start again at
+ * 0. Each is found, and all blocks are freed.
  */
 static void test_tracked_commands_come_and_go(void **state)
 {
@@ -681,7 +681,7 @@ static void test_tracked_commands_come_and_go(void **state)
 	free(c);
 }
 
-/* Behind a command that is given up, a confirmation is no push. Messages are. */
+/* Behind a command that replylog gave up, a confirmation is not logged as a push. Messages are. */
 static void test_confirmations_of_what_was_given_up(void **state)
 {
 	static const char *const confirmations[] = {
@@ -737,8 +737,8 @@ static void test_unsubscribing_without_a_cluster(void **state)
 static void test_confirmations_that_do_not_add_up(void **state)
 {
 	static const char *const replies[] = {
-		SUBSCRIBED("*", "c", "1") "$1\r\nA\r\n",            /* the second one is missing */
-		SUBSCRIBED("*", "c", "1") MESSAGE("*", "c", "abc"), /* nothing comes in between */
+		SUBSCRIBED("*", "c", "1") "$1\r\nA\r\n",            /* the second confirmation is missing */
+		SUBSCRIBED("*", "c", "1") MESSAGE("*", "c", "abc"), /* nothing may arrive between them */
 		SUBSCRIBED("*", "c", "1") UNSUBSCRIBED("*", "c", "0"),
 		"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:x\r\n",
 		"*4\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n:1\r\n",
@@ -758,11 +758,14 @@ static void test_confirmations_that_do_not_add_up(void **state)
 	}
 }
 
-/* The server ends the subscription that the client is about to end: its own words, and then what it answers. */
+/*
+ * The server ends the subscription that the client's outstanding command names: it confirms that by itself, and then
+ * answers.
+ */
 static void test_server_unsubscribes_and_refuses(void **state)
 {
 	static const char *const answers[] = {
-		"-MOVED 1 :1\r\n", SUNSUBSCRIBED("*", "s", "0"), /* the slot is back */
+		"-MOVED 1 :1\r\n", SUNSUBSCRIBED("*", "s", "0"), /* the server has the slot again */
 	};
 	size_t i;
 
@@ -784,7 +787,7 @@ static void test_server_unsubscribes_and_refuses(void **state)
 
 /* ---- connections that close in the middle ---- */
 
-/* SUNSUBSCRIBE from s is outstanding, and that is cut off behind these bytes. Was it being confirmed? */
+/* SUNSUBSCRIBE from s is outstanding, and the connection closes behind these bytes. Were they its confirmation? */
 static bool cut_off_in_sunsubscribe(const char *bytes)
 {
 	struct host_conn *c = host_connect();
@@ -861,7 +864,7 @@ static void test_cut_off_inside_a_push(void **state)
 	free(c);
 }
 
-/* Too few bytes to tell a message from a reply: no reply has begun, and least of all when none is outstanding. */
+/* Too few bytes to tell a message from a reply: no reply counts as begun, also when none is outstanding. */
 static void test_cut_off_where_a_push_begins(void **state)
 {
 	static const char reply[] = SUBSCRIBED("*", "c", "1") "*3\r\n$7\r\nme";
@@ -887,7 +890,7 @@ static void test_cut_off_where_a_push_begins(void **state)
 	free(c);
 }
 
-/* What is queued is kept as long as EXEC may come: over many reads, and more than the first page holds. */
+/* Queued commands keep their argv until EXEC, over many reads and beyond the first page. */
 static void test_long_transaction_keeps_argv(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -926,12 +929,12 @@ struct truth {
 	bool multi;
 };
 
-/* What the server is like in between, and what it has said. */
+/* The state of the modelled server, and what it has sent. */
 static struct model {
 	char in[65536], out[262144];
 	size_t in_len, out_len;
-	size_t request_end[COMMANDS_MAX]; /* where each request ends in in */
-	size_t reply_end[COMMANDS_MAX];   /* and its reply in out */
+	size_t request_end[COMMANDS_MAX]; /* the end of each request in in */
+	size_t reply_end[COMMANDS_MAX];   /* and of its reply in out */
 	struct truth truth[8 * COMMANDS_MAX];
 	size_t truths;
 	size_t threshold;
@@ -973,7 +976,7 @@ static bool is_subscribed(void)
 	return subscriptions(m.channel) || subscriptions(m.pattern);
 }
 
-/* A push, when one may come here. Returns its size. */
+/* Adds a push where one may arrive. Returns its size. */
 static size_t maybe_push(void)
 {
 	char text[256];
@@ -996,7 +999,7 @@ static size_t maybe_push(void)
 	return strlen(text);
 }
 
-/* A reply of any shape, with pushes between its elements where RESP3 lets them be. Returns its own size. */
+/* Adds a reply of any shape, with pushes between its elements where RESP3 allows them. Returns its size without them. */
 static size_t some_reply(int depth)
 {
 	static const char *const lines[] = { "+OK\r\n", ":12\r\n", "$-1\r\n", "*0\r\n", "-ERR some error or other\r\n" };
@@ -1028,7 +1031,7 @@ static void answer(const char *text, int command, bool multi)
 	expect(put_out(text), command, multi);
 }
 
-/* Confirmations for what a mask of channels says, or for all there are when it is 0. */
+/* Adds confirmations for a mask of channels, or for all channels when it is 0. */
 static void confirm(int command, bool *of, const bool *other, bool on, bool patterns, int mask)
 {
 	size_t bytes = 0;
@@ -1165,7 +1168,10 @@ static void one_command(int command)
 	int kind = rand() % 16;
 
 	maybe_push();
-	/* Subscribing inside MULTI is given up, so the model doesn't. A RESP2 subscriber can't begin a transaction. */
+	/*
+	 * replylog gives up on subscriptions inside MULTI, so the model has none. A RESP2 subscriber can't begin a
+	 * transaction.
+	 */
 	if (kind == 0 && !m.multi) {
 		subscribe(command);
 	} else if (kind == 1) {
@@ -1243,7 +1249,7 @@ static void play(unsigned int seed, int commands)
 
 static void test_random_conversations(void **state)
 {
-	const char *rounds = getenv("REPLYLOG_TALKS");
+	const char *rounds = getenv("REPLYLOG_CONVERSATIONS");
 	unsigned int seed, n = rounds ? strtoul(rounds, NULL, 10) : 3000;
 
 	(void)state;

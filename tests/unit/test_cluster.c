@@ -16,7 +16,7 @@
 
 #include "user/server/cluster.h"
 
-/* This process stands in for a server: the same command line as a title, and files that it holds. */
+/* This process acts as a server: it has the same title, and holds the same files. */
 
 static int temporary(void)
 {
@@ -24,7 +24,7 @@ static int temporary(void)
 	int fd = mkstemp(path);
 
 	assert_true(fd >= 0);
-	unlink(path); /* as nodes.conf is once it was written anew: redis 8.0, valkey 8.0 and later rename another over it */
+	unlink(path); /* redis 8.0, valkey 8.0 and later rename a new nodes.conf over the old one */
 	return fd;
 }
 
@@ -50,7 +50,7 @@ static void test_lock(void **state)
 
 	(void)state;
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
-	assert_int_equal(cluster_find(getpid()), CLUSTER_UNKNOWN); /* it may be a module's */
+	assert_int_equal(cluster_find(getpid()), CLUSTER_UNKNOWN); /* the lock may be a module's */
 	assert_int_equal(flock(fd, LOCK_UN), 0);
 	assert_int_equal(cluster_find(getpid()), CLUSTER_NO);
 	close(before);
@@ -60,7 +60,7 @@ static void test_lock(void **state)
 
 static char self[4096];
 
-/* What a child is found to be that executes this program once more, with the title of a cluster's server. */
+/* Runs a child that executes this program again with a cluster server's title. Returns what cluster_find() says about it. */
 static enum cluster child(const char *how)
 {
 	int said[2], told[2];
@@ -87,7 +87,7 @@ static enum cluster child(const char *how)
 	return cluster;
 }
 
-/* What the child does, until it is told to end. */
+/* The child waits here until the test ends it. */
 static int be_a_server(bool locks)
 {
 	int fd = temporary();

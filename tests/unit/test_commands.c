@@ -21,7 +21,7 @@ static bool fits(const char *line, char first_byte, unsigned int resp)
 	return reply_fits_command(&a, (__u8)first_byte, resp);
 }
 
-/* Of all types, those that fit. */
+/* Returns the types that fit. */
 static void answers(const char *line, unsigned int resp, const char *expected)
 {
 	char found[32] = "";
@@ -50,13 +50,13 @@ static void test_find(void **state)
 	assert_null(command_find(NAME("config|get")));
 	assert_null(command_find(NAME("config|")));
 	assert_null(command_find(NAME("json.get")));
-	/* '@' is not a letter, whatever the bit that makes letters small does with it. */
+	/* '@' is not a letter, although the bit that makes letters small applies to it. */
 	assert_null(command_find(NAME("\x07"
 				      "ET")));
 	assert_null(command_find("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 70));
 }
 
-/* Each one is found by its name, so the table is sorted; and comes once. */
+/* Each command is found by its name, so the table is sorted, and appears once. */
 static void test_all(void **state)
 {
 	const struct command_info *command, *previous = NULL;
@@ -107,11 +107,11 @@ static void test_subcommands(void **state)
 	answers("CLIENT \"\"", 2, EVERYTHING);
 	answers("CLIENT \"LIST\\x00\"", 2, EVERYTHING);
 	answers("CLIENT aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 2, EVERYTHING);
-	/* What is no container has no subcommands, whatever its argument is called. */
+	/* A command that is no container has no subcommands, whatever its argument is called. */
 	answers("GET LIST", 2, "-$");
 }
 
-/* What is not there whole is not known. */
+/* A name that was cut is not known. */
 static void test_cut(void **state)
 {
 	struct argv a = { .argc = 2, .n = 2 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Records that wait for a check, and the check from outside. The server is this process: its struct client and struct
- * connection are made up here, and read as a server's would be. The BPF map of connections is a file in memory.
+ * Records that wait for a check, and the check from outside the server. This process acts as the server: it has a
+ * made-up struct client and struct connection, which are read as a server's are. The BPF map of connections is a file
+ * in memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +33,7 @@ __u64 env_now(void)
 	return 0;
 }
 
-/* The server's structs, as valkey 8.1 has them, and nothing else of them. */
+/* The server's structs with the offsets of valkey 8.1, and only the fields that are read. */
 struct made_up_client {
 	__u64 id, flags, conn, querybuf, qb_pos, reply, bufpos, sentlen, deferred_reply;
 	__u32 reqtype, argc;
@@ -216,7 +217,7 @@ static void take_checked(__u8 attribution, __u8 out_of_step)
 	assert_int_equal(take(&sent, MS), 0);
 }
 
-/* What has been written: "E" for each exact reply, "A" for an ambiguous one, "D" for a loss. */
+/* What was written: "E" for each exact reply, "A" for an ambiguous one, "D" for a loss. */
 static const char *written(void)
 {
 	static char text[65536], said[64];
@@ -231,7 +232,7 @@ static const char *written(void)
 				: strstr(line, "\"attribution\":\"exact\"")     ? 'E'
 				: strstr(line, "\"attribution\":\"ambiguous\"") ? 'A'
 										: '?';
-		/* Database and user are believed of exact records only. */
+		/* Only exact records count for database and user. */
 		if (said[lines - 1] == 'A' &&
 		    (strstr(line, "\"db\"") || strstr(line, "\"user\"") || strstr(line, "\"resp\"")))
 			fail_msg("%s", line);
@@ -283,7 +284,7 @@ static void test_proven_from_outside(void **state)
 	assert_true(confirm_next_ns(&t.confirm) == UINT64_MAX);
 }
 
-/* Each of these alone says that something is outstanding, or that it can't be told. */
+/* Each of these alone means that something is outstanding, or that nobody can tell. */
 static void test_not_proven(void **state)
 {
 	static const struct {
@@ -329,7 +330,7 @@ static void test_what_counts_as_parsed(void **state)
 	assert_int_equal(verify(), VERIFY_IN_STEP);
 }
 
-/* The reply list gets so many nodes, each with 100 bytes. */
+/* Gives the reply list this many nodes, each with 100 bytes. */
 static void make_nodes(int count)
 {
 	for (int i = 0; i < count; i++) {
@@ -343,7 +344,7 @@ static void make_nodes(int count)
 	t.list = (struct made_up_list){ .head = count ? (__u64)&t.node[0] : 0, .len = count };
 }
 
-/* An IO thread has written so much. */
+/* An IO thread has written this much. */
 static enum verify_verdict verify_written(__s32 nwritten)
 {
 	t.client.io_write_state = 2;
@@ -360,7 +361,7 @@ static void test_written_but_not_accounted_for(void **state)
 	assert_int_equal(verify_written(51), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(0), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(-1), VERIFY_NOT_YET);
-	t.client.sentlen = 20; /* by an earlier job */
+	t.client.sentlen = 20; /* sent by an earlier job */
 	assert_int_equal(verify_written(30), VERIFY_IN_STEP);
 	assert_int_equal(verify_written(50), VERIFY_NOT_YET);
 	t.client.sentlen = 51;
@@ -377,7 +378,7 @@ static void test_written_but_not_accounted_for(void **state)
 	assert_int_equal(verify_written(50), VERIFY_IN_STEP);
 }
 
-/* A job that is pending (1), and one that is accounted for (0), say nothing of what is in the buffers now. */
+/* A pending job (1) and a job that the server has accounted for (0) say nothing about the current buffers. */
 static void test_only_a_completed_write_counts(void **state)
 {
 	(void)state;
@@ -397,16 +398,16 @@ static void test_nodes_written(void **state)
 	assert_int_equal(verify_written(249), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(150), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(50), VERIFY_NOT_YET);
-	t.client.sentlen = 20; /* of what is in buf */
+	t.client.sentlen = 20; /* bytes of buf */
 	assert_int_equal(verify_written(230), VERIFY_IN_STEP);
-	t.client.bufpos = 0; /* of the first node, of it alone */
+	t.client.bufpos = 0; /* bytes of the first node alone */
 	assert_int_equal(verify_written(180), VERIFY_IN_STEP);
 	assert_int_equal(verify_written(160), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(200), VERIFY_NOT_YET);
 	t.client.sentlen = 101;
 	assert_int_equal(verify_written(99), VERIFY_NOT_YET);
 	t.client.sentlen = 0;
-	/* A place for the length of an array that is still being made. */
+	/* A node reserved for the length of an array that the server still builds. */
 	t.node[1].value = 0;
 	assert_int_equal(verify_written(100), VERIFY_NOT_YET);
 	assert_int_equal(verify_written(200), VERIFY_NOT_YET);
@@ -453,13 +454,13 @@ static void test_what_bpf_counts(void **state)
 	t.conn->mode = MODE_UNJOINED;
 	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.conn->mode = MODE_FOLLOWED;
-	t.conn->id.client_id = 4; /* the struct's is another one */
+	t.conn->id.client_id = 4; /* the struct has another id */
 	assert_int_equal(verify(), VERIFY_NOT_YET);
 	t.client.id = 4;
 	assert_int_equal(verify(), VERIFY_IN_STEP);
 }
 
-/* What BPF has said of what waits may still be in the ring: it comes before anything that is seen now. */
+/* The ring may still have BPF's records about this connection. They come before anything seen now. */
 static void test_not_before_what_bpf_has_said(void **state)
 {
 	(void)state;
@@ -482,7 +483,7 @@ static void test_counters_stand_still_when_nothing_is_observed(void **state)
 	assert_int_equal(verify(), VERIFY_IN_STEP);
 }
 
-/* However many wait, each has its turn. */
+/* Every waiting record is checked, however many there are. */
 static void test_every_waiting_record_is_checked(void **state)
 {
 	struct sent sent = record(GET_A, '$', CHECK_PENDING);
@@ -517,7 +518,7 @@ static void test_waits_no_longer_than_it_may(void **state)
 	assert_int_equal(t.conn->refuted, 0);
 }
 
-/* The server has nothing outstanding, for as long as a record may wait, and we have. */
+/* The server has nothing outstanding for as long as a record may wait, but replylog does. */
 static void test_out_of_step_is_reported_once(void **state)
 {
 	(void)state;
@@ -528,7 +529,7 @@ static void test_out_of_step_is_reported_once(void **state)
 	assert_int_equal(confirm_look(&t.confirm, WAIT + 100 * MS), 0);
 	assert_string_equal(written(), "DA");
 	assert_int_equal(t.conn->refuted, 1);
-	/* Until BPF has joined it anew, nothing of it is exact. */
+	/* Until BPF has joined the connection again, none of its records is exact. */
 	take_get(CHECK_CERTAIN, WAIT + 200 * MS);
 	assert_string_equal(written(), "A");
 	take_checked(ATTRIBUTION_AMBIGUOUS, 1);

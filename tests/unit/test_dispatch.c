@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Which execution a reply answers: dispatch.h. Execution number n takes n + 1 ns here, so that each is known by its time. */
+/* Which execution belongs to a reply (dispatch.h). Execution number n takes n + 1 ns here, so its time identifies it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,7 +60,7 @@ static void execute(int times)
 	}
 }
 
-/* EXEC executes so many, that take 1001 ns and more. */
+/* EXEC executes this many commands, which take 1001 ns and more. */
 static void execute_inside(__u32 times)
 {
 	begin();
@@ -84,7 +84,7 @@ static void test_in_order(void **state)
 	struct host_conn *c = connect_probed(0);
 
 	(void)state;
-	execute(3); /* of the connection's past */
+	execute(3); /* before the connection was joined */
 	ask(c, PING PING PING);
 	execute(3);
 	answer(c, PONG PONG PONG);
@@ -95,18 +95,18 @@ static void test_in_order(void **state)
 	free(c);
 }
 
-/* By a server that doesn't say so. */
+/* By a server that doesn't mark it. */
 static void test_executed_twice(void **state)
 {
 	struct host_conn *c = connect_probed(0);
 
 	(void)state;
 	ask(c, PING PING PING);
-	execute(4); /* the first one twice, and nothing says so */
+	execute(4); /* the first one twice, without a mark */
 	answer(c, PONG);
 	assert_false(dispatch_in_step(&c->conn));
 	answer(c, PONG PONG);
-	assert_times(1, 2, 0); /* the last reply shows it; those before it were in doubt until then */
+	assert_times(1, 2, 0); /* the last reply shows it; the ones before it were uncertain until then */
 	assert_int_equal(host.disagreed, 1);
 	assert_false(dispatch_in_step(&c->conn));
 	ask(c, PING);
@@ -117,7 +117,7 @@ static void test_executed_twice(void **state)
 	free(c);
 }
 
-/* Nothing else is outstanding: one execution too many is seen at once. */
+/* Nothing else is outstanding, so one execution too many shows at once. */
 static void test_alone_and_executed_twice(void **state)
 {
 	struct host_conn *c = connect_probed(0);
@@ -134,7 +134,7 @@ static void test_alone_and_executed_twice(void **state)
 	free(c);
 }
 
-/* Whether there have been as many executions as there should, at every point, also where numbers begin again at 0. */
+/* The number of executions is right at every point, also where numbers start again at 0. */
 static void test_in_step(void **state)
 {
 	const __u32 begins[] = { 0, 7, 0xffffffff, 0xfffffffd };
@@ -152,7 +152,7 @@ static void test_in_step(void **state)
 		execute_inside(2);
 		execute(1);
 		answer(c, PONG OK QUEUED);
-		assert_false(dispatch_in_step(&c->conn)); /* one more will turn out to be queued */
+		assert_false(dispatch_in_step(&c->conn)); /* one more command turns out to be queued later */
 		answer(c, QUEUED "*2\r\n" PONG PONG PONG);
 		assert_true(dispatch_in_step(&c->conn));
 		ask(c, PING);
@@ -167,7 +167,7 @@ static void test_in_step(void **state)
 		ask(c, PING);
 		execute(1);
 		answer(c, ERROR);
-		assert_true(dispatch_in_step(&c->conn)); /* it was executed, or not: that is one execution, or none */
+		assert_true(dispatch_in_step(&c->conn)); /* it was executed or not: one execution or none */
 		execute(1);
 		assert_false(dispatch_in_step(&c->conn));
 		ask(c, PING PING PING);
@@ -182,7 +182,7 @@ static void test_in_step(void **state)
 	}
 }
 
-/* It can't be known whether it was executed, until nothing is outstanding. */
+/* Until nothing is outstanding, nobody can tell whether the failing command was executed. */
 static void test_error(void **state)
 {
 	struct host_conn *c = connect_probed(0);
@@ -198,7 +198,7 @@ static void test_error(void **state)
 	free(c);
 }
 
-/* Small replies are passed several at once, and their errors must not be overlooked. */
+/* The framer takes several small replies at once, and must not miss their errors. */
 static void test_error_among_small_ones(void **state)
 {
 	const char *const small[] = { OK ERROR, ERROR OK, OK OK, "!5\r\nERR x\r\n" OK, "|1\r\n+a\r\n+b\r\n" ERROR OK };
@@ -257,7 +257,7 @@ static void test_discarded(void **state)
 	free(c);
 }
 
-/* What is not executed inside EXEC (ACL refuses it) has an error for an element, which says nothing of the others. */
+/* A command that ACL refuses inside EXEC has an error as its element. The other elements are unaffected. */
 static void test_refused_inside_exec(void **state)
 {
 	struct host_conn *c = connect_probed(0);
@@ -297,7 +297,7 @@ static void test_many_inside_exec(void **state)
 	free(c);
 }
 
-/* Only the last ones are kept. */
+/* replylog keeps only the last executions. */
 static void test_deep_pipeline(void **state)
 {
 	struct host_conn *c = connect_probed(0);
@@ -328,7 +328,7 @@ static void test_not_done(void **state)
 	free(c);
 }
 
-/* A reply that has no execution at all must not take another's. */
+/* A reply without an execution must not take another's. */
 static void test_not_executed(void **state)
 {
 	struct host_conn *c = connect_probed(0);
@@ -341,7 +341,7 @@ static void test_not_executed(void **state)
 	free(c);
 }
 
-/* The client goes while it is sent. */
+/* The client disconnects while the server sends the reply. */
 static void test_cut_off(void **state)
 {
 	struct host_conn *c = connect_probed(0);

@@ -20,14 +20,14 @@ static int one_more(int n)
 	return n + 1;
 }
 
-/* As a kernel does whose return probes make a system call that filters see. */
+/* Acts like a kernel whose return probes make a system call that filters see. */
 static int calls_the_kernel(int n)
 {
 	syscall(SYS_getppid);
 	return n + 1;
 }
 
-/* As a filter does that answers with an error instead of a signal: what should have happened has not. */
+/* Acts like a filter that answers with an error instead of a signal: the call fails. */
 static int returns_an_error(int n)
 {
 	return -EPERM;
@@ -71,7 +71,7 @@ static int open_fds(void)
 	return count;
 }
 
-/* The outcome; and neither a child nor a file is left, and signals are as they were. */
+/* Returns the outcome. Checks that no child or file is left, and that signals are as before. */
 static enum filtered_child try(int (*function)(int), int (*attach)(pid_t, void *), int *err)
 {
 	pid_t child = 0;
@@ -122,7 +122,7 @@ static void test_not_tried(void **state)
 	assert_int_equal(err, EPERM);
 }
 
-/* Somebody else's signal looks like a death by the filter: refused all the same. */
+/* Another process's signal looks like a death by the filter, and leads to the same refusal. */
 static void test_killed_by_others(void **state)
 {
 	int err = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The framer that runs in the kernel, over every split point of conversations, and over random ones against a reader
- * that goes byte by byte.
+ * The framer that runs in the kernel: conversations split at every byte, and random ones compared with a reader that
+ * goes byte by byte.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,7 +70,7 @@ static int join_conversation(void **state)
 	for (i = 0; i < EXCHANGES; i++) {
 		strcat(requests, session[i].request);
 		strcat(replies, session[i].reply);
-		/* Between commands, things that are none. */
+		/* Bytes between commands that are no command. */
 		if (i == 2)
 			strcat(requests, "\r\n*0\r\n*-1\r\n  \t \r\n*-2147483649\r\n\n*-9223372036854775808\r\n*-5\r\n");
 	}
@@ -79,7 +79,7 @@ static int join_conversation(void **state)
 	return 0;
 }
 
-/* A shortened argument was there whole, or was marked: both are right, depending on where the cut was. */
+/* A shortened argument is whole or marked. Both are right, depending on where the request was cut. */
 static void check_head(const struct host_record *rec, const struct exchange *x)
 {
 	const char *want = x->head ? x->head : x->request;
@@ -203,7 +203,7 @@ static void test_iovecs_of_every_size(void **state)
 	}
 }
 
-/* The kernel takes only the first bytes of an iovec; the server comes again with the rest. */
+/* The kernel takes only the first bytes of an iovec, and the server writes the rest later. */
 static void test_partial_writev_at_every_byte(void **state)
 {
 	size_t cut;
@@ -224,7 +224,7 @@ static void test_partial_writev_at_every_byte(void **state)
 	}
 }
 
-/* Request and reply in turn, as without a pipeline: nothing may pile up. */
+/* One request, one reply, and so on, without a pipeline: nothing may accumulate. */
 static void test_request_and_reply_in_turn(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -232,7 +232,7 @@ static void test_request_and_reply_in_turn(void **state)
 
 	(void)state;
 	for (round = 0; round < 200; round++) {
-		host_reset(0, 0); /* the inline page has to do */
+		host_reset(0, 0); /* only the inline page is available */
 		for (i = 0; i < EXCHANGES; i++) {
 			assert_int_equal(host_read(c, session[i].request, strlen(session[i].request)), REQUEST_OK);
 			assert_int_equal(host_write(c, session[i].reply, strlen(session[i].reply)), REPLY_OK);
@@ -293,7 +293,7 @@ static void test_large_argument_is_shortened(void **state)
 		}
 }
 
-/* 200 arguments of every size around the limits: the head has the first 32 and no more, in bounds. */
+/* 200 arguments of every size around the limits: the kept argv has the first 32 and no more, in bounds. */
 static void test_many_arguments(void **state)
 {
 	static char request[2000000];
@@ -323,7 +323,7 @@ static void test_many_arguments(void **state)
 		}
 }
 
-/* Commands in the same read as one that leaves keep their heads. */
+/* Commands in the same read as one that excludes the connection keep their argv. */
 static void test_argv_before_exclusion(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -339,7 +339,7 @@ static void test_argv_before_exclusion(void **state)
 	free(c);
 }
 
-/* What follows a command of more arguments than are kept, in the same read, when the page is nearly full. */
+/* A command behind one with more arguments than replylog keeps, in the same read, with the page nearly full. */
 static void test_command_after_many_arguments(void **state)
 {
 	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
@@ -431,7 +431,7 @@ static void test_requests_beyond_4_gib(void **state)
 	read_huge_exists(c);
 	host_write(c, ":0\r\n+PONG\r\n:0\r\n", 15);
 	assert_int_equal(host_count, 3);
-	assert_int_equal(host_records[0].request_bytes, 0); /* another one came */
+	assert_int_equal(host_records[0].request_bytes, 0); /* another request arrived */
 	assert_int_equal(host_records[1].request_bytes, 6);
 	assert_int_equal(host_records[2].request_bytes, 4822401167);
 	free(c);
@@ -454,7 +454,7 @@ static void test_threshold(void **state)
 static size_t plain_reply_size(const char *p);
 static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, bool requests_side);
 
-/* Short replies and elements that begin nearly alike: runs of the same, then one whose header differs in its last bytes. */
+/* Short replies and elements with similar headers: runs of the same header, then one that differs in its last bytes. */
 static size_t nearly_alike(char *out)
 {
 	static const char *const all[] = {
@@ -492,7 +492,9 @@ static unsigned int count_frames(const char *bytes, size_t len)
 	return n;
 }
 
-/* What one was like says nothing of the next one, unless it begins alike: within a reply, and from one to the next. */
+/*
+ * A cached header applies to the next element only when that begins with the same bytes, within a reply and across replies.
+ */
 static void test_similar_headers(void **state)
 {
 	static char small[65536], reply[65536 + 32];
@@ -520,7 +522,7 @@ static void test_similar_headers(void **state)
 	free(c);
 }
 
-/* ---- pushes, and connections that stop being conversations ---- */
+/* ---- pushes, and connections that are excluded ---- */
 
 static void test_push_is_charged_to_no_command(void **state)
 {
@@ -539,7 +541,7 @@ static void test_push_is_charged_to_no_command(void **state)
 	free(c);
 }
 
-/* A command that leaves, cut at each byte; what was read before it is still answered. */
+/* A command that excludes the connection, cut at each byte. Commands before it still have their replies. */
 static void check_leaving(const char *request, size_t len)
 {
 	for (size_t cut = 1; cut < len; cut++) {
@@ -610,7 +612,7 @@ static void test_excluding_commands(void **state)
 		check_leaving(leaving[i], strlen(leaving[i]));
 }
 
-/* To the server, a name ends at a zero byte: this may be a command that leaves, or any other. */
+/* To the server a name ends at a zero byte, so this may be a command that excludes the connection, or any other. */
 static void test_zero_byte_in_a_name(void **state)
 {
 	static const struct {
@@ -631,7 +633,7 @@ static void test_zero_byte_in_a_name(void **state)
 		check_leaving(doubtful[i].bytes, doubtful[i].len);
 }
 
-/* Zero bytes elsewhere say nothing: in keys and values, behind a name, and far behind the beginning of one. */
+/* Zero bytes elsewhere change nothing: in keys and values, behind a name, and far behind its beginning. */
 static void test_zero_bytes_elsewhere(void **state)
 {
 	static const char request[] = "*2\r\n$3\r\nGET\r\n$1\r\n\0\r\n*2\r\n$1\r\nX\r\n$9\r\n\0\0\0\0\0\0\0\0\0\r\n"
@@ -786,7 +788,7 @@ static void test_deep_pipeline(void **state)
 	free(c);
 }
 
-/* Never drained: requests keep coming while older replies leave. The pool must not run dry. */
+/* The pipeline is never empty: requests arrive while the server writes older replies. The pool must not run out. */
 static void test_sliding_pipeline(void **state)
 {
 	struct host_conn *c = host_connect();
@@ -818,7 +820,7 @@ static void test_pool_exhausted(void **state)
 	assert_true(kept > BLOCK_ENTRIES && kept < 1000);
 	check_numbered(0, kept, ARGV_KEPT);
 	check_numbered(kept, 1000, ARGV_LOST_MEMORY);
-	/* Drained: all is well again. */
+	/* The pipeline is empty, so records are exact again. */
 	host_count = 0;
 	host_reset(0, 1);
 	send_numbered(c, 1000, 1010);
@@ -847,7 +849,7 @@ static void test_pipeline_limit(void **state)
 
 /* ---- random conversations against a reader that goes byte by byte ---- */
 
-/* How many bytes the reply at p has, nested or not. */
+/* Returns the size of the reply at p, nested or not. */
 static size_t plain_reply_size(const char *p)
 {
 	const char *at = p, *line;
@@ -931,7 +933,7 @@ static size_t random_request(char *out)
 	return n;
 }
 
-/* The head of a multibulk: its first arguments, each whole or shortened, and nothing else. */
+/* The kept argv of a multibulk: its first arguments, each whole or shortened, and nothing else. */
 static void check_multibulk_head(const struct host_record *rec, const char *request)
 {
 	const char *at = strstr(request, "\r\n") + 2, *head = (const char *)rec->head, *end = head + rec->head_len;
@@ -982,7 +984,7 @@ static void feed_in_pieces(struct host_conn *c, const char *bytes, size_t len, b
 	}
 }
 
-/* A line ends at CR LF, as clients read it: scripts' errors quote text of several lines. */
+/* A line ends at CR LF, as for clients, because errors of scripts quote text of several lines. */
 static void test_line_feeds_inside_a_line(void **state)
 {
 	static const char *const replies[] = { "-ERR near '[[one\n+two]]'\r\n",

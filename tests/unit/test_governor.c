@@ -22,7 +22,7 @@ static int setup(void **state)
 	return 0;
 }
 
-/* Time goes on: a thread gives so much of it to the probes. */
+/* Time passes, and a thread spends this much of it in probes. */
 static uint64_t after(uint64_t ms, uint64_t own_ms)
 {
 	stats[7].own_ns += own_ms * MS;
@@ -46,7 +46,7 @@ static void test_without_limit(void **state)
 	assert_true(governor_next_look(&governor) == UINT64_MAX);
 }
 
-/* 5 % of 2 s may be spent ahead, in a burst. */
+/* A burst may spend 5 % of 2 s in advance. */
 static void test_credit(void **state)
 {
 	(void)state;
@@ -56,7 +56,7 @@ static void test_credit(void **state)
 	assert_true(after(100, 6) > 0);
 }
 
-/* What was taken beyond the allowance is paid at the budget's rate. */
+/* A pause pays for what exceeded the allowance, at the budget's rate. */
 static void test_pause_pays_the_debt(void **state)
 {
 	(void)state;
@@ -69,7 +69,7 @@ static void test_pause_pays_the_debt(void **state)
 	assert_true(after(1000, 101) > 0);
 }
 
-/* Over a long time a thread gives what it may, whatever the load. */
+/* Over a long time a thread spends what the budget allows, whatever the load. */
 static void test_long_run(void **state)
 {
 	uint64_t now = 0, pause;
@@ -89,7 +89,7 @@ static void test_long_run(void **state)
 	assert_in_range(stats[7].own_ns / (now / 1000), 19, 20);
 }
 
-/* Idle time is not saved up: no window is ever longer than the credit allows. */
+/* Idle time does not accumulate: no window is longer than the credit allows. */
 static void test_nothing_is_saved(void **state)
 {
 	(void)state;
@@ -111,7 +111,7 @@ static void test_each_thread(void **state)
 	assert_true(governor_taken(&governor) == 210 * MS);
 }
 
-/* A look comes before a thread that does nothing else could be past its budget, but not all the time. */
+/* The next sample comes before a thread that only runs probes could exceed its budget, but not continuously. */
 static void test_next_sample(void **state)
 {
 	(void)state;
@@ -123,7 +123,7 @@ static void test_next_sample(void **state)
 	assert_true(governor_next_look(&governor) == GOVERNOR_LOOK_MIN_NS);
 }
 
-/* What is said to be taken is that of the window at hand. */
+/* The reported overhead is that of the current window. */
 static void test_taken(void **state)
 {
 	(void)state;

@@ -34,10 +34,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The next one is answered by an error. */
+/* The server answers the next one with an error. */
 static bool fails;
 
-/* Connection 1, generation 7, says this (words up to a NULL). */
+/* Connection 1, generation 7, sends this (words up to a NULL). */
 static int says(const char *word, ...)
 {
 	char *out = event.head;
@@ -105,7 +105,7 @@ static void test_hello(void **state)
 	check_known("other", "bob", 3);
 }
 
-/* Passwords are nowhere in what is kept. */
+/* What replylog keeps contains no password. */
 static void test_no_password_is_kept(void **state)
 {
 	(void)state;
@@ -159,7 +159,7 @@ static void test_long_words_are_not_known(void **state)
 	check_known(name, "", 2);
 }
 
-/* What was not understood may have changed anything. */
+/* A command that replylog did not understand may have changed anything. */
 static void test_lost_for_good(void **state)
 {
 	(void)state;
@@ -191,7 +191,7 @@ static bool survives_failing(const char *words[], bool hello_in_parts)
 	return survived;
 }
 
-/* Redis 6.0 and 7.0 authenticate, take the name and then find that something is wrong with the rest. */
+/* Redis 6.0 and 7.0 authenticate and take the name before they find an error in the rest. */
 static void test_hello_that_fails_half_way(void **state)
 {
 	static struct {

@@ -122,7 +122,7 @@ static struct insn decoded(uint32_t word)
 	return in;
 }
 
-/* What discovery follows: where the connection is kept, what is loaded from it and compared, what is returned. */
+/* What discovery follows: where a function keeps the connection, what it loads from it and compares, what it returns. */
 static void test_effects(void **state)
 {
 	struct insn in = decoded(0xaa0003f3); /* mov x19, x0 */
@@ -133,7 +133,7 @@ static void test_effects(void **state)
 	assert_int_equal(in.from, 0);
 	in = decoded(0xaa1f03e0); /* mov x0, xzr */
 	assert_int_equal(in.effect, INSN_OTHER);
-	in = decoded(0x2a0003f4); /* mov w20, w0: half of it */
+	in = decoded(0x2a0003f4); /* mov w20, w0: half of the register */
 	assert_int_equal(in.effect, INSN_OTHER);
 	in = decoded(0xb9401260); /* ldr w0, [x19, #16] */
 	assert_int_equal(in.effect, INSN_LOADS32);
@@ -234,7 +234,7 @@ static const struct choose_case {
 	{ "a call at the entry", CODE(0x97fb6906, 0xd65f03c0), 0, 0, false },
 	/* A loop back to the branch that would be probed. */
 	{ "the place is a branch target", CODE(0xd503245f, 0x34000060, 0x71000463, 0x17fffffe, 0xd65f03c0), 0, 0, false },
-	/* ldaxr is not understood; the jump behind it must be seen all the same. */
+	/* The decoder does not know ldaxr, but must still see the jump behind it. */
 	{ "a branch target behind unknown code", CODE(0xd503245f, 0x34000060, 0x885ffc20, 0x17fffffe), 0, 0, false },
 	{ "unknown code between: the entry", CODE(0xd503245f, 0x885ffc20, 0x34000060), 0, 0, false },
 	{ "unknown at the entry: refused", CODE(0x885ffc20, 0xd65f03c0), -EILSEQ, 0, false },
@@ -266,7 +266,7 @@ static void test_machines(void **state)
 	assert_null(isa_of(EM_RISCV));
 }
 
-/* Any bytes, in an allocation of their exact size so that ASan sees a read past them. */
+/* Random bytes, in an allocation of their exact size, so that ASan sees a read past them. */
 static void test_random_bytes(void **state)
 {
 	unsigned int seed = 1;

@@ -115,7 +115,7 @@ static void test_branch_targets(void **state)
 	assert_false(in.has_target);
 }
 
-/* Which memory operands count as [register + displacement]: where the fd is read from them. */
+/* Which memory operands count as [register + displacement], the form in which functions read the fd. */
 static void test_memory_operands(void **state)
 {
 	struct x86_insn in;
@@ -159,9 +159,9 @@ static const struct choose_case {
 	{ "a call is passed over for the entry", BYTES(0x31, 0xc0, 0xe8, 0, 0, 0, 0, 0xc3), 0, 0, false },
 	/* The loop jumps back to the push. */
 	{ "the push is a branch target", BYTES(0x31, 0xc0, 0x55, 0x75, 0xfd, 0xc3), 0, 0, false },
-	/* The loop jumps back to the entry: as good as a call. */
+	/* The loop jumps back to the entry, which counts as a call. */
 	{ "the entry is a branch target", BYTES(0x55, 0x75, 0xfd, 0xc3), 0, 0, true },
-	/* vzeroupper is not understood; the jump behind it must be seen all the same. */
+	/* The decoder does not know vzeroupper, but must still see the jump behind it. */
 	{ "a branch target behind unknown code", BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0x75, 0xfa, 0xc3), 0, 0, false },
 	{ "unknown code after the push does not matter", BYTES(0x31, 0xc0, 0x55, 0xc5, 0xf8, 0x77, 0xc3), 0, 2, true },
 	{ "unknown code between: the entry", BYTES(0x31, 0xc0, 0xc5, 0xf8, 0x77, 0x55, 0xc3), 0, 0, false },
@@ -185,7 +185,7 @@ static void test_choose(void **state)
 	}
 }
 
-/* Any bytes, in an allocation of their exact size so that ASan sees a read past them. */
+/* Random bytes, in an allocation of their exact size, so that ASan sees a read past them. */
 static void test_random_bytes(void **state)
 {
 	unsigned int seed = 1;

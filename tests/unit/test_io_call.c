@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Which calls of the connection layer are made by another one, and that no other is taken for one of them. */
+/* Recognises calls of the connection layer that another such call makes, and takes no other call for one. */
 #include <linux/types.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,7 +54,7 @@ static void test_jump(void **state)
 	assert_true(io_call_hands_over(&outer, IO_WRITE, CONN, (unsigned long)first, sizeof(first), SP));
 }
 
-/* The return of each of these is missed; the next write is one of its own. */
+/* replylog misses the return of each of these. The next write is a separate one. */
 static void test_missed_return(void **state)
 {
 	struct io_call all = writev_of(2), some = writev_of(2), copy = writev_of(2), jump = writev_of(1);

@@ -94,8 +94,8 @@ static void test_escaped(void **state)
 }
 
 /*
- * A special byte at each place of strings of each length: the words of eight and the bytes after them meet
- * all.
+ * A special byte at each position of strings of each length, so that both the words of eight and the bytes after them
+ * have it.
  */
 static void test_every_position(void **state)
 {
@@ -126,7 +126,7 @@ static void test_every_position(void **state)
 	}
 }
 
-/* For every size of buffer: either all of it, or an error, and never a byte past the end. */
+/* For every size of buffer: the whole text or an error, and never a byte past the end. */
 static void test_overflow(void **state)
 {
 	static const char whole[] = "{\"k\":\"ab\\u0001\\\"\",\"n\":12,\"b\":true,\"l\":[\"x\",\"\\\\xff\"]}";
@@ -154,7 +154,7 @@ static void test_overflow(void **state)
 	}
 }
 
-/* What comes after the first thing that didn't fit must not be written, even where it would fit. */
+/* After the first item that does not fit, nothing is written, even where it would fit. */
 static void test_overflow_sticks(void **state)
 {
 	char buf[16];
@@ -167,7 +167,7 @@ static void test_overflow_sticks(void **state)
 	assert_int_equal(json_end(&j), -ENOBUFS);
 }
 
-/* The definition, by decoding: slow, and different from what it tests. */
+/* Decodes by the definition: slow, and unlike the code under test. */
 static bool valid_by_decoding(const unsigned char *p, size_t len)
 {
 	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
@@ -208,7 +208,7 @@ static void test_utf8(void **state)
 		assert_int_equal(utf8_valid((char *)s, 2), valid_by_decoding(s, 2));
 	}
 	for (size_t i = 0; i < n * n * n * n; i++) {
-		/* Across the end of the first word of eight. */
+		/* A character across the end of the first word of eight. */
 		memset(s, 'a', sizeof(s));
 		s[5] = edges[i % n];
 		s[6] = edges[i / n % n];
@@ -228,7 +228,7 @@ static void test_utf8_floor(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(floors) / sizeof(floors[0]); i++)
 		assert_int_equal(utf8_floor(s, i), floors[i]);
-	/* No characters: nothing to keep whole. */
+	/* These bytes are no characters, so there is nothing to keep whole. */
 	assert_int_equal(utf8_floor("\x80\x80\x80\x80\x80", 5), 5);
 	assert_int_equal(utf8_floor("\x80", 1), 1);
 }

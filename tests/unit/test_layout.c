@@ -32,7 +32,7 @@ static const char *const in_table[] = {
 	"redis 8.6.3",  "valkey 8.0.1", "valkey 8.1.1", "valkey 9.1.2",
 };
 
-/* What a join and argv cannot do without. */
+/* The fields that a join and argv need. */
 static void assert_whole(const struct client_layout *layout)
 {
 	const struct layout_field *const needed[] = {
@@ -47,7 +47,7 @@ static void assert_whole(const struct client_layout *layout)
 		assert_int_not_equal(layout->flag[i].offset, LAYOUT_ABSENT);
 }
 
-/* Fields of struct client lie where their size lets them, and no two share a byte. */
+/* Fields of struct client are aligned to their size, and no two share a byte. */
 static void assert_placed(const struct client_layout *layout)
 {
 	static uint8_t taken[LAYOUT_ABSENT];
@@ -88,7 +88,7 @@ static void test_table(void **state)
 	}
 }
 
-/* valkey 9.1 has an nwritten too, that means something else. */
+/* valkey 9.1 also has an nwritten, with another meaning. */
 static void test_nwritten_is_of_valkey_8(void **state)
 {
 	(void)state;
@@ -198,7 +198,7 @@ static bool build_fixture(const char *flags)
 		    workdir, len, __FILE__, workdir);
 }
 
-/* What the fixture says of itself. */
+/* The layout that the fixture prints. */
 static void ask_fixture(struct client_layout *out)
 {
 	FILE *pipe = popen(in_workdir("fixture"), "r");
@@ -265,7 +265,7 @@ static void test_fixtures(void **state)
 	}
 }
 
-/* Redis' flags are not in debug information: a version whose bits nobody has looked at gets no layout. */
+/* Redis' flags are not in debug information, so a version whose bits nobody has checked gets no layout. */
 static void test_unknown_flags(void **state)
 {
 	static const char *const unknown[] = {
@@ -295,8 +295,8 @@ static void test_no_debug_info(void **state)
 }
 
 /*
- * A part of the debug information may be in a file shared with others (dwz), whose name the server's file says: that is
- * not followed, and what lacks there is no layout.
+ * Part of the debug information may be in a file shared with others (dwz), which the server's file names. replylog does
+ * not follow that name, and incomplete information gives no layout.
  */
 static void test_shared_part(void **state)
 {
@@ -317,7 +317,7 @@ static void test_shared_part(void **state)
 	assert_int_equal(read_debug_info(in_workdir("fixture"), "valkey 9.1.99", &found), -ENOENT);
 }
 
-/* ---- which source is taken ---- */
+/* ---- the choice of a source ---- */
 
 static int find(pid_t pid, const char *name_version, struct client_layout *out)
 {
@@ -387,7 +387,7 @@ static pid_t start_debuginfod(uint16_t port)
 	_exit(127);
 }
 
-/* Asks the server at that port. cache: another one knows nothing of what was not there before. */
+/* Queries the server at that port. cache: a new one does not remember earlier failures. */
 static int find_at(uint16_t port, int cache, struct client_layout *out)
 {
 	char url[64], dir[300];
@@ -399,7 +399,7 @@ static int find_at(uint16_t port, int cache, struct client_layout *out)
 	return find(0, "valkey 9.1.99", out);
 }
 
-/* What only a debuginfod server has, by build id. It takes a moment to look at its files. */
+/* Information that only a debuginfod server has, by build id. The server needs a moment to scan its files. */
 static void test_debuginfod(void **state)
 {
 	struct client_layout expected, found;
@@ -425,12 +425,12 @@ static void test_debuginfod(void **state)
 	kill(pid, SIGTERM);
 	waitpid(pid, NULL, 0);
 	assert_memory_equal(&found, &expected, sizeof(found));
-	/* Nobody is asked when nobody is configured, whatever the cache has. */
+	/* Without a configured server there is no query, whatever the cache has. */
 	setenv("DEBUGINFOD_URLS", "", 1);
 	assert_int_equal(find(0, "valkey 9.1.99", &found), -ENOENT);
 }
 
-/* A server that never answers, and one that is not there. */
+/* A server that never answers, and one that does not exist. */
 static void test_debuginfod_fails(void **state)
 {
 	struct client_layout layout;
@@ -482,7 +482,7 @@ static void end(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-/* Splits the fixture: its debug information goes to workdir/debug, and debug_path is where it belongs. */
+/* Splits the fixture: its debug information goes to workdir/debug. debug_path is where replylog looks for it. */
 static bool split_fixture(char *debug_path, size_t size)
 {
 	char why[256], id[ELF_BUILD_ID_HEX];
@@ -518,13 +518,13 @@ static void test_separate_file(void **state)
 	assert_int_equal(find(pid, "valkey 9.1.99", &found), 0);
 	assert_memory_equal(&found, &expected, sizeof(found));
 
-	/* A link leads to where it leads for the server, never to a file of ours. */
+	/* A link is resolved in the server's root, never in ours. */
 	assert_int_equal(run("ln -sf %s/debug %s", workdir, path), 0);
 	assert_int_equal(find(pid, "valkey 9.1.99", &found), -ENOENT);
 	assert_int_equal(run("cp %s/debug %s/root/elsewhere && ln -sf /elsewhere %s", workdir, workdir, path), 0);
 	assert_int_equal(find(pid, "valkey 9.1.99", &found), 0);
 
-	/* What is no file is not even opened: this would wait for a writer. */
+	/* replylog does not open anything but regular files: this FIFO would wait for a writer. */
 	assert_int_equal(run("rm %s && mkfifo %s", path, path), 0);
 	assert_int_equal(find(pid, "valkey 9.1.99", &found), -ENOENT);
 	end(pid);
@@ -562,7 +562,7 @@ static void try_bytes(const uint8_t *bytes, size_t size)
 	}
 }
 
-/* Any damage: an answer or none, but no crash and no endless loop. */
+/* Any damage gives a layout or none, but no crash and no endless loop. */
 static void test_damaged(void **state)
 {
 	uint8_t *bytes, *copy;

@@ -20,7 +20,7 @@
 #include "user/server/listen.h"
 #include "user/server/proc.h"
 
-/* This process listens, and asks the kernel where. */
+/* This process listens, and reads from the kernel where. */
 
 static int tcp_socket(int family, uint16_t *port)
 {
@@ -76,7 +76,7 @@ static void test_nothing(void **state)
 	struct endpoint out[4];
 
 	(void)state;
-	assert_int_equal(ask(NULL, NULL, out, 4), 0); /* bound is not listening */
+	assert_int_equal(ask(NULL, NULL, out, 4), 0); /* a bound socket does not listen yet */
 	close(fd);
 }
 
@@ -94,7 +94,7 @@ static void test_tcp(void **state)
 	(void)state;
 	assert_int_equal(listen(v4, 1), 0);
 	assert_int_equal(listen(second, 1), 0);
-	v6 = tcp_socket(AF_INET6, &port); /* there may be no IPv6, or it may be in use */
+	v6 = tcp_socket(AF_INET6, &port); /* IPv6 may be missing, or the port may be in use */
 	if (v6 >= 0)
 		assert_int_equal(listen(v6, 1), 0);
 	assert_int_equal(ask(NULL, NULL, out, 4), 2);
@@ -140,7 +140,7 @@ static void test_unix(void **state)
 	/* Another file of the same name. */
 	assert_int_equal(unlink(path), 0);
 	close(unix_socket(path, true));
-	assert_true(endpoint_is_file(&out[0], getpid(), path)); /* the name leads there now, for both */
+	assert_true(endpoint_is_file(&out[0], getpid(), path)); /* the name now leads there for both */
 	assert_int_equal(unlink(path), 0);
 	assert_true(endpoint_is_file(&out[0], getpid(), path)); /* no such file: the same name */
 	assert_false(endpoint_is_file(&out[0], getpid(), "/elsewhere/with space"));

@@ -16,7 +16,7 @@
 #define ARGS_MAX 80
 #define PERCENT " is not a percentage: use 0.1 to 100, with at most one decimal digit"
 
-/* What options_parse wrote to a standard stream, whose descriptor is lent to a file for the while. */
+/* Returns what options_parse wrote to a standard stream, which leads to a file meanwhile. */
 struct capture {
 	FILE *file, *stream;
 	int saved;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What BPF itself knows of pairing: what is certain, what raises a doubt, and which reply a command can't have. */
+/* Pairing as BPF sees it: what is certain, what is doubtful, and which reply a command can't have. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,7 +55,7 @@ static void test_alone_is_certain_and_bursts_are_not(void **state)
 	free(c);
 }
 
-/* Each is the reply to a command that can't have it. */
+/* Each reply is one that its command can't have. */
 static void test_misfits(void **state)
 {
 	static const struct {
@@ -113,7 +113,7 @@ static void test_misfits(void **state)
 		}
 }
 
-/* A failing AUTH that goes unanswered lets the next reply take its place: see auth_may_be_silent(). */
+/* When a failing AUTH gets no reply, the next reply would be taken for AUTH's: see auth_may_be_silent(). */
 static void test_auth_behind_others(void **state)
 {
 	static const struct {
@@ -150,7 +150,8 @@ static void test_auth_behind_others(void **state)
 }
 
 /*
- * A module's command may do anything; nobody's is refused in words that name it. Errors of scripts may hold anything.
+ * A module's command may do anything. No error that names a command means that it was not executed. Errors of scripts
+ * may contain anything.
  */
 static void test_doubts(void **state)
 {
@@ -171,7 +172,7 @@ static void test_doubts(void **state)
 		{ CMD1("$20\r\ngeoradiusbymember_ro\r\n"), "*0\r\n", false },
 		{ CMD1("$17\r\nGEORADIUSBYMEMBER\r\n"), "*0\r\n", false },
 		{ CMD1("$17\r\ngeoradiusbymembex\r\n"), "*0\r\n",
-		  false }, /* alike in all that is looked at: it is refused anyway */
+		  false }, /* the same in all compared bytes, but the server refuses it anyway */
 		{ CMD1("$16\r\nzrevrangebyscore\r\n"), "*0\r\n", false },
 		{ CMD1("$16\r\nzrevrangebyscorX\r\n"), "*0\r\n", true },
 		{ GET("a"), "+anything\r\n", false },
@@ -180,7 +181,7 @@ static void test_doubts(void **state)
 		{ MULTI NOBODY EXEC, "+OK\r\n-ERR unknown command 'Nobody', with args beginning with: \r\n-EXECABORT no\r\n",
 		  false },
 		{ " \r\n" GET("a"), "+A\r\n", true },
-		/* Errors of scripts may hold anything, wherever they are. */
+		/* Errors of scripts may contain anything, wherever they are. */
 		{ EVAL, "-ERR x\r\n", true },
 		{ EVAL, "$1\r\nx\r\n", false },
 		{ EVAL, "*2\r\n:1\r\n-ERR x\r\n", true },
@@ -226,7 +227,7 @@ static void test_doubts(void **state)
 		}
 }
 
-/* Behind a line of blanks, some servers read a multibulk as lines. One that is empty changes nothing. */
+/* Behind a line of blanks, some servers read a multibulk as lines. An empty line changes nothing. */
 static void test_lines_without_words(void **state)
 {
 	static const struct {

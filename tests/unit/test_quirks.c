@@ -23,7 +23,7 @@ static const struct {
 	{ "valkey 9.0.0", false, true, false },
 	{ "valkey 9.1.2", false, false, false },
 	{ "valkey 10.0.0", false, false, false },
-	/* What is not known may be anything. */
+	/* An unknown version may have any quirk. */
 	{ "valkey", true, true, true },
 	{ "", true, true, true },
 	{ "keydb 6.3.4", true, true, true },

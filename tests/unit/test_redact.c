@@ -145,14 +145,14 @@ static void test_sentinel(void **state)
 	SHOWS("MODULE LIST", "MODULE|LIST");
 }
 
-/* What was cut must not turn a secret into something harmless. */
+/* A cut must not make a secret look harmless. */
 static void test_cut(void **state)
 {
 	char line[1024], longer[200];
 
 	(void)state;
 	memset(longer, 'n', sizeof(longer));
-	/* A parameter's name of which the end is not known. */
+	/* A parameter's name with an unknown end. */
 	assert_non_null(strstr(after(line, (size_t)snprintf(line, sizeof(line), "CONFIG SET %.200s hunter2", longer), false),
 			       "|" X));
 	/* A subcommand and an option likewise. */
@@ -162,7 +162,7 @@ static void test_cut(void **state)
 			   "hunter2"));
 	/* A password of which only the beginning was kept. */
 	assert_string_equal(after(line, (size_t)snprintf(line, sizeof(line), "AUTH %.200s", longer), false), "AUTH|" X);
-	/* An inline line that was cut in the middle of things. */
+	/* An inline line that was cut inside an argument. */
 	assert_string_equal(after("AUTH hun", 8, true), "AUTH|" X);
 	assert_string_equal(after("AUTH \"hun ter", 13, true), "AUTH|" X);
 	assert_string_equal(after("HELLO 3 AUTH user", 17, true), "HELLO|3|AUTH|" X);
@@ -292,7 +292,7 @@ static uint32_t server_hides(char **argv, int argc)
 	return 0;
 }
 
-/* Random command lines of the words that matter: whatever the server hides, redact() hides. */
+/* Random command lines of relevant words: redact() hides whatever the server hides. */
 static void test_against_server(void **state)
 {
 	static char *const words[] = {
@@ -353,7 +353,7 @@ static void test_against_server(void **state)
 }
 
 /*
- * How a server takes a typed line apart, byte by byte: sdssplitargs of redis 7.0.15 and valkey 9.1.2, src/sds.c. Since
+ * Parses a typed line as a server does, byte by byte: sdssplitargs of redis 7.0.15 and valkey 9.1.2, src/sds.c. Since
  * valkey 9.0 the line has an end besides its zero byte, and a quote may close inside an argument. Bytes 0xff are dropped
  * by valkey 8.1 and 9.1 where char is signed.
  */
@@ -382,7 +382,7 @@ static int hex(char c)
 	return at && (c >= '0') ? (int)(at - digits) : -1;
 }
 
-/* An escape at p, of which there must be more than its own bytes for the new servers: its length, or 0. */
+/* Returns the length of an escape at p, or 0. New servers require more bytes behind it. */
 static size_t escape(const struct server *server, const char *p, const char *end, char quote, char *out)
 {
 	size_t left = server->is_new ? (size_t)(end - p) : SIZE_MAX;
@@ -441,7 +441,7 @@ static bool split(const struct server *server, struct words *w, const char *p, c
 				quote = *p++;
 				continue;
 			}
-			/* As an escape "\xff" it is another number than as a char. */
+			/* As an escape, "\xff" has another value than as a char. */
 			if (!(server->drops && c == '\xff' && n != 4))
 				w->argv[w->argc][w->len[w->argc]++] = c;
 			p += n;
@@ -462,7 +462,7 @@ static bool same_words(const struct words *a, const struct words *b)
 	return true;
 }
 
-/* What is shown of a line that servers read as w: nothing that they hide, and else what they read. */
+/* What a record shows of a line that servers read as w: nothing that they hide, otherwise what they read. */
 static void check_shown(const struct words *w)
 {
 	uint32_t hidden = server_hides((char **)w->argv, w->argc);
@@ -481,8 +481,8 @@ static void check_shown(const struct words *w)
 }
 
 /*
- * Typed lines of the words that matter, with bytes in them that servers treat differently. A line is shown when all
- * servers that take it read the same; otherwise nothing of it is.
+ * Typed lines of relevant words, with bytes that servers treat differently. A record shows the line only when all
+ * servers that accept it read the same.
  */
 static void test_typed_lines(void **state)
 {

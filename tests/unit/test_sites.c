@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Site discovery on real servers, on small programs built here with the layouts that
- * no server at hand has, and on damaged files.
+ * Site discovery on real servers, on small programs built here with layouts that none of these servers has, and on
+ * damaged files.
  */
 #include <dirent.h>
 #include <elf.h>
@@ -26,7 +26,7 @@
 #include "user/code/sites.h"
 
 /*
- * By build id, what an independent reading says: objdump -d (calls to xxx@plt),
+ * By build id, the result of independent tools: objdump -d (calls to xxx@plt),
  * readelf -wf (function bounds) and readelf -r (the table), put together by a script
  * for Debian's binaries. Order: read, write, writev, close, accept.
  */
@@ -117,7 +117,7 @@ static const struct known *known_binary(struct elf_image *img)
 	return NULL;
 }
 
-/* What must hold of any server, known or not. */
+/* Checks that apply to any server, known or not. */
 static void check_any(struct elf_image *img, enum conn_type type, const struct conn_sites *found)
 {
 	for (int kind = 0; kind < SITE_KINDS; kind++) {
@@ -149,7 +149,7 @@ static void check_known(const struct known *expect, enum conn_type type, const s
 
 		assert_int_equal(site->func_vaddr, expect->func[type][kind]);
 		assert_int_equal(site->present, expect->func[type][kind] != 0);
-		/* What arm64's functions begin with is never emulated, with few exceptions (test_insn_arm64.c). */
+		/* The kernel emulates the first instruction of few arm64 functions (test_insn_arm64.c). */
 		if (site->present && expect->machine == EM_X86_64)
 			assert_true(site->emulated);
 	}
@@ -320,7 +320,7 @@ static const char fixture_source[] =
 
 static char workdir[] = "/tmp/test_sites.XXXXXX";
 
-/* Compilers that are not here build nothing, and what they would have built is not tested. */
+/* A compiler that is not installed builds nothing, and its output is not tested. */
 static const struct toolchain {
 	const char *cc;
 	uint16_t machine;
@@ -403,7 +403,7 @@ static const struct fixture fixtures[] = {
 	{ "-fpie -pie -s -mbranch-protection=standard -Wl,-z,force-bti", EM_AARCH64, 0, "table", true, 16 },
 	{ "-fpie -pie -s -mbranch-protection=pac-ret+leaf -Wl,-z,pac-plt", EM_AARCH64, 0, "table", true, 16 },
 	{ "-fpie -pie -s -moutline-atomics -fstack-clash-protection", EM_AARCH64, 0, "table", true, 16 },
-	/* A frame pointer and every variable on the stack: the fd's way is not plain. */
+	/* A frame pointer and every variable on the stack, so the fd is hard to follow. */
 	{ "-fpie -pie -s -O0", 0, 0, "table", true, -1 },
 	{ "-fpie -pie -O0", 0, 0, "symbol", true, -1 },
 	{ "-fpie -pie -s -fstack-protector-all", 0, 0, "table", true, 16 },
@@ -411,7 +411,7 @@ static const struct fixture fixtures[] = {
 	{ "-fpie -pie -s -DTAIL", 0, 0, "table", true, 16 },
 	{ "-fpie -pie -s -DTWICE", 0, -ENOTUNIQ, NULL, false, 0 },
 	{ "-fpie -pie -s -fno-asynchronous-unwind-tables -fno-unwind-tables", 0, -ENOENT, NULL, false, 0 },
-	/* Static and stripped: nothing says which function is write. */
+	/* Static and stripped, so nothing tells which function is write. */
 	{ "-static -s", 0, -ENOENT, NULL, false, 0 },
 };
 
@@ -429,7 +429,7 @@ static void check_fixture(const struct fixture *expect, struct elf_image *img)
 	}
 	assert_string_equal(found.found_by, expect->found_by);
 	assert_int_equal(found.site[SITE_WRITEV].present, expect->writev);
-	/* Unoptimized, the comparison is of a copy on the stack; the slot is then not taken for accept, but its symbol is. */
+	/* Unoptimized code compares a copy on the stack. Then the slot does not identify accept, but the symbol does. */
 	assert_int_equal(found.site[SITE_ACCEPT].present, expect->fd_offset >= 0 || !strcmp(expect->found_by, "symbol"));
 	assert_false(sites_has_tls(img));
 	assert_int_equal(found.fd_offset, expect->fd_offset);
@@ -525,7 +525,7 @@ static void test_symbol_and_table_agree(void **state)
 
 /* ---- damaged files ---- */
 
-/* Everything discovery does, on bytes that may be anything: it may fail, not misbehave. */
+/* Runs all of discovery on arbitrary bytes: it may fail, but not misbehave. */
 static int try_bytes(const uint8_t *bytes, size_t size)
 {
 	char path[64], name_version[32], id[ELF_BUILD_ID_HEX];
@@ -662,7 +662,7 @@ static void test_absurd_headers(void **state)
 	free(bytes);
 }
 
-/* Where damage does most: the headers and the small tables that everything hangs on. */
+/* Damages the headers and small tables, on which everything depends. */
 static void test_mutations(void **state)
 {
 	unsigned int seed = 3;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is kept of a command as it is dispatched (bpf/server/client.h, argv_snapshot.h, snapshot_ring.h), over structs made up here. */
+/*
+ * What replylog keeps of a dispatched command (bpf/server/client.h, argv_snapshot.h, snapshot_ring.h), on made-up structs.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +15,7 @@
 #include "user/output/argv.h"
 #include "bpf/env.h"
 
-/* A part of memory that is not there. */
+/* A part of memory that is not mapped. */
 static struct {
 	__u64 from, to;
 } hole;
@@ -64,7 +66,7 @@ static struct {
 	size_t n_made;
 } server;
 
-/* clang-format off: a line each */
+/* clang-format off: one line each */
 #define AT(type, member)                                                          \
 	{                                                                         \
 		offsetof(struct type, member), sizeof(((struct type *)0)->member) \
@@ -114,7 +116,7 @@ static void *make(size_t size)
 static char *make_sds(int type, const char *bytes, uint64_t len, uint64_t room)
 {
 	size_t field = type ? (size_t)1 << (type - 1) : 0;
-	char *memory = (char *)make(32 + len + 1) + 8; /* what is before it can be read, too */
+	char *memory = (char *)make(32 + len + 1) + 8; /* the bytes before it can be read, too */
 
 	memcpy(memory, &len, field);
 	memcpy(memory + field, &room, field);
@@ -152,7 +154,7 @@ static __u32 take(void)
 	return snapshot_take(&server.work, (unsigned long)&server.client, (unsigned long)server.conn);
 }
 
-/* What user space makes of it. */
+/* What user space decodes. */
 static void decode(struct argv *out)
 {
 	__u32 len = take();
@@ -189,7 +191,7 @@ static void test_argv(void **state)
 	assert_memory_equal(&server.work.name, "SET\0\0\0\0", 8);
 }
 
-/* Fields that don't lie within what is read at once. */
+/* Fields outside the part that is read at once. */
 static void test_far_fields(void **state)
 {
 	struct argv a;
@@ -227,7 +229,7 @@ static void test_lengths(void **state)
 	free(bytes);
 }
 
-/* As long as a number can say: only what is kept is read. */
+/* The longest length that a number can express: BPF reads only what it keeps. */
 static void test_true_length(void **state)
 {
 	static const uint64_t lengths[] = { 99999999, 999999999999, 1000000000000 };
@@ -271,7 +273,7 @@ static void test_many_arguments(void **state)
 	}
 }
 
-/* An allocation may begin where memory does: of the shortest sds, a byte lies before the string and no more. */
+/* An allocation may start at the beginning of mapped memory: the shortest sds has one byte before the string and no more. */
 static void test_beginning_of_memory(void **state)
 {
 	struct argv a;
@@ -287,7 +289,10 @@ static void test_beginning_of_memory(void **state)
 	assert_int_equal(take(), 0);
 }
 
-/* valkey 9: in the object itself, behind an expiry or not. One with a key in it is no argument. */
+/*
+ * valkey 9: the string is in the object itself, with or without an expiry before it. An object with a key in it is no
+ * argument.
+ */
 static void test_embedded(void **state)
 {
 	struct argv a;
@@ -346,7 +351,7 @@ static void test_long_name(void **state)
 	assert_int_equal(server.work.head.word[WORD_NAME], ARGV_MAX_ARG_BYTES);
 }
 
-/* clang-format off: a line each */
+/* clang-format off: one line each */
 static void nothing_wrong(void)
 {
 }
@@ -412,7 +417,7 @@ static void odd_user(void)
 }
 /* clang-format on */
 
-/* What is not as it must be: nothing is kept. */
+/* Wrong structs: replylog keeps nothing. */
 static void test_refused(void **state)
 {
 	static void (*const wrong[])(void) = {
@@ -456,7 +461,7 @@ static bool is_kept(__u32 place, char fill, __u32 argv_len)
 	return true;
 }
 
-/* Whatever is said to be kept is whole, and the last 4 KiB of heads are. Also where positions begin again at 0. */
+/* Every snapshot that the ring returns is whole, and the last 4 KiB are there, also where positions start again at 0. */
 static void test_ring(void **state)
 {
 	static const __u32 begins[] = { 0, 8, 4088, 0xffffffff - 4095, 0xffffffff - 7 };
@@ -496,7 +501,7 @@ static void test_nothing_kept(void **state)
 
 /* ---- is it the same command? ---- */
 
-/* A request as it is on the wire, and its head as the argv log keeps it: over the budget long arguments are shortened. */
+/* A request as on the wire, and its argv as the argv log keeps it, which shortens long arguments over the budget. */
 static __u8 asked[2 * ARGV_HEAD_MAX];
 static __u32 asked_len;
 
@@ -516,7 +521,7 @@ static void ask_count(int argc)
 	asked_len = (__u32)sprintf((char *)asked, "*%d\r\n", argc);
 }
 
-/* Executes what was added, wherever in the ring it lies, and compares. */
+/* Executes the added command, wherever it is in the ring, and compares. */
 static bool same_as_executed(void)
 {
 	static const __u32 ends[] = { 0, 8, SNAPSHOTS_RING - 8, SNAPSHOTS_RING - 64 };
@@ -566,7 +571,7 @@ static void test_same(void **state)
 	}
 }
 
-/* Every byte counts: of the name, of each argument, and how many there are. */
+/* Every byte of the name and of each argument counts, and so does their number. */
 static void test_other_commands(void **state)
 {
 	static const char *const other[][3] = {
@@ -589,7 +594,7 @@ static void test_other_commands(void **state)
 	assert_false(same_as_executed());
 }
 
-/* An argument may be whole in the request's head and shortened in the other: true lengths and what both have count. */
+/* An argument may be whole in the request's argv and shortened in the snapshot: true lengths and common bytes count. */
 static void test_shortened(void **state)
 {
 	char word[1000], *kept;
@@ -607,7 +612,7 @@ static void test_shortened(void **state)
 			ask_argument("after it", 8, true);
 			assert_true(same_as_executed());
 			kept = server.argv[1]->ptr;
-			kept[128] = 'y'; /* only the request's head has that, if any */
+			kept[128] = 'y'; /* at most the request's argv has this byte */
 			assert_true(same_as_executed());
 			kept[127] = 'y';
 			assert_false(same_as_executed());
@@ -621,7 +626,7 @@ static void test_shortened(void **state)
 	}
 }
 
-/* Lengths of any number of digits: nothing but what is kept is read. */
+/* Lengths of any number of digits: only kept bytes are read. */
 static void test_long_compared(void **state)
 {
 	static const uint64_t lengths[] = { 999999, 9999999, 10000000, 123456789, 999999999999 };
@@ -652,7 +657,7 @@ static void test_long_compared(void **state)
 	}
 }
 
-/* Of the most arguments that are kept, the longest: the last byte counts. */
+/* The longest of as many arguments as are kept: the last byte counts. */
 static void test_many_compared(void **state)
 {
 	char word[128];
@@ -667,13 +672,13 @@ static void test_many_compared(void **state)
 	}
 	assert_true(asked_len <= ARGV_HEAD_MAX);
 	assert_true(same_as_executed());
-	((char *)server.argv[ARGV_MAX_ARGS]->ptr)[0] = 'y'; /* nobody keeps that one */
+	((char *)server.argv[ARGV_MAX_ARGS]->ptr)[0] = 'y'; /* neither side keeps this argument */
 	assert_true(same_as_executed());
 	((char *)server.argv[ARGV_MAX_ARGS - 1]->ptr)[127] = 'y';
 	assert_false(same_as_executed());
 }
 
-/* Whatever the request's head is: nothing beyond it is looked at, and it is the same only when it is. */
+/* Whatever the request's argv contains: the comparison reads nothing beyond it, and never matches another command. */
 static void test_damaged(void **state)
 {
 	(void)state;

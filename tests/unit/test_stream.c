@@ -28,7 +28,7 @@ static struct sink sink;
 static struct stream stream;
 static int out[2];
 
-/* 5,000 s after boot it is WALL_NS, whenever the test runs. */
+/* The test's clock: 5,000 s after boot it is WALL_NS. */
 static int setup(void **state)
 {
 	(void)state;
@@ -95,7 +95,7 @@ static void replies(const char *expected)
 	assert_string_equal(arrived(), expected);
 }
 
-/* Where in the one line that arrived this text is, or NULL. */
+/* Finds this text in the one line that arrived, or returns NULL. */
 static const char *reply_has(const char *part)
 {
 	assert_int_equal(reply(), 0);
@@ -176,7 +176,7 @@ static void test_push(void **state)
 	stream.replies = 0;
 	push(BYTES("*3\r\n$7\r\nmessage\r\n$400\r\nnews"));
 	replies(PUSHED("\"push\":\"message\",\"channel\":\"news\",\"channel_truncated\":true,"));
-	/* What is no push is not shown, and neither is what a channel's length claims. */
+	/* Bytes that are no push are not shown, nor are bytes beyond the channel, whatever its length claims. */
 	stream.replies = 0;
 	push(BYTES("*3\r\n$99999999999999999999\r\nmessage"));
 	replies(PUSHED(""));
@@ -222,11 +222,11 @@ static void test_who_asked(void **state)
 	sample.rec.db = 5;
 	assert_non_null(reply_has("\"db\":5,\"resp\":3,\"client_name\":\"pool\",\"user\":\"bob\",\"lib_name\":\"redis\","
 				  "\"lib_ver\":\"5.0\","));
-	sample.rec.generation = 4; /* another connection by the same number, that has said nothing */
+	sample.rec.generation = 4; /* another connection with the same number, on which the client has not said who it is */
 	assert_null(reply_has("client_name"));
 	assert_non_null(reply_has("\"resp\":2"));
 	sample.rec.generation = 3;
-	sample.rec.from_start = 0; /* older than we are */
+	sample.rec.from_start = 0; /* older than replylog */
 	assert_null(reply_has("resp"));
 	sample.rec.from_start = 1;
 	sample.rec.connection = 2; /* no such number */
@@ -236,7 +236,7 @@ static void test_who_asked(void **state)
 
 #define SAID "aliceworkerlib1.0"
 
-/* What the server's structs say: the words are behind the head, and who the client said it is is not asked. */
+/* Facts from the server's structs: they follow the argv, and what the client itself said does not matter. */
 static void test_dispatched(void **state)
 {
 	const size_t words = strlen(SAID);
@@ -269,7 +269,7 @@ static void test_dispatched(void **state)
 #define K64 "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
 #define EXECUTED "*2\r\n$3\r\nGET\r\n!200\r\n" K64 K64
 
-/* A record of an execution: what the request said, the words, and the head of what was executed. */
+/* A record of an execution: the request's argv, the facts from the structs, and the executed argv. */
 static void record_executed(const char *asked, enum argv_status status)
 {
 	char all[1024];
@@ -299,7 +299,7 @@ static int reply_executed(void)
 			    sizeof(sample.rec) + sample.rec.argv_len + strlen(SAID) + sizeof(EXECUTED) - 1);
 }
 
-/* Where the request's head is lost, or is not comparable, the head of what was executed follows the words. */
+/* Where the request's argv is lost or not comparable, the executed argv follows the facts from the structs. */
 static void test_executed_argv(void **state)
 {
 	const char *line;
@@ -319,7 +319,7 @@ static void test_executed_argv(void **state)
 	}
 }
 
-/* Which execution it was is not proven after all: what the request said remains, and nothing else. */
+/* In the end there is no proof which execution it was: only the request's argv remains. */
 static void test_forgotten_execution(void **state)
 {
 	static const char *const asked[] = { "", "get 'asked'\r\n", "*2\r\n$3\r\nget\r\n$5\r\nasked\r\n" };
@@ -343,7 +343,7 @@ static void test_forgotten_execution(void **state)
 		assert_null(strstr(line, "inner"));
 		assert_null(strstr(line, "dispatch"));
 	}
-	/* A record without --argv-from dispatch says nothing of where its argv is from. */
+	/* A record without --argv-from dispatch does not say where its argv comes from. */
 	record(BYTES(LRANGE));
 	sample.rec.exec_ns = 5000;
 	record_forget_execution(&sample.rec);
@@ -362,14 +362,14 @@ static void test_argv_lost(void **state)
 		"\"reply_bytes\"") "\"kind\":\"simple\",\"attribution\":\"exact\",\"state\":\"complete\"}\n");
 	sample.rec.argv_status = ARGV_LOST_MEMORY;
 	assert_non_null(reply_has(",\"argv_lost\":\"argv_memory\","));
-	/* Nothing of a head that could not be parsed is shown: it could hold a password. */
+	/* Nothing of an argv that could not be parsed is shown, because it could contain a password. */
 	record(BYTES("AUTH \"hunter2"));
 	assert_non_null(reply_has(",\"argv_lost\":\"malformed\","));
 	assert_null(reply_has("hunter2"));
 	assert_null(reply_has("AUTH"));
 	assert_null(reply_has("\"cmd\""));
 	assert_null(reply_has("\"argc\""));
-	/* Bytes that are there although the record says they are lost are not argv. */
+	/* Bytes in a record that says its argv is lost are not argv. */
 	record(BYTES(LRANGE));
 	sample.rec.argv_status = ARGV_LOST_DEPTH;
 	assert_null(reply_has("lrange"));
@@ -402,7 +402,7 @@ static void test_text(void **state)
 				  "\"argc\":3,\"reply_bytes\""));
 }
 
-/* One argument that is not UTF-8 puts all of them in the other form. */
+/* One argument that is not UTF-8 makes all of them escaped. */
 static void test_escaped(void **state)
 {
 	(void)state;
@@ -426,7 +426,7 @@ static void test_cut_text(void **state)
 	record(head, (size_t)len);
 	snprintf(expected, sizeof(expected), "[\"get\",\"%.126s\"],\"argc\":2,\"argv_truncated\":true,\"reply_bytes\"", arg);
 	assert_non_null(reply_has(expected));
-	/* The same bytes, when they were all there was, are not text. */
+	/* The same bytes, when they were not cut, are not text. */
 	len = snprintf(head, sizeof(head), "*2\r\n$3\r\nget\r\n$128\r\n%.128s\r\n", arg);
 	record(head, (size_t)len);
 	snprintf(expected, sizeof(expected), "[\"get\",\"%.126s\\\\xe2\\\\x82\"],\"argc\":2,\"argv_encoding\"", arg);
@@ -454,14 +454,14 @@ static void test_secrets(void **state)
 	(void)state;
 	record(BYTES("*4\r\n$6\r\nconfig\r\n$3\r\nset\r\n$11\r\nREQUIREPASS\r\n$7\r\nhunter2\r\n"));
 	assert_non_null(reply_has("[\"config\",\"set\",\"REQUIREPASS\",\"(redacted)\"],\"argc\":4,\"reply_bytes\""));
-	/* A secret that is not UTF-8 is no reason to escape what is shown. */
+	/* A secret that is not UTF-8 does not make the other arguments escaped. */
 	record(BYTES("*2\r\n$4\r\nAUTH\r\n$2\r\n\xff\xfe\r\n"));
 	assert_non_null(reply_has("[\"AUTH\",\"(redacted)\"],\"argc\":2,\"reply_bytes\""));
 	record(BYTES("auth hunter2"));
 	assert_null(reply_has("hunter2"));
 }
 
-/* The widest argv there is: 32 times 128 bytes of which each one takes the most. */
+/* The longest argv: 32 times 128 bytes, each of which JSON writes longest. */
 static void widest(char byte)
 {
 	char head[ARGV_HEAD_MAX];
@@ -504,7 +504,7 @@ static void test_longest_line(void **state)
 	}
 }
 
-/* What isn't a record of ours writes nothing. */
+/* Anything but a record of replylog writes nothing. */
 static void test_not_ours(void **state)
 {
 	struct stream before;
@@ -566,7 +566,7 @@ static void test_start(void **state)
 	assert_non_null(strstr(line, "\"probes\":[]}\n"));
 }
 
-/* --max-overhead: the windows of a run, and what is said of them. */
+/* --max-overhead: the windows of a run, and the records about them. */
 static void test_windows(void **state)
 {
 	struct stream_start start = {
@@ -656,7 +656,7 @@ static void test_dropped(void **state)
 	assert_int_equal(stream.dropped, 45);
 }
 
-/* What was lost before turns out to be more. */
+/* A loss grows after it was reported. */
 static void test_dropped_more(void **state)
 {
 	(void)state;
@@ -745,7 +745,7 @@ static void test_clock(void **state)
 	assert_true(llabs((long long)(m.offset_ns - expected)) < 50000000);
 }
 
-/* A pipe nobody reads from: -EPIPE, then nothing more, also when somebody could read again. */
+/* A pipe without a reader: -EPIPE, and then no more writes, even if there could be a reader again. */
 static void test_sink_closed(void **state)
 {
 	int other[2];
@@ -799,10 +799,10 @@ static void count_interruption(void *ctx)
 }
 
 /*
- * Small buffers, non-blocking, and a signal all the time: every short, full and interrupted write is
- * finished, and who wants to know of interruptions does.
+ * A small non-blocking buffer, and signals all the time: every partial, blocked or interrupted write is finished, and a
+ * caller that wants to know about interruptions does.
  */
-static void test_sink_interrupted(void **state)
+static void test_sink_signals(void **state)
 {
 	struct sigaction action = { .sa_handler = tick }, old;
 	struct itimerspec every = { { 0, 300000 }, { 0, 300000 } };
@@ -846,17 +846,17 @@ static void test_sink_interrupted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_reply),         TEST(test_aborted),       TEST(test_unknown_values),
-		TEST(test_push),          TEST(test_kinds),         TEST(test_who_asked),
-		TEST(test_dispatched),    TEST(test_executed_argv), TEST(test_forgotten_execution),
-		TEST(test_argv_lost),     TEST(test_addresses),     TEST(test_text),
-		TEST(test_escaped),       TEST(test_cut_text),      TEST(test_truncated),
-		TEST(test_secrets),       TEST(test_longest_line),  TEST(test_not_ours),
-		TEST(test_start),         TEST(test_windows),       TEST(test_not_ours),
-		TEST(test_start),         TEST(test_start_long),    TEST(test_run_ids_differ),
-		TEST(test_dropped),       TEST(test_dropped_more),  TEST(test_stop),
-		TEST(test_timestamps),    TEST(test_clock),         TEST(test_sink_closed),
-		TEST(test_sink_interrupted),
+		TEST(test_reply),        TEST(test_aborted),       TEST(test_unknown_values),
+		TEST(test_push),         TEST(test_kinds),         TEST(test_who_asked),
+		TEST(test_dispatched),   TEST(test_executed_argv), TEST(test_forgotten_execution),
+		TEST(test_argv_lost),    TEST(test_addresses),     TEST(test_text),
+		TEST(test_escaped),      TEST(test_cut_text),      TEST(test_truncated),
+		TEST(test_secrets),      TEST(test_longest_line),  TEST(test_not_ours),
+		TEST(test_start),        TEST(test_windows),       TEST(test_not_ours),
+		TEST(test_start),        TEST(test_start_long),    TEST(test_run_ids_differ),
+		TEST(test_dropped),      TEST(test_dropped_more),  TEST(test_stop),
+		TEST(test_timestamps),   TEST(test_clock),         TEST(test_sink_closed),
+		TEST(test_sink_signals),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

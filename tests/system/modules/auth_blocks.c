@@ -32,7 +32,7 @@ static void *let_go(void *blocked)
 	return NULL;
 }
 
-/* The thread has nothing to say: who comes next may. */
+/* The thread does not answer, so the next handler may. */
 static int go_on(struct context *ctx, struct string *user, struct string *password, struct string **error)
 {
 	return AUTH_NOT_HANDLED;

@@ -77,7 +77,7 @@ static const struct {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* A string that says its own size, as payload() of truth.py. */
+/* A string that names its own size, as payload() of truth.py. */
 static void reply_with_size(struct ctx *ctx, struct string *text)
 {
 	static char bytes[SIZE_MAX_BYTES];
@@ -190,7 +190,7 @@ __attribute__((visibility("default"))) int RedisModule_OnLoad(struct ctx *ctx, s
 
 	get_api = *(void **)ctx;
 	for (i = 0; i < COUNT(functions); i++)
-		/* One that the server does not have stays NULL: older servers lack the last three. */
+		/* A function that the server lacks stays NULL. Older servers lack the last three. */
 		get_api(functions[i].name, functions[i].function);
 	set_attribs(ctx, "unruly", 1, API_VERSION);
 	if (handles_auth(argv, argc)) {

@@ -18,7 +18,7 @@
 static char *path, *arguments[ARGS_MAX];
 static const char *executed;
 
-/* As the server's own restartServer() does: what stays open keeps its port. */
+/* Closes files as the server's own restartServer() does, because an open socket would keep its port. */
 static void on_execute(int signal)
 {
 	for (int fd = 3; fd < FDS_MAX; fd++)
