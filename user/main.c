@@ -42,7 +42,7 @@ static bool is_single(const struct options *options, const struct servers *serve
 static int run_session(const struct options *options, const struct servers *servers)
 {
 	const struct settings settings = {
-		.way = options->way,
+		.mode = options->mode,
 		.engine = options->engine,
 		.verify_wait_ms = options->verify_wait_ms,
 		.follow = options->follow,

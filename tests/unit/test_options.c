@@ -106,25 +106,25 @@ static void test_defaults(void **state)
 	assert_int_equal(o.engine.max_pipeline, 4096);
 	assert_int_equal(o.engine.argv_memory, 16777216);
 	assert_int_equal(o.engine.ring_size, 8388608);
-	assert_int_equal(o.way.attach, ATTACH_AUTO);
+	assert_int_equal(o.mode.attach, ATTACH_AUTO);
 }
 
 static void test_attach(void **state)
 {
 	(void)state;
-	assert_int_equal(accepts("-p 1 --attach auto").way.attach, ATTACH_AUTO);
-	assert_int_equal(accepts("-p 1 --attach session").way.attach, ATTACH_SESSION);
-	assert_int_equal(accepts("-p 1 --attach=multi").way.attach, ATTACH_MULTI);
-	assert_int_equal(accepts("-p 1 --attach perf").way.attach, ATTACH_PERF);
+	assert_int_equal(accepts("-p 1 --attach auto").mode.attach, ATTACH_AUTO);
+	assert_int_equal(accepts("-p 1 --attach session").mode.attach, ATTACH_SESSION);
+	assert_int_equal(accepts("-p 1 --attach=multi").mode.attach, ATTACH_MULTI);
+	assert_int_equal(accepts("-p 1 --attach perf").mode.attach, ATTACH_PERF);
 	refuses("-p 1 --attach kprobe", "--attach: 'kprobe' is not one of its values: use auto, session, multi or perf");
-	assert_int_equal(accepts("-p 1").way.tap, TAP_CHOICE_AUTO);
-	assert_int_equal(accepts("-p 1 --tap socket").way.tap, TAP_CHOICE_SOCKET);
-	assert_int_equal(accepts("-p 1 --tap connection").way.tap, TAP_CHOICE_CONNECTION);
+	assert_int_equal(accepts("-p 1").mode.tap, TAP_CHOICE_AUTO);
+	assert_int_equal(accepts("-p 1 --tap socket").mode.tap, TAP_CHOICE_SOCKET);
+	assert_int_equal(accepts("-p 1 --tap connection").mode.tap, TAP_CHOICE_CONNECTION);
 	refuses("-p 1 --tap wire", "--tap: 'wire' is not one of its values: use auto, socket or connection");
 	assert_int_equal(accepts("-p 1").argv_from, FROM_REQUEST);
-	assert_false(accepts("-p 1 --argv-from request").way.dispatch);
+	assert_false(accepts("-p 1 --argv-from request").mode.dispatch);
 	assert_int_equal(accepts("-p 1 --argv-from dispatch").argv_from, FROM_DISPATCH);
-	assert_true(accepts("-p 1 --argv-from dispatch").way.dispatch);
+	assert_true(accepts("-p 1 --argv-from dispatch").mode.dispatch);
 	refuses("-p 1 --argv-from reply", "--argv-from: 'reply' is not one of its values: use request or dispatch");
 	refuses("-p 1 --attach", "--attach: needs a value: see replylog --help");
 }

@@ -154,10 +154,10 @@ static bool try_without_attaching(struct check_report *r, const struct options *
 	struct engine engine = {};
 	bool loaded;
 
-	r->way = options->way;
-	if (attach_prepare(&r->target, pid, &r->way))
+	r->mode = options->mode;
+	if (attach_prepare(&r->target, pid, &r->mode))
 		return false;
-	loaded = !engine_load(&engine, &options->engine, &r->target, r->way);
+	loaded = !engine_load(&engine, &options->engine, &r->target, r->mode);
 	engine_unload(&engine);
 	return loaded;
 }
@@ -174,14 +174,14 @@ static bool dispatch_is_stepped(const struct target *target)
 /* Probes on a command's execution are two breakpoints, as those on a read or write are without the socket tap. */
 static int measure_dispatch(struct check_report *r, const char **step)
 {
-	struct way way = r->way;
+	struct attach_mode mode = r->mode;
 	struct probe_cost cost = {};
 	int err;
 
-	if (!r->way.dispatch)
+	if (!r->mode.dispatch)
 		return 0;
-	way.tap = TAP_CHOICE_CONNECTION;
-	err = probe_cost_measure(&cost, dispatch_is_stepped(&r->target), way, step);
+	mode.tap = TAP_CHOICE_CONNECTION;
+	err = probe_cost_measure(&cost, dispatch_is_stepped(&r->target), mode, step);
 	r->dispatch_cost_ns = err ? 0 : cost.ns[HIT_PROBE];
 	return err;
 }
@@ -189,7 +189,7 @@ static int measure_dispatch(struct check_report *r, const char **step)
 /* On a function of our own: the server is not touched. */
 static void measure_cost(struct check_report *r)
 {
-	enum hit hit = r->way.tap == TAP_CHOICE_SOCKET ? HIT_TRACEPOINT : HIT_PROBE;
+	enum hit hit = r->mode.tap == TAP_CHOICE_SOCKET ? HIT_TRACEPOINT : HIT_PROBE;
 	struct probe_cost cost = {};
 	const char *step;
 	int err;
@@ -198,7 +198,7 @@ static void measure_cost(struct check_report *r)
 		snprintf(r->cost_source, sizeof(r->cost_source), "not measured: replylog would not attach");
 		return;
 	}
-	err = probe_cost_measure(&cost, probe_cost_is_stepped(&r->target), r->way, &step);
+	err = probe_cost_measure(&cost, probe_cost_is_stepped(&r->target), r->mode, &step);
 	r->cost_ns = err ? 0 : cost.ns[hit];
 	err = err ? err : measure_dispatch(r, &step);
 	if (err)

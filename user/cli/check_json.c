@@ -64,8 +64,8 @@ int check_write_json(const struct check_report *r, struct sink *sink)
 	put_server(&j, r);
 	put_kernel(&j, r);
 	if (r->would_attach) {
-		put(&j, "tap", tap_name(r->way.tap));
-		put(&j, "attach", attach_name(r->way.attach));
+		put(&j, "tap", tap_name(r->mode.tap));
+		put(&j, "attach", attach_name(r->mode.attach));
 	}
 	if (r->cost_ns)
 		json_u64(&j, "cost_per_io_ns", r->cost_ns);

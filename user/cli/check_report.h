@@ -26,7 +26,7 @@ struct check_report {
 	struct kernel_feature features[KERNEL_FEATURES];
 	struct kernel_capability capabilities[KERNEL_CAPABILITIES];
 	struct utsname kernel;
-	struct way way;
+	struct attach_mode mode;
 	struct check_items listens, transports, sites, present, missing, may, may_not;
 	unsigned int io_threads;
 	bool tls_code;

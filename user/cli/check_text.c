@@ -95,8 +95,8 @@ int check_write_text(const struct check_report *r)
 	say_kernel(r);
 	say_cost(r);
 	if (r->would_attach) {
-		say("tap", tap_name(r->way.tap));
-		say("attach by", attach_name(r->way.attach));
+		say("tap", tap_name(r->mode.tap));
+		say("attach by", attach_name(r->mode.attach));
 	}
 	say("would attach", r->would_attach ? "yes" : "no");
 	if (!r->would_attach)

@@ -72,9 +72,9 @@ static const struct option_row rows[] = {
 	  "memory for the argv of all clients' outstanding commands" },
 	{ "ring-size", 0, "SIZE", "8mb", VALUE_SIZE, FIELD(engine.ring_size), 64 * KB, GB,
 	  "size of the buffer for records that are not written yet" },
-	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(way.tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
+	{ "tap", 0, "TAP", "auto", VALUE_WORD, FIELD(mode.tap), TAP_CHOICE_AUTO, TAP_CHOICE_CONNECTION,
 	  "read bytes at the socket or connection; auto: first available" },
-	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(way.dispatch), 0, 0,
+	{ "dispatch", 0, NULL, NULL, VALUE_FLAG, FIELD(mode.dispatch), 0, 0,
 	  "also measure how long commands execute; slows the server's main thread" },
 	{ "argv-from", 0, "FROM", "request", VALUE_WORD, FIELD(argv_from), FROM_REQUEST, FROM_DISPATCH,
 	  "take argv from the request, or from the server at dispatch" },
@@ -82,7 +82,7 @@ static const struct option_row rows[] = {
 	  "detach for a while when the probes take more of a thread's time" },
 	{ "verify-wait", 0, "MS", "1000", VALUE_NUMBER, FIELD(verify_wait_ms), 0, 3600000,
 	  "wait at most this long for the proof that a record is exact" },
-	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(way.attach), ATTACH_AUTO, ATTACH_PERF,
+	{ "attach", 0, "HOW", "auto", VALUE_WORD, FIELD(mode.attach), ATTACH_AUTO, ATTACH_PERF,
 	  "attach by session, multi or perf; auto: the first available" },
 	{ "debug", 0, "[=FILE]", NULL, VALUE_DEBUG, 0, 0, 0, 0,
 	  "explain each change and loss of a connection on stderr, or in FILE" },
@@ -180,7 +180,7 @@ static const char *const *words_of(const struct option_row *row)
 
 	if (row->offset == offsetof(struct options, argv_from))
 		return from;
-	return row->offset == offsetof(struct options, way.tap) ? tap : attach;
+	return row->offset == offsetof(struct options, mode.tap) ? tap : attach;
 }
 
 static int word_parse(const struct option_row *row, const char *word, uint64_t *value)
@@ -413,8 +413,8 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 		return bad("--json: works only with --check: without --check the output is always JSON");
 	if (o->follow && o->check)
 		return bad("--follow: does not work with --check, which looks only once: leave out one of them");
-	o->way.argv = o->argv_from == FROM_DISPATCH;
-	o->way.dispatch |= o->way.argv;
+	o->mode.argv = o->argv_from == FROM_DISPATCH;
+	o->mode.dispatch |= o->mode.argv;
 	o->engine.argv_memory = (o->engine.argv_memory + ARGV_BLOCK_BYTES - 1) / ARGV_BLOCK_BYTES * ARGV_BLOCK_BYTES;
 	for (size = 1; size < o->engine.ring_size;)
 		size *= 2;

@@ -22,8 +22,8 @@ struct options {
 	bool follow, check, json;
 	const char *debug_file;  /* of --debug; NULL: on stderr; from argv */
 	uint32_t verify_wait_ms; /* how long a record waits for its check, at most */
-	uint32_t argv_from;      /* enum argv_choice; FROM_DISPATCH: way has it, too */
-	struct way way;
+	uint32_t argv_from;      /* enum argv_choice; FROM_DISPATCH: mode has it, too */
+	struct attach_mode mode;
 	struct engine_config engine;
 };
 

@@ -11,7 +11,7 @@ enum attach_choice { ATTACH_AUTO, ATTACH_SESSION, ATTACH_MULTI, ATTACH_PERF };
 /* Where the bytes of plain connections are seen; auto takes the socket's tracepoints where the kernel has them. */
 enum tap_choice { TAP_CHOICE_AUTO, TAP_CHOICE_SOCKET, TAP_CHOICE_CONNECTION };
 
-struct way {
+struct attach_mode {
 	enum attach_choice attach;
 	enum tap_choice tap;
 	bool dispatch; /* also the execution of commands */

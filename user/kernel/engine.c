@@ -35,7 +35,7 @@ void engine_catch_warnings(void)
 }
 
 static void configure(struct replylog_bpf *skel, const struct engine_config *config, const struct target *target,
-		      struct way way, const struct probe_cost *cost)
+		      struct attach_mode mode, const struct probe_cost *cost)
 {
 	__u32 blocks = config->argv_memory / ARGV_BLOCK_BYTES;
 
@@ -50,8 +50,8 @@ static void configure(struct replylog_bpf *skel, const struct engine_config *con
 	skel->rodata->not_in_cluster = target->cluster == CLUSTER_NO;
 	skel->rodata->debug = config->debug;
 	bpf_map__set_autocreate(skel->maps.debug_ring, config->debug);
-	skel->rodata->probe_dispatch = way.dispatch;
-	skel->rodata->argv_at_dispatch = way.argv;
+	skel->rodata->probe_dispatch = mode.dispatch;
+	skel->rodata->argv_at_dispatch = mode.argv;
 	skel->rodata->client_span = layout_span(&target->layout);
 	skel->rodata->measure_overhead = config->max_overhead;
 	memcpy((void *)skel->rodata->hit_ns, cost->ns, sizeof(cost->ns));
@@ -59,12 +59,12 @@ static void configure(struct replylog_bpf *skel, const struct engine_config *con
 	bpf_map__set_max_entries(skel->maps.connections, config->max_clients);
 	bpf_map__set_max_entries(skel->maps.connection_numbers, config->max_clients);
 	bpf_map__set_max_entries(skel->maps.free_connections, config->max_clients);
-	if (way.dispatch) {
+	if (mode.dispatch) {
 		bpf_map__set_max_entries(skel->maps.dispatch_logs, config->max_clients);
 		bpf_map__set_max_entries(skel->maps.dispatch_numbers, config->max_clients);
 		bpf_map__set_max_entries(skel->maps.dispatch_stacks, THREADS_MAX);
 	}
-	if (way.argv) {
+	if (mode.argv) {
 		bpf_map__set_max_entries(skel->maps.dispatch_heads, config->max_clients);
 		bpf_map__set_max_entries(skel->maps.head_works, THREADS_MAX);
 	}
@@ -85,10 +85,10 @@ static int fill(const struct bpf_map *free_numbers)
 }
 
 /* What a probe costs, for --max-overhead. 0, or -1 with the reason on stderr. */
-static int measure_cost(struct probe_cost *cost, const struct target *target, struct way way)
+static int measure_cost(struct probe_cost *cost, const struct target *target, struct attach_mode mode)
 {
 	const char *step;
-	int err = probe_cost_measure(cost, probe_cost_is_stepped(target), way, &step);
+	int err = probe_cost_measure(cost, probe_cost_is_stepped(target), mode, &step);
 
 	return err ? complain("--max-overhead: cannot measure what a probe costs: %s: %s", step, strerror(-err)) : 0;
 }
@@ -96,24 +96,25 @@ static int measure_cost(struct probe_cost *cost, const struct target *target, st
 /* BPF_LOG_LEVEL1 | BPF_LOG_STATS (include/linux/bpf_verifier.h): where the verifier gets to, and what that takes. */
 #define VERIFIER_LOG 5
 
-int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target, struct way way)
+int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target,
+		struct attach_mode mode)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open, .kernel_log_level = config->debug ? VERIFIER_LOG : 0);
 	struct probe_list list;
 	int err;
 
-	engine->way = way;
-	if (config->max_overhead && measure_cost(&engine->cost, target, way))
+	engine->mode = mode;
+	if (config->max_overhead && measure_cost(&engine->cost, target, mode))
 		return -1;
 	engine->skel = replylog_bpf__open_opts(&open);
 	if (!engine->skel)
 		return complain("cannot open the BPF programs: %s: %s", strerror(errno), first_warning);
-	configure(engine->skel, config, target, way, &engine->cost);
+	configure(engine->skel, config, target, mode, &engine->cost);
 	if (known_names_fill((__u64 *)engine->skel->rodata->known_names, (__u64 *)&engine->skel->rodata->known_names_seed))
 		return complain(
 			"cannot build the hash table of the servers' command names: this is a bug, please report it");
-	probes_list(way, &list);
-	probes_choose_programs(engine->skel, way, &list);
+	probes_list(mode, &list);
+	probes_choose_programs(engine->skel, mode, &list);
 	bpf_program__set_autoload(engine->skel->progs.server_executes, true);
 	bpf_program__set_autoload(engine->skel->progs.thread_exits, true);
 	err = replylog_bpf__load(engine->skel);

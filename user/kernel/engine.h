@@ -30,7 +30,7 @@ struct engine_config {
 
 struct engine {
 	struct replylog_bpf *skel;
-	struct way way;
+	struct attach_mode mode;
 	struct probe_cost cost;         /* measured with --max-overhead only */
 	struct bpf_link *watch, *exits; /* see engine_watch_server() */
 };
@@ -39,10 +39,11 @@ struct engine {
 void engine_catch_warnings(void);
 
 /*
- * Loads the programs that this way attaches, with memory of the sizes in config. 0, or -1 with the reason on stderr.
+ * Loads the programs that this mode attaches, with memory of the sizes in config. 0, or -1 with the reason on stderr.
  * Either way engine_unload() gives back what it holds.
  */
-int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target, struct way way);
+int engine_load(struct engine *engine, const struct engine_config *config, const struct target *target,
+		struct attach_mode mode);
 void engine_unload(struct engine *engine);
 
 /*

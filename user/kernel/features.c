@@ -155,15 +155,15 @@ static int choose_attach(enum attach_choice *how)
 	return 0;
 }
 
-int kernel_check(struct way *way)
+int kernel_check(struct attach_mode *mode)
 {
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_BPF))
 		return complain("not permitted: replylog needs CAP_BPF to load its programs: run as root");
 	if (!has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_PERFMON))
 		return complain("not permitted: replylog needs CAP_PERFMON to attach probes: run as root");
-	if (choose_attach(&way->attach) || check_perf_capability(way->attach) || check_features())
+	if (choose_attach(&mode->attach) || check_perf_capability(mode->attach) || check_features())
 		return -1;
-	return choose_tap(&way->tap);
+	return choose_tap(&mode->tap);
 }
 
 static bool has_helper(int helper)

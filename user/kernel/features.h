@@ -12,10 +12,10 @@
 #define ATTACH_TYPE_SESSION 57 /* Linux 6.13, d920179b3d48 */
 
 /*
- * 0, or -1 with what is missing (kernel feature or capability) on stderr. What is auto in *way becomes the best this
+ * 0, or -1 with what is missing (kernel feature or capability) on stderr. What is auto in *mode becomes the best this
  * kernel has.
  */
-int kernel_check(struct way *way);
+int kernel_check(struct attach_mode *mode);
 
 /* What was asked, in the order in which it is needed. */
 struct kernel_feature {

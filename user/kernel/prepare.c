@@ -10,19 +10,19 @@
 #include <string.h>
 
 /* With the socket tap only TLS and --dispatch have return probes. */
-static bool has_return_probes(const struct target *target, struct way way)
+static bool has_return_probes(const struct target *target, struct attach_mode mode)
 {
-	return way.tap == TAP_CHOICE_CONNECTION || way.dispatch || target->layer[CONN_TLS].sites.site[SITE_READ].present;
+	return mode.tap == TAP_CHOICE_CONNECTION || mode.dispatch || target->layer[CONN_TLS].sites.site[SITE_READ].present;
 }
 
-static int check_return_probes(const struct target *target, struct way way)
+static int check_return_probes(const struct target *target, struct attach_mode mode)
 {
 	enum filtered_child outcome;
 	int err;
 
-	if (!target->seccomp_filter || !has_return_probes(target, way))
+	if (!target->seccomp_filter || !has_return_probes(target, mode))
 		return 0;
-	outcome = seccomp_ask(way.attach, &err);
+	outcome = seccomp_ask(mode.attach, &err);
 	if (outcome == CHILD_SURVIVED)
 		return 0;
 	if (outcome == CHILD_DIED)
@@ -54,24 +54,24 @@ static const char *no_socket_tap(const struct target *target)
 }
 
 /* Where the socket tap can't be used the connection tap can. */
-static int check_tap(const struct target *target, struct way *way, enum tap_choice asked)
+static int check_tap(const struct target *target, struct attach_mode *mode, enum tap_choice asked)
 {
-	const char *why = way->tap == TAP_CHOICE_SOCKET ? no_socket_tap(target) : NULL;
+	const char *why = mode->tap == TAP_CHOICE_SOCKET ? no_socket_tap(target) : NULL;
 
 	if (!why)
 		return 0;
 	if (asked == TAP_CHOICE_SOCKET)
 		return complain("--tap socket: -p %d: %s: use --tap auto", target->pid, why);
-	way->tap = TAP_CHOICE_CONNECTION;
+	mode->tap = TAP_CHOICE_CONNECTION;
 	return 0;
 }
 
 /* --dispatch needs the function, and to know struct client: no layout, no guess. */
-static int check_dispatch(const struct target *target, struct way way)
+static int check_dispatch(const struct target *target, struct attach_mode mode)
 {
-	const char *asked = way.argv ? "--argv-from dispatch" : "--dispatch";
+	const char *asked = mode.argv ? "--argv-from dispatch" : "--dispatch";
 
-	if (!way.dispatch)
+	if (!mode.dispatch)
 		return 0;
 	if (!target->dispatch.site[DISPATCH_CALL].present)
 		return complain("%s: -p %d: %s: leave the option out", asked, target->pid, target->no_dispatch);
@@ -81,12 +81,12 @@ static int check_dispatch(const struct target *target, struct way way)
 	return 0;
 }
 
-int attach_prepare(struct target *target, pid_t pid, struct way *way)
+int attach_prepare(struct target *target, pid_t pid, struct attach_mode *mode)
 {
-	enum tap_choice asked = way->tap;
+	enum tap_choice asked = mode->tap;
 
-	return target_open(target, pid) || kernel_check(way) || check_tap(target, way, asked) ||
-			       check_dispatch(target, *way) || check_return_probes(target, *way)
+	return target_open(target, pid) || kernel_check(mode) || check_tap(target, mode, asked) ||
+			       check_dispatch(target, *mode) || check_return_probes(target, *mode)
 		       ? -1
 		       : 0;
 }

@@ -9,9 +9,9 @@
 #include <sys/types.h>
 
 /*
- * Opens the target and asks the kernel. 0, or -1 with the reason on stderr. What is auto in *way becomes the best there
+ * Opens the target and asks the kernel. 0, or -1 with the reason on stderr. What is auto in *mode becomes the best there
  * is. Either way target_close() gives back what it holds.
  */
-int attach_prepare(struct target *target, pid_t pid, struct way *way);
+int attach_prepare(struct target *target, pid_t pid, struct attach_mode *mode);
 
 #endif

@@ -77,19 +77,19 @@ static __u64 time_once(const struct work_load *load)
 	return best / BATCH;
 }
 
-/* The programs that this way attaches to the server's write function. */
-static void list_write(struct way way, struct probe_list *list)
+/* The programs that this mode attaches to the server's write function. */
+static void list_write(struct attach_mode mode, struct probe_list *list)
 {
 	struct probe_list all;
 
-	probes_list(way, &all);
+	probes_list(mode, &all);
 	list->n = 0;
 	for (size_t i = 0; i < all.n; i++)
 		if (all.probe[i].site == SITE_WRITE && !all.probe[i].tracepoint && all.probe[i].types != FOR_DISPATCH)
 			list->probe[list->n++] = all.probe[i];
 }
 
-static struct replylog_bpf *load(struct way way, const struct probe_list *list)
+static struct replylog_bpf *load(struct attach_mode mode, const struct probe_list *list)
 {
 	struct replylog_bpf *skel = replylog_bpf__open();
 	int err;
@@ -97,10 +97,10 @@ static struct replylog_bpf *load(struct way way, const struct probe_list *list)
 	if (!skel)
 		return NULL;
 	skel->rodata->target_tgid = getpid();
-	probes_choose_programs(skel, way, list);
+	probes_choose_programs(skel, mode, list);
 	bpf_program__set_autoload(skel->progs.sweep_connections, false);
 	bpf_program__set_autoload(skel->progs.forget_calls, false);
-	bpf_program__set_autoload(skel->progs.socket_sent, way.tap == TAP_CHOICE_SOCKET);
+	bpf_program__set_autoload(skel->progs.socket_sent, mode.tap == TAP_CHOICE_SOCKET);
 	err = replylog_bpf__load(skel);
 	if (!err)
 		return skel;
@@ -109,7 +109,8 @@ static struct replylog_bpf *load(struct way way, const struct probe_list *list)
 	return NULL;
 }
 
-static int measure_probe(struct replylog_bpf *skel, struct way way, const struct probe_list *list, bool stepped, __u32 *cost)
+static int measure_probe(struct replylog_bpf *skel, struct attach_mode mode, const struct probe_list *list, bool stepped,
+			 __u32 *cost)
 {
 	struct work_load load = { .once = call_function, .function = stepped ? hit_stepped : hit_emulated };
 	struct probe_process self = { .pid = getpid(), .thread = getpid() };
@@ -120,7 +121,8 @@ static int measure_probe(struct replylog_bpf *skel, struct way way, const struct
 	own_function_place((uintptr_t)load.function, &places);
 	for (size_t i = 0; i < list->n; i++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
-		int err = probes_attach_places(&links, way.attach, &list->probe[i], program, OWN_EXECUTABLE, &places, &self);
+		int err = probes_attach_places(&links, mode.attach, &list->probe[i], program, OWN_EXECUTABLE, &places,
+					       &self);
 
 		if (err) {
 			probes_detach(&links);
@@ -166,20 +168,20 @@ bool probe_cost_is_stepped(const struct target *target)
 	return false;
 }
 
-int probe_cost_measure(struct probe_cost *cost, bool stepped, struct way way, const char **step)
+int probe_cost_measure(struct probe_cost *cost, bool stepped, struct attach_mode mode, const char **step)
 {
 	struct replylog_bpf *skel;
 	struct probe_list list;
 	int err;
 
-	list_write(way, &list);
+	list_write(mode, &list);
 	*step = "loading the program for it";
-	skel = load(way, &list);
+	skel = load(mode, &list);
 	if (!skel)
 		return -errno;
 	*step = "attaching a probe to replylog itself";
-	err = measure_probe(skel, way, &list, stepped, &cost->ns[HIT_PROBE]);
-	if (!err && way.tap == TAP_CHOICE_SOCKET)
+	err = measure_probe(skel, mode, &list, stepped, &cost->ns[HIT_PROBE]);
+	if (!err && mode.tap == TAP_CHOICE_SOCKET)
 		err = measure_tracepoint(skel, &cost->ns[HIT_TRACEPOINT]);
 	replylog_bpf__destroy(skel);
 	return err;

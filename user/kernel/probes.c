@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "user/kernel/probes.h"
 
+#include "bpf/abi/layout.h"
+#include "bpf/abi/shared.h"
 #include "user/complain.h"
 #include "replylog.skel.h"
 #include "user/kernel/uprobe_link.h"
@@ -73,19 +75,19 @@ static void list_add(struct probe_list *list, const struct probe *probes, size_t
 _Static_assert(sizeof(pair_io) + sizeof(socket_tap) + sizeof(dispatch_pair) <= PROBES_MAX * sizeof(struct probe),
 	       "every list has room");
 
-void probes_list(struct way way, struct probe_list *list)
+void probes_list(struct attach_mode mode, struct probe_list *list)
 {
-	bool socket = way.tap == TAP_CHOICE_SOCKET;
+	bool socket = mode.tap == TAP_CHOICE_SOCKET;
 	unsigned int types = socket ? FOR_TLS : FOR_SOCKET | FOR_TLS;
 
 	list->n = 0;
-	if (way.attach == ATTACH_SESSION)
+	if (mode.attach == ATTACH_SESSION)
 		LIST_ADD(list, session_io, types);
 	else
 		LIST_ADD(list, pair_io, types);
-	if (way.dispatch && way.attach == ATTACH_SESSION)
+	if (mode.dispatch && mode.attach == ATTACH_SESSION)
 		LIST_ADD(list, dispatch_session, 0);
-	else if (way.dispatch)
+	else if (mode.dispatch)
 		LIST_ADD(list, dispatch_pair, 0);
 	if (socket)
 		LIST_ADD(list, socket_tap, 0);
@@ -93,7 +95,7 @@ void probes_list(struct way way, struct probe_list *list)
 		LIST_ADD(list, connection_life, 0);
 }
 
-void probes_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list)
+void probes_choose_programs(struct replylog_bpf *skel, struct attach_mode mode, const struct probe_list *list)
 {
 	size_t i;
 
@@ -101,7 +103,7 @@ void probes_choose_programs(struct replylog_bpf *skel, struct way way, const str
 		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
 
 		bpf_program__set_autoload(program, true);
-		if (way.attach != ATTACH_PERF && !list->probe[i].tracepoint)
+		if (mode.attach != ATTACH_PERF && !list->probe[i].tracepoint)
 			bpf_program__set_expected_attach_type(program, list->probe[i].attach_type);
 	}
 }
@@ -179,17 +181,17 @@ static int attach_tracepoint(struct probe_links *links, const struct probe *prob
 	return 0;
 }
 
-static int attach_one(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct probe *probe,
-		      const struct target *target, const struct probe_process *process, enum target_file_kind file)
+static int attach_one(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+		      struct bpf_program *program, const struct target *target, const struct probe_process *process,
+		      enum target_file_kind file)
 {
-	struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
 	struct uprobe_places places;
 	int err;
 
 	places_in(target, file, probe, &places);
 	if (!places.count)
 		return 0;
-	err = probes_attach_places(links, way.attach, probe, program, target->file[file].path, &places, process);
+	err = probes_attach_places(links, how, probe, program, target->file[file].path, &places, process);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
@@ -199,18 +201,19 @@ static int attach_one(struct probe_links *links, const struct replylog_bpf *skel
 }
 
 /* To each file of the server's that has the site. */
-static int attach_sites(struct probe_links *links, const struct replylog_bpf *skel, struct way way,
-			const struct probe *probe, const struct target *target, const struct probe_process *process)
+static int attach_sites(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			struct bpf_program *program, const struct target *target, const struct probe_process *process)
 {
 	int file;
 
 	for (file = 0; file < TARGET_FILES; file++)
-		if (attach_one(links, skel, way, probe, target, process, file))
+		if (attach_one(links, how, probe, program, target, process, file))
 			return -1;
 	return 0;
 }
 
-int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct target *target)
+int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct attach_mode mode,
+		  const struct target *target)
 {
 	struct probe_process process = { .pid = target->pid, .thread = target_idle_thread(target) };
 	struct probe_list list;
@@ -218,14 +221,15 @@ int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, st
 	int err;
 
 	memset(links, 0, sizeof(*links));
-	probes_list(way, &list);
+	probes_list(mode, &list);
 	for (i = 0; i < list.n; i++) {
 		const struct probe *probe = &list.probe[i];
+		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, probe->program);
 
 		if (probe->tracepoint)
-			err = attach_tracepoint(links, probe, bpf_object__find_program_by_name(skel->obj, probe->program));
+			err = attach_tracepoint(links, probe, program);
 		else
-			err = attach_sites(links, skel, way, probe, target, &process);
+			err = attach_sites(links, mode.attach, probe, program, target, &process);
 		if (err) {
 			probes_detach(links);
 			return -1;
@@ -242,14 +246,15 @@ void probes_detach(struct probe_links *links)
 		bpf_link__destroy(links->perf[--links->perfs]);
 }
 
-static void describe_site(struct way way, const struct probe *probe, const struct site *site, const char *name,
+static void describe_site(struct attach_mode mode, const struct probe *probe, const struct site *site, const char *name,
 			  char text[PROBE_TEXT])
 {
 	snprintf(text, PROBE_TEXT, "%s %s 0x%" PRIx64 " %s %s", probe->program, name, site->probe_offset,
-		 attach_name(way.attach), site->emulated ? "emulated" : "single-stepped");
+		 attach_name(mode.attach), site->emulated ? "emulated" : "single-stepped");
 }
 
-static size_t describe(struct way way, const struct target *target, const struct probe *probe, char (*text)[PROBE_TEXT])
+static size_t describe(struct attach_mode mode, const struct target *target, const struct probe *probe,
+		       char (*text)[PROBE_TEXT])
 {
 	size_t n = 0;
 
@@ -258,25 +263,25 @@ static size_t describe(struct way way, const struct target *target, const struct
 		return n;
 	}
 	if (probe->types == FOR_DISPATCH) {
-		describe_site(way, probe, &target->dispatch.site[probe->site], dispatch_site_name(probe->site), text[n++]);
+		describe_site(mode, probe, &target->dispatch.site[probe->site], dispatch_site_name(probe->site), text[n++]);
 		return n;
 	}
 	for (int type = 0; type < CONN_TYPES; type++) {
 		const struct site *site = &target->layer[type].sites.site[probe->site];
 
 		if (probe->types & 1U << type && site->present)
-			describe_site(way, probe, site, site_name(type, probe->site), text[n++]);
+			describe_site(mode, probe, site, site_name(type, probe->site), text[n++]);
 	}
 	return n;
 }
 
-size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT])
+size_t probes_describe(struct attach_mode mode, const struct target *target, char text[PLACES_MAX][PROBE_TEXT])
 {
 	struct probe_list list;
 	size_t n = 0, i;
 
-	probes_list(way, &list);
+	probes_list(mode, &list);
 	for (i = 0; i < list.n; i++)
-		n += describe(way, target, &list.probe[i], text + n);
+		n += describe(mode, target, &list.probe[i], text + n);
 	return n;
 }

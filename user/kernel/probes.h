@@ -3,7 +3,6 @@
 #ifndef REPLYLOG_USER_KERNEL_PROBES_H
 #define REPLYLOG_USER_KERNEL_PROBES_H
 
-#include "bpf/abi/shared.h"
 #include "user/kernel/attach.h"
 #include "user/kernel/features.h"
 #include "user/code/sites.h"
@@ -40,11 +39,11 @@ struct probe_list {
 	size_t n;
 };
 
-/* All that this way attaches, in the order of attaching. */
-void probes_list(struct way way, struct probe_list *list);
+/* All that this mode attaches, in the order of attaching. */
+void probes_list(struct attach_mode mode, struct probe_list *list);
 
-/* Enables, of each program's variants, those of the list: only these are loaded, for this way of attaching. */
-void probes_choose_programs(struct replylog_bpf *skel, struct way way, const struct probe_list *list);
+/* Enables, of each program's variants, those of the list: only these are loaded, for this mode. */
+void probes_choose_programs(struct replylog_bpf *skel, struct attach_mode mode, const struct probe_list *list);
 
 /* A probe is in the functions of each connection type, and a perf link is in one place only. */
 #define PLACES_MAX (PROBES_MAX * CONN_TYPES)
@@ -70,8 +69,12 @@ int probes_attach_places(struct probe_links *links, enum attach_choice how, cons
 			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
 			 const struct probe_process *process);
 
-/* Attaches every probe that the server has a site for. 0, or -1 with the reason on stderr and nothing attached. */
-int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct way way, const struct target *target);
+/*
+ * Attaches every program of this mode that the server has a site for; skel has them loaded. 0, or -1 with the reason on
+ * stderr and nothing attached.
+ */
+int probes_attach(struct probe_links *links, const struct replylog_bpf *skel, struct attach_mode mode,
+		  const struct target *target);
 
 /* Detaches all; when it returns, no program runs any more. For nothing attached, too. */
 void probes_detach(struct probe_links *links);
@@ -82,6 +85,6 @@ void probes_detach(struct probe_links *links);
  * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
  * one text a place. Returns how many.
  */
-size_t probes_describe(struct way way, const struct target *target, char text[PLACES_MAX][PROBE_TEXT]);
+size_t probes_describe(struct attach_mode mode, const struct target *target, char text[PLACES_MAX][PROBE_TEXT]);
 
 #endif

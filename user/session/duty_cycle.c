@@ -12,7 +12,7 @@ static enum stop_reason failed(const struct run *run)
 /* 0, or -1: see windows_observe(). */
 static int open_window(struct run *run, __u64 paused_ns)
 {
-	if (probes_attach(run->links, run->engine->skel, run->engine->way, run->target))
+	if (probes_attach(run->links, run->engine->skel, run->engine->mode, run->target))
 		return -1;
 	engine_ready(run->engine, true);
 	run_begin(run);

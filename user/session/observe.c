@@ -29,12 +29,12 @@ static int announce(struct stream *stream, const struct settings *settings, cons
 		.server_build_id = target->build_id[0] ? target->build_id : NULL,
 		.server_version = target->version,
 		.threshold = settings->engine.threshold,
-		.tap = tap_name(engine->way.tap),
+		.tap = tap_name(engine->mode.tap),
 		.max_overhead = settings->engine.max_overhead,
 		.probe_ns = engine->cost.ns[HIT_PROBE],
 		.tracepoint_ns = engine->cost.ns[HIT_TRACEPOINT],
 		.probes = probes,
-		.n_probes = probes_describe(engine->way, target, text),
+		.n_probes = probes_describe(engine->mode, target, text),
 	};
 	size_t i;
 
@@ -78,7 +78,7 @@ static int log_replies(struct engine *engine, const struct settings *settings, c
 
 	if (run_init(&run, engine, target, &links, stream, settings))
 		goto cleanup;
-	if (engine_watch_server(engine, target) || probes_attach(&links, engine->skel, engine->way, target))
+	if (engine_watch_server(engine, target) || probes_attach(&links, engine->skel, engine->mode, target))
 		goto cleanup;
 	/* Who reads the start record may rely on it: what the server does from then on is observed. */
 	engine_ready(engine, true);
@@ -105,7 +105,7 @@ cleanup:
 /* One run. What the next server will be known by is found out while this one lives. */
 static int observe_one(const struct settings *settings, const struct server *server, struct succession *succession)
 {
-	struct way way = settings->way;
+	struct attach_mode mode = settings->mode;
 	struct sink sink;
 	struct engine engine = {};
 	struct stream stream;
@@ -115,11 +115,11 @@ static int observe_one(const struct settings *settings, const struct server *ser
 
 	succession->reason = STOP_REASONS;
 	debug_server(server->pid);
-	if (attach_prepare(&target, server->pid, &way))
+	if (attach_prepare(&target, server->pid, &mode))
 		goto cleanup;
 	if (settings->follow && place_of(&succession->place, server->pid))
 		goto cleanup;
-	if (engine_load(&engine, &settings->engine, &target, way))
+	if (engine_load(&engine, &settings->engine, &target, mode))
 		goto cleanup;
 	sink_init(&sink, STDOUT_FILENO);
 	if (stream_init(&stream, &sink, (uint32_t)target.pid)) {

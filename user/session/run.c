@@ -154,7 +154,7 @@ static int confirm_begin(struct run *run, const struct settings *settings)
 			.server = run->target->pid,
 			.connections_fd = bpf_map__fd(connections),
 			.connections = bpf_map__max_entries(connections),
-			.dispatches_fd = settings->way.dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
+			.dispatches_fd = settings->mode.dispatch ? bpf_map__fd(run->engine->skel->maps.dispatch_logs) : -1,
 			.state = engine_state(run->engine),
 		},
 		.wait_ns = settings->verify_wait_ms * NS_PER_MS,

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 struct settings {
-	struct way way;
+	struct attach_mode mode;
 	struct engine_config engine;
 	uint32_t verify_wait_ms; /* how long a record waits for its check, at most */
 	bool follow;             /* when the server ends, wait for its successor */
