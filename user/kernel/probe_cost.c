@@ -115,14 +115,14 @@ static int measure_probe(struct replylog_bpf *skel, struct attach_mode mode, con
 	struct work_load load = { .once = call_function, .function = stepped ? hit_stepped : hit_emulated };
 	struct probe_process self = { .pid = getpid(), .thread = getpid() };
 	struct probe_links links = {};
-	struct uprobe_places places;
+	struct uprobe_locations locations;
 	__u64 bare = time_once(&load), probed;
 
-	own_function_place((uintptr_t)load.function, &places);
+	self_probe_location((uintptr_t)load.function, &locations);
 	for (size_t i = 0; i < list->n; i++) {
 		struct bpf_program *program = bpf_object__find_program_by_name(skel->obj, list->probe[i].program);
-		int err = probes_attach_places(&links, mode.attach, &list->probe[i], program, OWN_EXECUTABLE, &places,
-					       &self);
+		int err = probes_attach_locations(&links, mode.attach, &list->probe[i], program, SELF_EXECUTABLE, &locations,
+						  &self);
 
 		if (err) {
 			probes_detach(&links);

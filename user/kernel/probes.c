@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-_Static_assert(CONN_TYPES <= UPROBE_PLACES_MAX, "a link has room for the places of each connection type");
+_Static_assert(CONN_TYPES <= UPROBE_LOCATIONS_MAX, "a link has room for the locations of each connection type");
 
 /* Reads and writes seen in the connection layer. */
 static const struct probe session_io[] = {
@@ -108,16 +108,16 @@ void probes_choose_programs(struct replylog_bpf *skel, struct attach_mode mode, 
 	}
 }
 
-/* The places of a probe in one file of the server's. */
-static void places_in(const struct target *target, enum target_file_kind file, const struct probe *probe,
-		      struct uprobe_places *places)
+/* The locations of a probe in one file of the server's. */
+static void locations_in(const struct target *target, enum target_file_kind file, const struct probe *probe,
+			 struct uprobe_locations *locations)
 {
-	places->count = 0;
+	locations->count = 0;
 	if (probe->types == FOR_DISPATCH) {
 		if (file != FILE_EXECUTABLE || !target->dispatch.site[probe->site].present)
 			return;
-		places->offset[places->count] = target->dispatch.site[probe->site].probe_offset;
-		places->cookie[places->count++] = target->dispatch_address[probe->site];
+		locations->offset[locations->count] = target->dispatch.site[probe->site].probe_offset;
+		locations->cookie[locations->count++] = target->dispatch_address[probe->site];
 		return;
 	}
 	for (int type = 0; type < CONN_TYPES; type++) {
@@ -125,20 +125,21 @@ static void places_in(const struct target *target, enum target_file_kind file, c
 
 		if (!(probe->types & 1U << type) || layer->file != file || !layer->sites.site[probe->site].present)
 			continue;
-		places->offset[places->count] = layer->sites.site[probe->site].probe_offset;
-		places->cookie[places->count++] = layer->probe_address[probe->site];
+		locations->offset[locations->count] = layer->sites.site[probe->site].probe_offset;
+		locations->cookie[locations->count++] = layer->probe_address[probe->site];
 	}
 }
 
 static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			struct bpf_program *program, const char *path, const struct uprobe_places *places, pid_t pid)
+			struct bpf_program *program, const char *path, const struct uprobe_locations *locations, pid_t pid)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
 	pid_t filter = how == ATTACH_SESSION ? pid : 0;
-	int fd = uprobe_link_places(bpf_program__fd(program), probe->attach_type, path, places, probe->at_return, filter);
+	int fd = uprobe_link_locations(bpf_program__fd(program), probe->attach_type, path, locations, probe->at_return,
+				       filter);
 
 	if (fd < 0)
 		return fd;
@@ -147,13 +148,13 @@ static int attach_multi(struct probe_links *links, enum attach_choice how, const
 }
 
 static int attach_perf(struct probe_links *links, const struct probe *probe, struct bpf_program *program, const char *path,
-		       const struct uprobe_places *places, pid_t thread)
+		       const struct uprobe_locations *locations, pid_t thread)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = probe->at_return);
 	struct bpf_link *link;
 
-	for (__u32 i = 0; i < places->count; i++) {
-		link = bpf_program__attach_uprobe_opts(program, thread, path, places->offset[i], &opts);
+	for (__u32 i = 0; i < locations->count; i++) {
+		link = bpf_program__attach_uprobe_opts(program, thread, path, locations->offset[i], &opts);
 		if (!link)
 			return -errno;
 		links->perf[links->perfs++] = link;
@@ -161,13 +162,13 @@ static int attach_perf(struct probe_links *links, const struct probe *probe, str
 	return 0;
 }
 
-int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
-			 const struct probe_process *process)
+int probes_attach_locations(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			    struct bpf_program *program, const char *path, const struct uprobe_locations *locations,
+			    const struct probe_process *process)
 {
 	if (how == ATTACH_PERF)
-		return attach_perf(links, probe, program, path, places, process->thread);
-	return attach_multi(links, how, probe, program, path, places, process->pid);
+		return attach_perf(links, probe, program, path, locations, process->thread);
+	return attach_multi(links, how, probe, program, path, locations, process->pid);
 }
 
 static int attach_tracepoint(struct probe_links *links, const struct probe *probe, struct bpf_program *program)
@@ -185,13 +186,13 @@ static int attach_one(struct probe_links *links, enum attach_choice how, const s
 		      struct bpf_program *program, const struct target *target, const struct probe_process *process,
 		      enum target_file_kind file)
 {
-	struct uprobe_places places;
+	struct uprobe_locations locations;
 	int err;
 
-	places_in(target, file, probe, &places);
-	if (!places.count)
+	locations_in(target, file, probe, &locations);
+	if (!locations.count)
 		return 0;
-	err = probes_attach_places(links, how, probe, program, target->file[file].path, &places, process);
+	err = probes_attach_locations(links, how, probe, program, target->file[file].path, &locations, process);
 	if (err == -ESRCH)
 		return complain("-p %d: the server has ended", target->pid);
 	if (err)
@@ -275,7 +276,7 @@ static size_t describe(struct attach_mode mode, const struct target *target, con
 	return n;
 }
 
-size_t probes_describe(struct attach_mode mode, const struct target *target, char text[PLACES_MAX][PROBE_TEXT])
+size_t probes_describe(struct attach_mode mode, const struct target *target, char text[LOCATIONS_MAX][PROBE_TEXT])
 {
 	struct probe_list list;
 	size_t n = 0, i;

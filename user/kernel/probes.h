@@ -45,13 +45,13 @@ void probes_list(struct attach_mode mode, struct probe_list *list);
 /* Enables, of each program's variants, those of the list: only these are loaded, for this mode. */
 void probes_choose_programs(struct replylog_bpf *skel, struct attach_mode mode, const struct probe_list *list);
 
-/* A probe is in the functions of each connection type, and a perf link is in one place only. */
-#define PLACES_MAX (PROBES_MAX * CONN_TYPES)
+/* A probe is in the functions of each connection type, and a perf link is in one location only. */
+#define LOCATIONS_MAX (PROBES_MAX * CONN_TYPES)
 
 /* Links of one attach. All or none. */
 struct probe_links {
-	int fd[PLACES_MAX]; /* uprobe_multi links */
-	struct bpf_link *perf[PLACES_MAX];
+	int fd[LOCATIONS_MAX]; /* uprobe_multi links */
+	struct bpf_link *perf[LOCATIONS_MAX];
 	size_t fds, perfs;
 };
 
@@ -62,12 +62,12 @@ struct probe_process {
 };
 
 /*
- * Attaches a program to places of one file. 0, or -errno; either way what is attached is in links, which has room for
+ * Attaches a program to locations of one file. 0, or -errno; either way what is attached is in links, which has room for
  * as many as a list has probes.
  */
-int probes_attach_places(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			 struct bpf_program *program, const char *path, const struct uprobe_places *places,
-			 const struct probe_process *process);
+int probes_attach_locations(struct probe_links *links, enum attach_choice how, const struct probe *probe,
+			    struct bpf_program *program, const char *path, const struct uprobe_locations *locations,
+			    const struct probe_process *process);
 
 /*
  * Attaches every program of this mode that the server has a site for; skel has them loaded. 0, or -1 with the reason on
@@ -83,8 +83,8 @@ void probes_detach(struct probe_links *links);
 
 /*
  * What probes_attach() did, for the start record: "conn_read_session connSocketRead 0x1b96c4 uprobe_session emulated",
- * one text a place. Returns how many.
+ * one text a location. Returns how many.
  */
-size_t probes_describe(struct attach_mode mode, const struct target *target, char text[PLACES_MAX][PROBE_TEXT]);
+size_t probes_describe(struct attach_mode mode, const struct target *target, char text[LOCATIONS_MAX][PROBE_TEXT]);
 
 #endif

@@ -32,17 +32,17 @@ static int attach(pid_t child, void *ctx)
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = true);
 	struct asker *asker = ctx;
 	struct bpf_program *program = asker->skel->progs.ask_seccomp;
-	struct uprobe_places place;
+	struct uprobe_locations location;
 
 	asker->skel->bss->seccomp_child = child;
-	own_function_place((uintptr_t)one_more, &place);
+	self_probe_location((uintptr_t)one_more, &location);
 	if (asker->how == ATTACH_PERF) {
-		asker->perf = bpf_program__attach_uprobe_opts(program, child, OWN_EXECUTABLE, place.offset[0], &opts);
+		asker->perf = bpf_program__attach_uprobe_opts(program, child, SELF_EXECUTABLE, location.offset[0], &opts);
 		return asker->perf ? 0 : -errno;
 	}
 	/* Other replylogs run this binary, too: in the child only. It has one thread, which any pid filter finds. */
-	asker->link = uprobe_link_places(bpf_program__fd(program), bpf_program__expected_attach_type(program),
-					 OWN_EXECUTABLE, &place, asker->how == ATTACH_MULTI, child);
+	asker->link = uprobe_link_locations(bpf_program__fd(program), bpf_program__expected_attach_type(program),
+					    SELF_EXECUTABLE, &location, asker->how == ATTACH_MULTI, child);
 	return asker->link < 0 ? asker->link : 0;
 }
 

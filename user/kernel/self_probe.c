@@ -6,20 +6,20 @@
 /* Our own binary is the first of what is loaded. */
 static int find_offset(struct dl_phdr_info *info, size_t size, void *data)
 {
-	struct uprobe_places *place = data;
-	uint64_t vaddr = place->cookie[0] - info->dlpi_addr;
+	struct uprobe_locations *location = data;
+	uint64_t vaddr = location->cookie[0] - info->dlpi_addr;
 
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
 
 		if (segment->p_type == PT_LOAD && vaddr >= segment->p_vaddr && vaddr - segment->p_vaddr < segment->p_filesz)
-			place->offset[0] = vaddr - segment->p_vaddr + segment->p_offset;
+			location->offset[0] = vaddr - segment->p_vaddr + segment->p_offset;
 	}
 	return 1;
 }
 
-void own_function_place(uintptr_t address, struct uprobe_places *place)
+void self_probe_location(uintptr_t address, struct uprobe_locations *location)
 {
-	*place = (struct uprobe_places){ .cookie = { address }, .count = 1 };
-	dl_iterate_phdr(find_offset, place);
+	*location = (struct uprobe_locations){ .cookie = { address }, .count = 1 };
+	dl_iterate_phdr(find_offset, location);
 }

@@ -5,9 +5,9 @@
 
 #include "user/kernel/uprobe_link.h"
 
-#define OWN_EXECUTABLE "/proc/self/exe"
+#define SELF_EXECUTABLE "/proc/self/exe"
 
-/* The function at this address, as a place to probe in OWN_EXECUTABLE. Its cookie is its address: sessions want it. */
-void own_function_place(uintptr_t address, struct uprobe_places *place);
+/* The function at this address, as a location to probe in SELF_EXECUTABLE. Its cookie is its address: sessions want it. */
+void self_probe_location(uintptr_t address, struct uprobe_locations *location);
 
 #endif

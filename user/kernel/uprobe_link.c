@@ -28,8 +28,8 @@ struct uprobe_multi_attr {
 
 _Static_assert(sizeof(struct uprobe_multi_attr) == 64, "layout of union bpf_attr, link_create.uprobe_multi");
 
-int uprobe_link_places(int program_fd, int attach_type, const char *path, const struct uprobe_places *places, bool at_return,
-		       pid_t pid)
+int uprobe_link_locations(int program_fd, int attach_type, const char *path, const struct uprobe_locations *locations,
+			  bool at_return, pid_t pid)
 {
 	struct uprobe_multi_attr attr;
 	long fd;
@@ -38,9 +38,9 @@ int uprobe_link_places(int program_fd, int attach_type, const char *path, const 
 	attr.prog_fd = program_fd;
 	attr.attach_type = attach_type;
 	attr.path = (uintptr_t)path;
-	attr.offsets = (uintptr_t)places->offset;
-	attr.cookies = (uintptr_t)places->cookie;
-	attr.count = places->count;
+	attr.offsets = (uintptr_t)locations->offset;
+	attr.cookies = (uintptr_t)locations->cookie;
+	attr.count = locations->count;
 	attr.flags = at_return ? UPROBE_MULTI_RETURN : 0;
 	attr.pid = pid;
 	fd = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
@@ -49,7 +49,7 @@ int uprobe_link_places(int program_fd, int attach_type, const char *path, const 
 
 int uprobe_link_create(int program_fd, int attach_type, const char *path, uint64_t offset, bool at_return, pid_t pid)
 {
-	const struct uprobe_places place = { .offset = { offset }, .count = 1 };
+	const struct uprobe_locations location = { .offset = { offset }, .count = 1 };
 
-	return uprobe_link_places(program_fd, attach_type, path, &place, at_return, pid);
+	return uprobe_link_locations(program_fd, attach_type, path, &location, at_return, pid);
 }

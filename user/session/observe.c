@@ -20,8 +20,8 @@
 static int announce(struct stream *stream, const struct settings *settings, const struct target *target,
 		    const struct engine *engine, const char *follows)
 {
-	char text[PLACES_MAX][PROBE_TEXT];
-	const char *probes[PLACES_MAX];
+	char text[LOCATIONS_MAX][PROBE_TEXT];
+	const char *probes[LOCATIONS_MAX];
 	struct stream_start start = {
 		.version = replylog_version,
 		.follows = follows[0] ? follows : NULL,
