@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* A fuzzer's input: its front says what to generate, and its back where to cut and what to change. */
-#ifndef REPLYLOG_FUZZ_INPUT_H
-#define REPLYLOG_FUZZ_INPUT_H
+#ifndef REPLYLOG_TESTS_FUZZ_INPUT_H
+#define REPLYLOG_TESTS_FUZZ_INPUT_H
 
 #include <stddef.h>
 #include <stdint.h>
