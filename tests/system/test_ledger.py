@@ -125,7 +125,7 @@ def test_conversations(name, io_threads, tap):
                 # The server may need several writes for the earlier commands that it reports to MONITOR.
                 while PAYLOAD not in monitor.frame():
                     pass
-            monitor.sock.close() # it would receive each INFO
+            monitor.sock.close()  # it would receive each INFO
             goes.send(("GET", "huge"))
             goes.sock.recv(1000)
             # Wait until the server has written and counted what fits in the socket. valkey 9.1 sometimes does not count
@@ -187,7 +187,7 @@ def test_protocol_error(name, io_threads, tap):
 def test_clients_full(name, io_threads, tap):
     with Server(name, io_threads=io_threads) as server, Ledger(server, "--tap", tap, "--max-clients", "3") as ledger, \
             ExitStack() as stack:
-        ledger.ask() # it has the first connection number
+        ledger.ask()  # it has the first connection number
         conns = [stack.enter_context(FrameClient(server.port)) for _ in range(6)]
         for conn in conns:
             conn.ask("ECHO", PAYLOAD)
