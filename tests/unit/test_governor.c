@@ -26,7 +26,7 @@ static int setup(void **state)
 static uint64_t after(uint64_t ms, uint64_t own_ms)
 {
 	stats[7].own_ns += own_ms * MS;
-	return governor_look(&governor, stats, governor.looked_ns + ms * MS);
+	return governor_sample(&governor, stats, governor.sampled_ns + ms * MS);
 }
 
 static void test_within_budget(void **state)
@@ -43,7 +43,7 @@ static void test_without_limit(void **state)
 	(void)state;
 	governor_init(&governor, 0, 1000 * S);
 	assert_true(after(100, 100) == 0);
-	assert_true(governor_next_look(&governor) == UINT64_MAX);
+	assert_true(governor_interval(&governor) == UINT64_MAX);
 }
 
 /* A burst may spend 5 % of 2 s in advance. */
@@ -63,7 +63,7 @@ static void test_pause_pays_the_debt(void **state)
 	governor_init(&governor, 50, 1000 * S);
 	assert_true(after(1000, 200) == 3 * S); /* 200 ms, less 50, at 5 % */
 	assert_true(after(3000, 0) == 0);
-	governor_begin(&governor, governor.looked_ns);
+	governor_begin(&governor, governor.sampled_ns);
 	assert_true(governor.thread[7].debt_ns == 0);
 	assert_true(after(1000, 100) == 0);
 	assert_true(after(1000, 101) > 0);
@@ -77,11 +77,11 @@ static void test_long_run(void **state)
 	(void)state;
 	governor_init(&governor, 20, 0);
 	while (now < 1000 * S) {
-		uint64_t step = governor_next_look(&governor);
+		uint64_t step = governor_interval(&governor);
 
 		now += step;
 		stats[7].own_ns += step / 10 * 4; /* 40 % while observing */
-		pause = governor_look(&governor, stats, now);
+		pause = governor_sample(&governor, stats, now);
 		now += pause;
 		if (pause)
 			governor_begin(&governor, now);
@@ -116,11 +116,11 @@ static void test_next_sample(void **state)
 {
 	(void)state;
 	governor_init(&governor, 50, 1000 * S);
-	assert_true(governor_next_look(&governor) == 100 * MS);
+	assert_true(governor_interval(&governor) == 100 * MS);
 	after(100, 45);
-	assert_true(governor_next_look(&governor) == 60 * MS);
+	assert_true(governor_interval(&governor) == 60 * MS);
 	after(60, 60);
-	assert_true(governor_next_look(&governor) == GOVERNOR_LOOK_MIN_NS);
+	assert_true(governor_interval(&governor) == GOVERNOR_SAMPLE_MIN_NS);
 }
 
 /* The reported overhead is that of the current window. */
@@ -131,7 +131,7 @@ static void test_taken(void **state)
 	assert_true(governor_taken(&governor) == 0);
 	after(1000, 300);
 	assert_true(governor_taken(&governor) == 300 * MS);
-	governor_begin(&governor, governor.looked_ns);
+	governor_begin(&governor, governor.sampled_ns);
 	after(1000, 100);
 	assert_true(governor_taken(&governor) == 100 * MS);
 }

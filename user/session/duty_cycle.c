@@ -9,8 +9,8 @@ static enum stop_reason failed(const struct run *run)
 	return !run->error && target_has_ended(run->target) ? STOP_SERVER_EXITED : STOP_ERROR;
 }
 
-/* 0, or -1: see windows_observe(). */
-static int open_window(struct run *run, __u64 paused_ns)
+/* 0, or -1: see duty_cycle_observe(). */
+static int begin_observation(struct run *run, __u64 paused_ns)
 {
 	if (probes_attach(run->links, run->engine->skel, run->engine->mode, run->target))
 		return -1;
@@ -21,7 +21,7 @@ static int open_window(struct run *run, __u64 paused_ns)
 	return run->error ? -1 : 0;
 }
 
-enum stop_reason windows_observe(struct run *run)
+enum stop_reason duty_cycle_observe(struct run *run)
 {
 	enum stop_reason reason = run_until_stopped(run);
 	__u64 paused_ns;
@@ -34,7 +34,7 @@ enum stop_reason windows_observe(struct run *run)
 			run->stream->paused_ns += paused_ns;
 			return reason;
 		}
-		if (open_window(run, paused_ns))
+		if (begin_observation(run, paused_ns))
 			return failed(run);
 		reason = run_until_stopped(run);
 	}

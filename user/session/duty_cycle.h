@@ -10,6 +10,6 @@
  * be attached at the end. Without a limit there is one window. Returns why it stopped; STOP_ERROR: run->error says
  * more, or when that is 0, stderr has.
  */
-enum stop_reason windows_observe(struct run *run);
+enum stop_reason duty_cycle_observe(struct run *run);
 
 #endif

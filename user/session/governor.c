@@ -28,7 +28,7 @@ void governor_init(struct governor *governor, uint32_t budget, uint64_t now_ns)
 {
 	memset(governor, 0, sizeof(*governor));
 	governor->budget = budget;
-	governor->looked_ns = governor->began_ns = now_ns;
+	governor->sampled_ns = governor->began_ns = now_ns;
 }
 
 void governor_begin(struct governor *governor, uint64_t now_ns)
@@ -47,13 +47,13 @@ static void account(struct thread_budget *thread, uint64_t own_ns, uint64_t allo
 	thread->debt_ns = spent > allowance ? spent - allowance : 0;
 }
 
-uint64_t governor_look(struct governor *governor, const struct thread_stats *stats, uint64_t now_ns)
+uint64_t governor_sample(struct governor *governor, const struct thread_stats *stats, uint64_t now_ns)
 {
-	uint64_t allowance = budget_of(governor, now_ns - governor->looked_ns), debt;
+	uint64_t allowance = budget_of(governor, now_ns - governor->sampled_ns), debt;
 
 	if (!governor->budget)
 		return 0;
-	governor->looked_ns = now_ns;
+	governor->sampled_ns = now_ns;
 	for (int i = 0; i < THREADS_MAX; i++)
 		account(&governor->thread[i], stats[i].own_ns, allowance);
 	debt = largest_debt(governor);
@@ -70,12 +70,12 @@ uint64_t governor_taken(const struct governor *governor)
 	return most;
 }
 
-uint64_t governor_next_look(const struct governor *governor)
+uint64_t governor_interval(const struct governor *governor)
 {
 	uint64_t debt = largest_debt(governor), left;
 
 	if (!governor->budget)
 		return UINT64_MAX;
 	left = debt < credit(governor) ? credit(governor) - debt : 0;
-	return left > GOVERNOR_LOOK_MIN_NS ? left : GOVERNOR_LOOK_MIN_NS;
+	return left > GOVERNOR_SAMPLE_MIN_NS ? left : GOVERNOR_SAMPLE_MIN_NS;
 }

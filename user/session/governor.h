@@ -21,15 +21,15 @@
 /* So much allowance may be spent ahead. */
 #define GOVERNOR_CREDIT_NS UINT64_C(2000000000)
 
-/* The next look is never sooner than this. */
-#define GOVERNOR_LOOK_MIN_NS UINT64_C(10000000)
+/* The next sample is never sooner than this. */
+#define GOVERNOR_SAMPLE_MIN_NS UINT64_C(10000000)
 
 struct governor {
-	uint32_t budget;    /* of GOVERNOR_WHOLE of each thread's time; 0: no limit */
-	uint64_t looked_ns; /* CLOCK_MONOTONIC of the last look, and of the last start of observing */
+	uint32_t budget;     /* of GOVERNOR_WHOLE of each thread's time; 0: no limit */
+	uint64_t sampled_ns; /* CLOCK_MONOTONIC of the last sample, and of the last start of observing */
 	uint64_t began_ns;
 	struct thread_budget {
-		uint64_t own_ns;    /* taken by the probes, as of the last look, */
+		uint64_t own_ns;    /* taken by the probes, as of the last sample, */
 		uint64_t before_ns; /* and as of the last start */
 		uint64_t debt_ns;
 	} thread[THREADS_MAX];
@@ -45,15 +45,15 @@ void governor_begin(struct governor *governor, uint64_t now_ns);
  * Looks at what the probes have taken so far. stats: of all threads, THREADS_MAX of them. Returns for how many
  * nanoseconds nothing must be observed, 0 when all is well.
  */
-uint64_t governor_look(struct governor *governor, const struct thread_stats *stats, uint64_t now_ns);
+uint64_t governor_sample(struct governor *governor, const struct thread_stats *stats, uint64_t now_ns);
 
-/* What the probes took from the last start to the last look, nanoseconds of the thread that gave most. */
+/* What the probes took from the last start to the last sample, nanoseconds of the thread that gave most. */
 uint64_t governor_taken(const struct governor *governor);
 
 /*
- * When to look next, in nanoseconds from the last look: before that even a thread that does nothing but run probes
+ * When to sample next, in nanoseconds from the last sample: before that even a thread that does nothing but run probes
  * can't have passed its budget. UINT64_MAX without a limit.
  */
-uint64_t governor_next_look(const struct governor *governor);
+uint64_t governor_interval(const struct governor *governor);
 
 #endif

@@ -86,7 +86,7 @@ static int log_replies(struct engine *engine, const struct settings *settings, c
 	err = announce(stream, settings, target, engine, succession->run_id);
 	if (!err) {
 		memcpy(succession->run_id, stream->run_id, sizeof(succession->run_id));
-		succession->reason = windows_observe(&run);
+		succession->reason = duty_cycle_observe(&run);
 		err = run.error;
 	}
 	probes_detach(&links);

@@ -173,7 +173,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	run->target = target;
 	run->links = links;
 	run->stream = stream;
-	if (settings->engine.max_overhead && tick_init())
+	if (settings->engine.max_overhead && write_alarm_init())
 		return -1;
 	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("not enough memory for the identities of %u clients: lower --max-clients",
@@ -191,7 +191,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 
 void run_close(struct run *run)
 {
-	tick_stop();
+	write_alarm_stop();
 	run->stream->sink->interrupted = NULL;
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
@@ -255,15 +255,15 @@ static bool is_over(struct run *run, const struct pollfd fds[WATCHED], enum stop
 	return fds[WATCH_SERVER].revents;
 }
 
-static __u64 next_look(const struct run *run)
+static __u64 next_sample(const struct run *run)
 {
-	return run->governor.budget ? run->governor.looked_ns + governor_next_look(&run->governor) : ~0ULL;
+	return run->governor.budget ? run->governor.sampled_ns + governor_interval(&run->governor) : ~0ULL;
 }
 
 /* The probes go at once, for the server pays for them. What else there is to a pause is writing, and may take long. */
 static void begin_pause(struct run *run, __u64 pause_ns)
 {
-	tick_stop();
+	write_alarm_stop();
 	engine_ready(run->engine, false);
 	probes_detach(run->links);
 	run->pause_ns = pause_ns;
@@ -272,29 +272,29 @@ static void begin_pause(struct run *run, __u64 pause_ns)
 		  (unsigned long long)(governor_taken(&run->governor) / 1000), pause_ns / NS_PER_MS);
 }
 
-/* Has --max-overhead enough? Looks only when it is time to. 0, or -1: it could not look. */
-static int look(struct run *run)
+/* Has --max-overhead enough? Samples only when it is time to. 0, or -1: it could not. */
+static int sample(struct run *run)
 {
 	struct thread_stats stats[THREADS_MAX];
 	__u64 now = monotonic_ns(), pause_ns;
 
-	if (run->pause_ns || now < next_look(run))
+	if (run->pause_ns || now < next_sample(run))
 		return 0;
 	if (engine_thread_stats(run->engine, stats))
 		return -1;
-	pause_ns = governor_look(&run->governor, stats, now);
+	pause_ns = governor_sample(&run->governor, stats, now);
 	if (pause_ns)
 		begin_pause(run, pause_ns);
 	else
-		tick_from(next_look(run));
+		write_alarm_from(next_sample(run));
 	return 0;
 }
 
-/* A line waits for stdout. If we can't look now, the loop will have to. */
+/* A line waits for stdout. If we can't sample now, the loop will have to. */
 static void on_interrupted(void *ctx)
 {
-	if (look(ctx))
-		tick_stop();
+	if (sample(ctx))
+		write_alarm_stop();
 }
 
 void run_begin(struct run *run)
@@ -305,15 +305,15 @@ void run_begin(struct run *run)
 		return;
 	run->stream->sink->ctx = run;
 	run->stream->sink->interrupted = on_interrupted;
-	tick_from(next_look(run));
+	write_alarm_from(next_sample(run));
 }
 
 /* True when the window ends, with the reason. A pause that has begun is on the stream before anything else is. */
-static bool window_ends(struct run *run, const struct pollfd fds[WATCHED], enum stop_reason *reason)
+static bool observation_ends(struct run *run, const struct pollfd fds[WATCHED], enum stop_reason *reason)
 {
 	if ((run->error || !run->pause_ns) && is_over(run, fds, reason))
 		return true;
-	*reason = look(run) ? STOP_ERROR : STOP_REASONS;
+	*reason = sample(run) ? STOP_ERROR : STOP_REASONS;
 	return *reason == STOP_ERROR || run->pause_ns;
 }
 
@@ -332,9 +332,9 @@ static int until_ms(__u64 when_ns)
 /* When the loop has something to do even if no record comes. */
 static __u64 next_task(const struct run *run)
 {
-	__u64 look = next_look(run), held = confirm_next_ns(&run->confirm);
+	__u64 sample = next_sample(run), held = confirm_next_ns(&run->confirm);
 
-	return look < held ? look : held;
+	return sample < held ? sample : held;
 }
 
 /* Looks at what waits to be proven. How many records were drained before, or negative errno. */
@@ -373,7 +373,7 @@ enum stop_reason run_until_stopped(struct run *run)
 		stay_awake(run);
 		clock_map_refresh(&run->stream->clock);
 		records = check_held(run, drain(run));
-	} while (!window_ends(run, fds, &reason));
+	} while (!observation_ends(run, fds, &reason));
 	if (reason == STOP_SIGNAL)
 		settle(run);
 	return reason;
@@ -395,7 +395,7 @@ static int take_rest(struct run *run)
 int run_pause(struct run *run)
 {
 	struct stream_pause pause = {
-		.observed_ns = run->governor.looked_ns - run->governor.began_ns,
+		.observed_ns = run->governor.sampled_ns - run->governor.began_ns,
 		.probes_ns = governor_taken(&run->governor),
 		.pause_ns = run->pause_ns,
 	};
@@ -437,7 +437,7 @@ int run_finish(struct run *run, enum stop_reason reason)
 	struct engine_hits hits;
 	int counter;
 
-	tick_stop();
+	write_alarm_stop();
 	engine_sweep(run->engine, server_left(reason) ? END_SERVER_LEFT : END_DETACHED);
 	report_debug_lost(run);
 	if (take_rest(run) || engine_hits(run->engine, run->target->pid, &hits))

@@ -10,16 +10,16 @@
 #include <string.h>
 #include <sys/time.h>
 
-#define TICK_US 10000
+#define INTERVAL_US 10000
 
-static void on_tick(int signal)
+static void on_alarm(int signal)
 {
 }
 
 /* Without SA_RESTART, and not blocked, whatever we were started with. */
-int tick_init(void)
+int write_alarm_init(void)
 {
-	struct sigaction action = { .sa_handler = on_tick };
+	struct sigaction action = { .sa_handler = on_alarm };
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -29,18 +29,18 @@ int tick_init(void)
 	return 0;
 }
 
-void tick_from(uint64_t when_ns)
+void write_alarm_from(uint64_t when_ns)
 {
 	uint64_t now = monotonic_ns(), us = when_ns > now ? (when_ns - now) / 1000 : 0;
-	struct itimerval ticks = { .it_interval.tv_usec = TICK_US };
+	struct itimerval timer = { .it_interval.tv_usec = INTERVAL_US };
 
 	us += 1; /* no time at all would stop it */
-	ticks.it_value.tv_sec = (time_t)(us / 1000000);
-	ticks.it_value.tv_usec = (suseconds_t)(us % 1000000);
-	setitimer(ITIMER_REAL, &ticks, NULL);
+	timer.it_value.tv_sec = (time_t)(us / 1000000);
+	timer.it_value.tv_usec = (suseconds_t)(us % 1000000);
+	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-void tick_stop(void)
+void write_alarm_stop(void)
 {
 	setitimer(ITIMER_REAL, &(struct itimerval){}, NULL);
 }

@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 /* Before the others, as often as one likes. 0, or -1 with the reason on stderr. */
-int tick_init(void);
+int write_alarm_init(void);
 
 /*
- * From this moment of CLOCK_MONOTONIC on, again and again until the next call: a tick that comes just before the system
+ * From this moment of CLOCK_MONOTONIC on, again and again until the next call: an alarm that comes just before the system
  * call is then not the last one.
  */
-void tick_from(uint64_t when_ns);
-void tick_stop(void);
+void write_alarm_from(uint64_t when_ns);
+void write_alarm_stop(void);
 
 #endif
