@@ -43,18 +43,18 @@ static bool in_our_network(pid_t pid)
 	return !stat("/proc/self/ns/net", &ours) && !stat(path, &theirs) && ours.st_ino == theirs.st_ino;
 }
 
-void place_unknown(struct place *place, const struct selector *by)
+void successor_init(struct successor_key *key, const struct selector *by)
 {
-	memset(place, 0, sizeof(*place));
-	place->by = by;
+	memset(key, 0, sizeof(*key));
+	key->by = by;
 }
 
-bool place_is_known(const struct place *place)
+bool successor_is_known(const struct successor_key *key)
 {
-	return place->n || place->by->kind != SELECT_PID;
+	return key->n || key->by->kind != SELECT_PID;
 }
 
-int place_of(struct place *place, pid_t pid)
+int successor_learn(struct successor_key *key, pid_t pid)
 {
 	struct listen_table table = {};
 	struct endpoint endpoints[FOLLOW_ENDPOINTS];
@@ -62,77 +62,77 @@ int place_of(struct place *place, pid_t pid)
 
 	n = listen_endpoints(&table, pid, NULL, NULL, endpoints, FOLLOW_ENDPOINTS);
 	listen_table_free(&table);
-	if (n <= 0 && place_is_known(place))
+	if (n <= 0 && successor_is_known(key))
 		return 0;
 	if (n <= 0)
 		return complain("-p %d: --follow finds the next server by where this one listens, and this one %s", pid,
 				n ? "does not let us see that: run as root" : "listens nowhere: leave out --follow");
-	memcpy(place->endpoints, endpoints, (size_t)n * sizeof(endpoints[0]));
-	place->n = (size_t)n;
-	place->host_network = in_our_network(pid);
-	read_cgroup(pid, place->cgroup);
+	memcpy(key->endpoints, endpoints, (size_t)n * sizeof(endpoints[0]));
+	key->n = (size_t)n;
+	key->host_network = in_our_network(pid);
+	read_cgroup(pid, key->cgroup);
 	return 0;
 }
 
-void place_left(struct place *place, pid_t restarted)
+void successor_may_start(struct successor_key *key, pid_t restarted)
 {
 	struct timespec now;
 
-	place->restarted = restarted;
+	key->restarted = restarted;
 	clock_gettime(CLOCK_BOOTTIME, &now);
-	place->ended = (uint64_t)(now.tv_sec > OVERLAP_S ? now.tv_sec - OVERLAP_S : 0) * (uint64_t)sysconf(_SC_CLK_TCK);
+	key->ended = (uint64_t)(now.tv_sec > OVERLAP_S ? now.tv_sec - OVERLAP_S : 0) * (uint64_t)sysconf(_SC_CLK_TCK);
 }
 
 static bool listens_there(const struct endpoint *endpoint, pid_t pid, const void *ctx)
 {
-	const struct place *place = ctx;
+	const struct successor_key *key = ctx;
 	size_t i;
 
-	if (place->by->kind != SELECT_PID)
-		return find_is_selected(endpoint, pid, place->by);
-	for (i = 0; i < place->n; i++)
-		if (place->endpoints[i].port == endpoint->port && !strcmp(place->endpoints[i].path, endpoint->path))
+	if (key->by->kind != SELECT_PID)
+		return find_is_selected(endpoint, pid, key->by);
+	for (i = 0; i < key->n; i++)
+		if (key->endpoints[i].port == endpoint->port && !strcmp(key->endpoints[i].path, endpoint->path))
 			return true;
 	return false;
 }
 
-static bool same_place(const struct place *place, pid_t pid)
+static bool fits_key(const struct successor_key *key, pid_t pid)
 {
 	char cgroup[FOLLOW_CGROUP];
 	struct proc_stat stat;
 
-	if (proc_stat(pid, &stat) || (stat.started < place->ended && pid != place->restarted) ||
-	    in_our_network(pid) != place->host_network)
+	if (proc_stat(pid, &stat) || (stat.started < key->ended && pid != key->restarted) ||
+	    in_our_network(pid) != key->host_network)
 		return false;
-	if (place->host_network)
+	if (key->host_network)
 		return true;
 	read_cgroup(pid, cgroup);
-	return !strcmp(cgroup, place->cgroup);
+	return !strcmp(cgroup, key->cgroup);
 }
 
-/* Narrows n candidates down to those in the same place. */
-static size_t keep_same_place(const struct place *place, pid_t *pids, size_t n)
+/* Narrows n candidates down to those that the key fits. */
+static size_t keep_fitting(const struct successor_key *key, pid_t *pids, size_t n)
 {
 	size_t i, kept = 0;
 
 	for (i = 0; i < n; i++)
-		if (same_place(place, pids[i]))
+		if (fits_key(key, pids[i]))
 			pids[kept++] = pids[i];
 	return kept;
 }
 
 /* How many servers could take the place; *pid is the first. */
-static size_t candidates(const struct place *place, pid_t *pid)
+static size_t candidates(const struct successor_key *key, pid_t *pid)
 {
 	pid_t pids[SERVERS_MAX];
 	size_t n;
 
-	n = find_listening(listens_there, place, pids, SERVERS_MAX);
+	n = find_listening(listens_there, key, pids, SERVERS_MAX);
 	if (n > SERVERS_MAX)
 		n = SERVERS_MAX;
 	/* Named by pid, others that listen on the same port are nobody's successors. */
-	if (place->by->kind == SELECT_PID || n > 1)
-		n = keep_same_place(place, pids, n);
+	if (key->by->kind == SELECT_PID || n > 1)
+		n = keep_fitting(key, pids, n);
 	*pid = n ? pids[0] : 0;
 	return n;
 }
@@ -151,7 +151,7 @@ static bool pause_for(int ms, pid_t *pid)
 	return fds[0].revents || fds[1].revents;
 }
 
-pid_t place_wait(const struct place *place)
+pid_t successor_wait(const struct successor_key *key)
 {
 	char what[SELECTOR_TEXT];
 	int ms = WAIT_MIN_MS;
@@ -160,12 +160,12 @@ pid_t place_wait(const struct place *place)
 	size_t n;
 
 	while (!pause_for(ms, &pid)) {
-		n = candidates(place, &pid);
+		n = candidates(key, &pid);
 		if (n == 1)
 			break;
 		if (n > 1 && !said)
 			complain("%s: %zu servers could be the next one: waiting until only one of them is left",
-				 find_describe(place->by, what), n);
+				 find_describe(key->by, what), n);
 		said |= n > 1;
 		ms = ms * 2 < WAIT_MAX_MS ? ms * 2 : WAIT_MAX_MS;
 	}

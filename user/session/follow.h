@@ -16,7 +16,7 @@
  * listens there. One that was named by pid is followed by where it listened, in the host's network namespace or, when
  * it had its own, in the same cgroup (a container that is restarted keeps its cgroup and gets a new namespace).
  */
-struct place {
+struct successor_key {
 	const struct selector *by;
 	struct endpoint endpoints[FOLLOW_ENDPOINTS];
 	size_t n;
@@ -27,24 +27,24 @@ struct place {
 };
 
 /* Before the first server of a selector that is no pid was there. */
-void place_unknown(struct place *place, const struct selector *by);
+void successor_init(struct successor_key *key, const struct selector *by);
 
 /*
  * Takes note of where pid is, while it lives. One that has gone again leaves what was known before. 0, or -1 with the
  * reason on stderr: there is nothing by which its successor could be known.
  */
-int place_of(struct place *place, pid_t pid);
+int successor_learn(struct successor_key *key, pid_t pid);
 
 /* Whether a successor can be told. */
-bool place_is_known(const struct place *place);
+bool successor_is_known(const struct successor_key *key);
 
 /* The server has just ended or executed itself anew (restarted: its pid, else 0): from now on its successor can start. */
-void place_left(struct place *place, pid_t restarted);
+void successor_may_start(struct successor_key *key, pid_t restarted);
 
 /*
  * Waits until there is one server that takes this place. Its pid; 0 when a signal has asked us to end; -1 when nobody
  * reads stdout any more.
  */
-pid_t place_wait(const struct place *place);
+pid_t successor_wait(const struct successor_key *key);
 
 #endif

@@ -54,7 +54,7 @@ static int stream_failed(int err)
 
 /* What a run hands on to the next one. */
 struct succession {
-	struct place place;
+	struct successor_key key;
 	char run_id[33];         /* of the last run that got as far as its start record, "" before */
 	enum stop_reason reason; /* of the last run; STOP_REASONS: it had none */
 	bool server_left;        /* ended, or executed itself anew */
@@ -117,7 +117,7 @@ static int observe_one(const struct settings *settings, const struct server *ser
 	debug_server(server->pid);
 	if (attach_prepare(&target, server->pid, &mode))
 		goto cleanup;
-	if (settings->follow && place_of(&succession->place, server->pid))
+	if (settings->follow && successor_learn(&succession->key, server->pid))
 		goto cleanup;
 	if (engine_load(&engine, &settings->engine, &target, mode))
 		goto cleanup;
@@ -132,7 +132,7 @@ cleanup:
 	engine_unload(&engine);
 	restarted = succession->reason == STOP_SERVER_RESTARTED || target_is_replaced(&target);
 	succession->server_left = restarted || target_has_ended(&target);
-	place_left(&succession->place, restarted ? server->pid : 0);
+	successor_may_start(&succession->key, restarted ? server->pid : 0);
 	target_close(&target);
 	return ret;
 }
@@ -144,7 +144,7 @@ static bool goes_on(const struct settings *settings, const struct succession *su
 		return false;
 	if (!ret)
 		return succession->reason == STOP_SERVER_EXITED || succession->reason == STOP_SERVER_RESTARTED;
-	return succession->reason == STOP_REASONS && succession->server_left && place_is_known(&succession->place);
+	return succession->reason == STOP_REASONS && succession->server_left && successor_is_known(&succession->key);
 }
 
 int observe(const struct settings *settings, const struct server *first)
@@ -153,11 +153,11 @@ int observe(const struct settings *settings, const struct server *first)
 	struct succession succession = {};
 	int ret;
 
-	place_unknown(&succession.place, server.by);
+	successor_init(&succession.key, server.by);
 	do {
 		if (!server.pid) {
 			debug_say("--follow: waiting for the next server");
-			server.pid = place_wait(&succession.place);
+			server.pid = successor_wait(&succession.key);
 		}
 		if (server.pid <= 0)
 			return server.pid ? stream_failed(-EPIPE) : 0;
