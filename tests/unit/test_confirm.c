@@ -95,7 +95,7 @@ static const struct client_layout layout = {
 static struct {
 	struct sink sink;
 	struct stream stream;
-	struct identities identities;
+	struct client_identities identities;
 	struct confirm confirm;
 	struct engine_state state;
 	struct connection *conn; /* number 2 of the map */
@@ -128,7 +128,7 @@ static int setup(void **state)
 	fcntl(t.out[0], F_SETFL, O_NONBLOCK);
 	sink_init(&t.sink, t.out[1]);
 	assert_int_equal(stream_init(&t.stream, &t.sink, 1), 0);
-	assert_int_equal(identities_init(&t.identities, CONNECTIONS), 0);
+	assert_int_equal(client_identities_init(&t.identities, CONNECTIONS), 0);
 	t.stream.identities = &t.identities;
 	t.map_fd = with.verify.connections_fd = memfd_create("connections", 0);
 	assert_int_equal(ftruncate(t.map_fd, size), 0);
@@ -149,7 +149,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	confirm_close(&t.confirm);
-	identities_free(&t.identities);
+	client_identities_free(&t.identities);
 	close(t.map_fd);
 	close(t.out[0]);
 	close(t.out[1]);
@@ -556,14 +556,16 @@ static void test_identity_waits_too(void **state)
 	auth.rec.event = EVENT_IDENTITY;
 	assert_int_equal(take(&auth, MS), 0);
 	assert_int_equal(take(&get, MS), 0);
-	assert_null(identities_find(&t.identities, &get.rec) && identities_find(&t.identities, &get.rec)->user.len ? &get
-														   : NULL);
+	assert_null(client_identities_find(&t.identities, &get.rec) &&
+				    client_identities_find(&t.identities, &get.rec)->user.len
+			    ? &get
+			    : NULL);
 	take_checked(ATTRIBUTION_EXACT, 0);
-	assert_int_equal(identities_find(&t.identities, &get.rec)->user.len, 3);
+	assert_int_equal(client_identities_find(&t.identities, &get.rec)->user.len, 3);
 	assert_string_equal(written(), "E");
 	assert_int_equal(take(&auth, MS), 0);
 	take_checked(ATTRIBUTION_AMBIGUOUS, 0);
-	assert_null(identities_find(&t.identities, &get.rec));
+	assert_null(client_identities_find(&t.identities, &get.rec));
 }
 
 static void test_pushes_stay_exact(void **state)

@@ -14,7 +14,7 @@
 
 #define CONNECTIONS 4
 
-static struct identities all;
+static struct client_identities all;
 
 static struct {
 	struct reply_record rec;
@@ -24,13 +24,13 @@ static struct {
 static int setup(void **state)
 {
 	(void)state;
-	return identities_init(&all, CONNECTIONS);
+	return client_identities_init(&all, CONNECTIONS);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	identities_free(&all);
+	client_identities_free(&all);
 	return 0;
 }
 
@@ -62,14 +62,14 @@ static int says(const char *word, ...)
 		.from_start = 1,
 		.argv_len = (uint32_t)(out - event.head),
 	};
-	return identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len);
+	return client_identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len);
 }
 
-static const struct identity *known(void)
+static const struct client_identity *known(void)
 {
 	struct reply_record rec = { .connection = 1, .generation = 7, .from_start = 1 };
 
-	return identities_find(&all, &rec);
+	return client_identities_find(&all, &rec);
 }
 
 static void check_word(const struct identity_word *word, const char *expected)
@@ -175,8 +175,8 @@ static bool survives_failing(const char *words[], bool hello_in_parts)
 {
 	bool survived;
 
-	all = (struct identities){ 0 };
-	assert_int_equal(identities_init(&all, CONNECTIONS), 0);
+	all = (struct client_identities){ 0 };
+	assert_int_equal(client_identities_init(&all, CONNECTIONS), 0);
 	assert_true(all.hello_in_parts);
 	all.hello_in_parts = hello_in_parts;
 	fails = false;
@@ -187,7 +187,7 @@ static bool survives_failing(const char *words[], bool hello_in_parts)
 	survived = known();
 	if (survived)
 		check_known("", "bob", 2);
-	identities_free(&all);
+	client_identities_free(&all);
 	return survived;
 }
 
@@ -210,13 +210,13 @@ static void test_hello_that_fails_half_way(void **state)
 	};
 
 	(void)state;
-	identities_free(&all);
+	client_identities_free(&all);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (survives_failing(cases[i].words, true) != cases[i].survives)
 			fail_msg("case %zu", i);
 		assert_true(survives_failing(cases[i].words, false));
 	}
-	assert_int_equal(identities_init(&all, CONNECTIONS), 0);
+	assert_int_equal(client_identities_init(&all, CONNECTIONS), 0);
 }
 
 static void test_lost_on_the_way(void **state)
@@ -225,7 +225,7 @@ static void test_lost_on_the_way(void **state)
 	says("CLIENT", "SETNAME", "pool", NULL);
 	event.rec.event = EVENT_IDENTITY_LOST;
 	event.rec.argv_len = 0;
-	assert_int_equal(identities_learn(&all, &event.rec, sizeof(event.rec)), 0);
+	assert_int_equal(client_identities_learn(&all, &event.rec, sizeof(event.rec)), 0);
 	assert_null(known());
 }
 
@@ -235,9 +235,9 @@ static void test_another_generation_starts_afresh(void **state)
 
 	(void)state;
 	says("CLIENT", "SETNAME", "pool", NULL);
-	assert_int_equal(identities_find(&all, &rec)->client_name.len, 0);
+	assert_int_equal(client_identities_find(&all, &rec)->client_name.len, 0);
 	rec.from_start = 0;
-	assert_null(identities_find(&all, &rec));
+	assert_null(client_identities_find(&all, &rec));
 }
 
 static void test_not_ours(void **state)
@@ -245,12 +245,12 @@ static void test_not_ours(void **state)
 	(void)state;
 	says("AUTH", "x", NULL);
 	event.rec.connection = CONNECTIONS;
-	assert_int_equal(identities_learn(&all, &event.rec, sizeof(event)), -EBADMSG);
+	assert_int_equal(client_identities_learn(&all, &event.rec, sizeof(event)), -EBADMSG);
 	event.rec.connection = 1;
 	event.rec.event = EVENT_REPLY;
-	assert_int_equal(identities_learn(&all, &event.rec, sizeof(event)), -EBADMSG);
+	assert_int_equal(client_identities_learn(&all, &event.rec, sizeof(event)), -EBADMSG);
 	event.rec.event = EVENT_IDENTITY;
-	assert_int_equal(identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len - 1), -EBADMSG);
+	assert_int_equal(client_identities_learn(&all, &event.rec, sizeof(event.rec) + event.rec.argv_len - 1), -EBADMSG);
 }
 
 int main(void)

@@ -204,14 +204,14 @@ static void test_kinds(void **state)
 
 static void test_who_asked(void **state)
 {
-	static struct identity of[2] = { { 0 },
-					 { .generation = 3,
-					   .resp = 3,
-					   .client_name = { 4, "pool" },
-					   .user = { 3, "bob" },
-					   .lib_name = { 5, "redis" },
-					   .lib_ver = { 3, "5.0" } } };
-	static const struct identities all = { .of = of, .connections = 2 };
+	static struct client_identity of[2] = { { 0 },
+						{ .generation = 3,
+						  .resp = 3,
+						  .client_name = { 4, "pool" },
+						  .user = { 3, "bob" },
+						  .lib_name = { 5, "redis" },
+						  .lib_ver = { 3, "5.0" } } };
+	static const struct client_identities all = { .of = of, .connections = 2 };
 
 	(void)state;
 	stream.identities = &all;

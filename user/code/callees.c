@@ -15,7 +15,7 @@ struct caller {
 	unsigned int calls; /* CALLEE_BIT */
 };
 
-struct callers {
+struct callees {
 	struct elf_import import[CALLEES];
 	struct caller *caller; /* ordered by start, each start once */
 	size_t count;
@@ -34,12 +34,12 @@ static bool contains(const uint64_t *list, size_t count, uint64_t value)
 	return false;
 }
 
-enum callee callers_target(const struct callers *callers, uint64_t target, bool indirect)
+enum callee callees_target(const struct callees *callees, uint64_t target, bool indirect)
 {
 	int callee;
 
 	for (callee = 0; callee < CALLEES; callee++) {
-		const struct elf_import *import = &callers->import[callee];
+		const struct elf_import *import = &callees->import[callee];
 
 		if (indirect ? contains(import->slot, import->slots, target) : contains(import->stub, import->stubs, target))
 			break;
@@ -47,25 +47,25 @@ enum callee callers_target(const struct callers *callers, uint64_t target, bool 
 	return (enum callee)callee;
 }
 
-static bool add_caller(struct callers *callers, uint64_t start, enum callee callee)
+static bool add_caller(struct callees *callees, uint64_t start, enum callee callee)
 {
-	struct caller *last = callers->count ? &callers->caller[callers->count - 1] : NULL;
+	struct caller *last = callees->count ? &callees->caller[callees->count - 1] : NULL;
 
 	if (last && last->start == start) {
 		last->calls |= CALLEE_BIT(callee);
 		return true;
 	}
 	/* Grows by doubling: at each power of two. */
-	if (!(callers->count & (callers->count - 1))) {
-		size_t room = callers->count ? 2 * callers->count : 1;
-		struct caller *grown = realloc(callers->caller, room * sizeof(*grown));
+	if (!(callees->count & (callees->count - 1))) {
+		size_t room = callees->count ? 2 * callees->count : 1;
+		struct caller *grown = realloc(callees->caller, room * sizeof(*grown));
 
 		if (!grown)
 			return false;
-		callers->caller = grown;
+		callees->caller = grown;
 	}
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a count above 0 has had room made for it */
-	callers->caller[callers->count++] = (struct caller){ start, CALLEE_BIT(callee) };
+	callees->caller[callees->count++] = (struct caller){ start, CALLEE_BIT(callee) };
 	return true;
 }
 
@@ -74,7 +74,7 @@ static bool add_caller(struct callers *callers, uint64_t start, enum callee call
  * that hits one of a dozen addresses by chance is a matter of 1 in 10^4 binaries, and
  * then only makes an answer ambiguous.
  */
-static bool scan_section(struct callers *callers, const struct elf_image *img, const struct elf_range *text)
+static bool scan_section(struct callees *callees, const struct elf_image *img, const struct elf_range *text)
 {
 	const uint8_t *code = elf_image_bytes(img, text->offset, text->size);
 	const struct isa *isa = elf_image_isa(img);
@@ -86,10 +86,10 @@ static bool scan_section(struct callers *callers, const struct elf_image *img, c
 
 		if (!isa->branch(code + at, text->size - at, text->vaddr + at, &target, &indirect))
 			continue;
-		callee = callers_target(callers, target, indirect);
+		callee = callees_target(callees, target, indirect);
 		if (callee == CALLEES || elf_image_function(img, text->vaddr + at, &start, &end))
 			continue;
-		if (!add_caller(callers, start, callee))
+		if (!add_caller(callees, start, callee))
 			return false;
 	}
 	return true;
@@ -103,60 +103,60 @@ static int compare_callers(const void *left, const void *right)
 }
 
 /* Sections need not be in the order of their addresses: order and merge. */
-static void sort_callers(struct callers *callers)
+static void sort_callers(struct callees *callees)
 {
 	size_t kept = 0;
 
-	if (!callers->count)
+	if (!callees->count)
 		return;
-	qsort(callers->caller, callers->count, sizeof(*callers->caller), compare_callers);
-	for (size_t i = 1; i < callers->count; i++) {
-		if (callers->caller[i].start == callers->caller[kept].start)
-			callers->caller[kept].calls |= callers->caller[i].calls;
+	qsort(callees->caller, callees->count, sizeof(*callees->caller), compare_callers);
+	for (size_t i = 1; i < callees->count; i++) {
+		if (callees->caller[i].start == callees->caller[kept].start)
+			callees->caller[kept].calls |= callees->caller[i].calls;
 		else
-			callers->caller[++kept] = callers->caller[i];
+			callees->caller[++kept] = callees->caller[i];
 	}
-	callers->count = kept + 1;
+	callees->count = kept + 1;
 }
 
-struct callers *callers_find(const struct elf_image *img)
+struct callees *callees_find(const struct elf_image *img)
 {
-	struct callers *callers = calloc(1, sizeof(*callers));
+	struct callees *callees = calloc(1, sizeof(*callees));
 	const struct elf_range *text;
 	size_t count = elf_image_text(img, &text);
 
-	if (!callers)
+	if (!callees)
 		return NULL;
 	for (int callee = 0; callee < CALLEES; callee++)
-		elf_image_import(img, name[callee], &callers->import[callee]);
+		elf_image_import(img, name[callee], &callees->import[callee]);
 	for (size_t i = 0; i < count; i++) {
-		if (!scan_section(callers, img, &text[i])) {
-			callers_free(callers);
+		if (!scan_section(callees, img, &text[i])) {
+			callees_free(callees);
 			return NULL;
 		}
 	}
-	sort_callers(callers);
-	return callers;
+	sort_callers(callees);
+	return callees;
 }
 
-void callers_free(struct callers *callers)
+void callees_free(struct callees *callees)
 {
-	if (!callers)
+	if (!callees)
 		return;
-	free(callers->caller);
-	free(callers);
+	free(callees->caller);
+	free(callees);
 }
 
-size_t callers_count(const struct callers *callers)
+size_t callees_count_callers(const struct callees *callees)
 {
-	return callers->count;
+	return callees->count;
 }
 
-unsigned int callers_callees(const struct callers *callers, uint64_t vaddr)
+unsigned int callees_of(const struct callees *callees, uint64_t vaddr)
 {
 	const struct caller key = { .start = vaddr }, *found = NULL;
 
-	if (callers->count)
-		found = bsearch(&key, callers->caller, callers->count, sizeof(key), compare_callers);
+	if (callees->count)
+		found = bsearch(&key, callees->caller, callees->count, sizeof(key), compare_callers);
 	return found ? found->calls : 0;
 }

@@ -14,23 +14,23 @@ enum callee { CALLS_READ, CALLS_WRITE, CALLS_WRITEV, CALLS_CLOSE, CALLS_SSL_READ
 #define CALLEE_BIT(callee) (1u << (callee))
 
 /* Which functions of an image call or jump to which of them. */
-struct callers;
+struct callees;
 
 /*
- * Scans the code of an image, which must have an isa, once. NULL when out of memory. To be given to callers_free(); NULL
+ * Scans the code of an image, which must have an isa, once. NULL when out of memory. To be given to callees_free(); NULL
  * is fine there.
  */
-struct callers *callers_find(const struct elf_image *img);
-void callers_free(struct callers *callers);
+struct callees *callees_find(const struct elf_image *img);
+void callees_free(struct callees *callees);
 
 /* How many functions call any of them. */
-size_t callers_count(const struct callers *callers);
+size_t callees_count_callers(const struct callees *callees);
 
 /* CALLEE_BIT mask of what the function starting at vaddr calls; 0 also when no function starts there. */
-unsigned int callers_callees(const struct callers *callers, uint64_t vaddr);
+unsigned int callees_of(const struct callees *callees, uint64_t vaddr);
 
 /* The callee that a branch to target (or, indirect, through the GOT word there) ends in; CALLEES when none. */
-enum callee callers_target(const struct callers *callers, uint64_t target, bool indirect);
+enum callee callees_target(const struct callees *callees, uint64_t target, bool indirect);
 
 /* "SSL_read" */
 const char *callee_name(enum callee callee);

@@ -60,7 +60,7 @@ struct search {
 	struct elf_image *img;
 	const struct isa *isa;
 	const struct conn_functions *functions;
-	struct callers *callers;
+	struct callees *callees;
 	char *why;
 	size_t why_size;
 };
@@ -176,7 +176,7 @@ static bool is_function(const struct search *search, uint64_t vaddr, enum site_k
 		return false;
 	if (kind == SITE_ACCEPT)
 		return is_accept(search, vaddr);
-	calls = callers_callees(search->callers, vaddr);
+	calls = callees_of(search->callees, vaddr);
 	/* connTLSWritev calls connTLSWrite, which may be inlined or not. */
 	if (callee == CALLS_SSL_WRITE && kind == SITE_WRITEV && !calls)
 		return true;
@@ -366,7 +366,7 @@ static int find_by_table(const struct search *search, struct answer *out)
 			"the binary has no usable symbols, and none of its %zu code pointers begins a table of functions that "
 			"call %s, [%s,] %s next to one that calls %s (%zu functions call any of these)",
 			count, callee_of(search, SITE_WRITE), callee_of(search, SITE_WRITEV), callee_of(search, SITE_READ),
-			callee_of(search, SITE_CLOSE), callers_count(search->callers));
+			callee_of(search, SITE_CLOSE), callees_count_callers(search->callees));
 	return ret;
 }
 
@@ -393,7 +393,7 @@ static int decode_fd_offset(const struct search *search, uint64_t func, enum sit
 		if (search->isa->decode(code + at, end - start - at, &in))
 			return -1;
 		if (search->isa->branch(code + at, end - start - at, start + at, &target, &indirect) &&
-		    callers_target(search->callers, target, indirect) == search->functions->calls[kind])
+		    callees_target(search->callees, target, indirect) == search->functions->calls[kind])
 			return walk.fd_offset;
 		walk_step(&walk, &in);
 		at += in.len;
@@ -515,8 +515,8 @@ int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *ou
 	out->fd_offset = -1;
 	if (!search.isa)
 		return fail(&search, -ENOTSUP, NO_ISA, elf_image_machine(img));
-	search.callers = callers_find(img);
-	if (!search.callers)
+	search.callees = callees_find(img);
+	if (!search.callees)
 		return fail(&search, -ENOMEM, "out of memory while scanning the code");
 	ret = find_functions(&search, &answer, &out->found_by);
 	if (ret)
@@ -530,7 +530,7 @@ int sites_find(struct elf_image *img, enum conn_type type, struct conn_sites *ou
 	if (why_size)
 		why[0] = '\0';
 cleanup:
-	callers_free(search.callers);
+	callees_free(search.callees);
 	return ret;
 }
 

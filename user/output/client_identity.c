@@ -15,7 +15,7 @@
 #define DEFAULT_USER "default"
 
 /* Large tables come from the kernel as pages of zeros that take no memory until the first identity is written. */
-int identities_init(struct identities *all, uint32_t connections)
+int client_identities_init(struct client_identities *all, uint32_t connections)
 {
 	all->connections = connections;
 	all->hello_in_parts = true;
@@ -23,7 +23,7 @@ int identities_init(struct identities *all, uint32_t connections)
 	return all->of ? 0 : -ENOMEM;
 }
 
-void identities_free(struct identities *all)
+void client_identities_free(struct client_identities *all)
 {
 	free(all->of);
 	all->of = NULL;
@@ -55,7 +55,7 @@ static void take(struct identity_word *word, const struct argv_arg *arg)
  */
 
 /* AUTH [username] password */
-static bool learn_auth(struct identity *id, const struct argv *a)
+static bool learn_auth(struct client_identity *id, const struct argv *a)
 {
 	if (a->argc == 2)
 		set(&id->user, DEFAULT_USER, strlen(DEFAULT_USER));
@@ -64,7 +64,7 @@ static bool learn_auth(struct identity *id, const struct argv *a)
 	return a->argc == 2 || a->argc == 3;
 }
 
-static bool learn_protocol(struct identity *id, const struct argv_arg *arg)
+static bool learn_protocol(struct client_identity *id, const struct argv_arg *arg)
 {
 	if (argv_arg_is(arg, "2"))
 		id->resp = 2;
@@ -76,7 +76,7 @@ static bool learn_protocol(struct identity *id, const struct argv_arg *arg)
 }
 
 /* HELLO [protover [AUTH username password] [SETNAME clientname]]: the last one of each counts. */
-static bool learn_hello(struct identity *id, const struct argv *a)
+static bool learn_hello(struct client_identity *id, const struct argv *a)
 {
 	unsigned int i = 2;
 
@@ -97,7 +97,7 @@ static bool learn_hello(struct identity *id, const struct argv *a)
 }
 
 /* CLIENT SETINFO LIB-NAME | LIB-VER value */
-static bool learn_library(struct identity *id, const struct argv *a)
+static bool learn_library(struct client_identity *id, const struct argv *a)
 {
 	if (a->argc != 4)
 		return false;
@@ -110,7 +110,7 @@ static bool learn_library(struct identity *id, const struct argv *a)
 }
 
 /* CLIENT subcommand ...: typed inline, any of them comes here. */
-static bool learn_client(struct identity *id, const struct argv *a)
+static bool learn_client(struct client_identity *id, const struct argv *a)
 {
 	if (a->n > 1 && argv_arg_reads(&a->arg[1], "setinfo"))
 		return learn_library(id, a);
@@ -123,7 +123,7 @@ static bool learn_client(struct identity *id, const struct argv *a)
 }
 
 /* Back to how the connection was accepted. The library is still the same one. */
-static bool learn_reset(struct identity *id, const struct argv *a)
+static bool learn_reset(struct client_identity *id, const struct argv *a)
 {
 	forget(&id->client_name);
 	forget(&id->user);
@@ -137,7 +137,7 @@ static bool learn_reset(struct identity *id, const struct argv *a)
  */
 static bool hello_changed_nothing(const struct argv *a)
 {
-	struct identity any;
+	struct client_identity any;
 
 	if (a->n < 3 || !learn_protocol(&any, &a->arg[1]))
 		return true;
@@ -146,7 +146,7 @@ static bool hello_changed_nothing(const struct argv *a)
 
 static const struct {
 	const char *command;
-	bool (*learn)(struct identity *id, const struct argv *a);
+	bool (*learn)(struct client_identity *id, const struct argv *a);
 } rules[] = {
 	{ "auth", learn_auth },
 	{ "hello", learn_hello },
@@ -160,7 +160,7 @@ static bool read_argv(struct argv *a, const struct reply_record *rec)
 	return rec->argv_status == ARGV_KEPT && !rec->argv_cut && !argv_decode(a, rec + 1, rec->argv_len, false);
 }
 
-static bool learn(struct identity *id, const struct reply_record *rec)
+static bool learn(struct client_identity *id, const struct reply_record *rec)
 {
 	struct argv a;
 
@@ -173,7 +173,7 @@ static bool learn(struct identity *id, const struct reply_record *rec)
 }
 
 /* False when nothing is known any more. */
-static bool survives(const struct identities *all, struct identity *id, const struct reply_record *rec)
+static bool survives(const struct client_identities *all, struct client_identity *id, const struct reply_record *rec)
 {
 	struct argv a;
 
@@ -192,27 +192,27 @@ static bool is_of_identity(const struct reply_record *rec)
 	return rec->event == EVENT_IDENTITY || rec->event == EVENT_IDENTITY_FAILED || rec->event == EVENT_IDENTITY_LOST;
 }
 
-int identities_learn(struct identities *all, const struct reply_record *rec, size_t size)
+int client_identities_learn(struct client_identities *all, const struct reply_record *rec, size_t size)
 {
-	struct identity *id;
+	struct client_identity *id;
 
 	if (size < sizeof(*rec) || rec->argv_len > size - sizeof(*rec) || rec->connection >= all->connections ||
 	    !is_of_identity(rec))
 		return -EBADMSG;
 	id = &all->of[rec->connection];
 	if (id->generation != rec->generation)
-		*id = (struct identity){ .generation = rec->generation, .resp = 2 };
+		*id = (struct client_identity){ .generation = rec->generation, .resp = 2 };
 	if (id->lost)
 		return 0;
 	if (!survives(all, id, rec))
-		*id = (struct identity){ .generation = rec->generation, .lost = true };
+		*id = (struct client_identity){ .generation = rec->generation, .lost = true };
 	return 0;
 }
 
-const struct identity *identities_find(const struct identities *all, const struct reply_record *rec)
+const struct client_identity *client_identities_find(const struct client_identities *all, const struct reply_record *rec)
 {
-	static const struct identity nothing_said = { .resp = 2 };
-	const struct identity *id;
+	static const struct client_identity nothing_said = { .resp = 2 };
+	const struct client_identity *id;
 
 	if (!rec->from_start || rec->connection >= all->connections)
 		return NULL;
@@ -222,7 +222,7 @@ const struct identity *identities_find(const struct identities *all, const struc
 	return id->lost ? NULL : id;
 }
 
-void identity_from_dispatch(const struct reply_record *rec, struct identity *out)
+void client_identity_from_dispatch(const struct reply_record *rec, struct client_identity *out)
 {
 	struct identity_word *const words[CLIENT_WORDS] = {
 		[WORD_USER] = &out->user,

@@ -22,7 +22,7 @@ struct identity_word {
 	char bytes[IDENTITY_WORD_MAX];
 };
 
-struct identity {
+struct client_identity {
 	uint32_t generation; /* of the connection whose identity this is; 0: none yet */
 	bool lost;           /* and all below is empty */
 	uint8_t resp;        /* version of the protocol: 2 or 3 */
@@ -30,26 +30,26 @@ struct identity {
 };
 
 /* By connection number. */
-struct identities {
-	struct identity *of;
+struct client_identities {
+	struct client_identity *of;
 	uint32_t connections;
 	bool hello_in_parts; /* options of a HELLO that fails may take effect: see quirk_hello_in_parts() */
 };
 
-/* For connection numbers below connections, and a server whose HELLO is in parts, until that is changed. 0 or -ENOMEM; either way identities_free() gives back what it holds. */
-int identities_init(struct identities *all, uint32_t connections);
-void identities_free(struct identities *all);
+/* For connection numbers below connections, and a server whose HELLO is in parts, until that is changed. 0 or -ENOMEM; either way client_identities_free() gives back what it holds. */
+int client_identities_init(struct client_identities *all, uint32_t connections);
+void client_identities_free(struct client_identities *all);
 
 /*
  * What rec, of size bytes with its head and an EVENT_IDENTITY of some kind, says of its connection. 0, or -EBADMSG when
  * it is no record of ours.
  */
-int identities_learn(struct identities *all, const struct reply_record *rec, size_t size);
+int client_identities_learn(struct client_identities *all, const struct reply_record *rec, size_t size);
 
 /* What rec, which is ARGV_FROM_DISPATCH and whole, says itself of its client. */
-void identity_from_dispatch(const struct reply_record *rec, struct identity *out);
+void client_identity_from_dispatch(const struct reply_record *rec, struct client_identity *out);
 
 /* Whose connection rec is about, as far as that was said before; NULL when it can't be known. */
-const struct identity *identities_find(const struct identities *all, const struct reply_record *rec);
+const struct client_identity *client_identities_find(const struct client_identities *all, const struct reply_record *rec);
 
 #endif

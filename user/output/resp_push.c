@@ -78,7 +78,7 @@ static bool is_one_of(const struct argv_arg *arg, const char *const *words)
 }
 
 /* addReplyPubsubMessage() and its like in valkey 9.1.2 and redis 7.0.15 src/pubsub.c. */
-static void read_channel(struct reader *r, struct push *push)
+static void read_channel(struct reader *r, struct resp_push *push)
 {
 	static const char *const of_channels[] = {
 		"message", "smessage", "subscribe", "unsubscribe", "ssubscribe", "sunsubscribe", NULL,
@@ -96,7 +96,7 @@ static void read_channel(struct reader *r, struct push *push)
 	push->truncated = r->cut;
 }
 
-void push_decode(struct push *push, const void *bytes, size_t len)
+void resp_push_decode(struct resp_push *push, const void *bytes, size_t len)
 {
 	struct reader r = { .p = bytes, .end = (const char *)bytes + len };
 

@@ -8,7 +8,7 @@
 
 #include "user/output/argv.h"
 
-struct push {
+struct resp_push {
 	/* bytes NULL: not there, or not understood. The bytes are in what was decoded. */
 	struct argv_arg kind;    /* "message", "invalidate", ...; whole */
 	struct argv_arg pattern; /* that a client subscribed to */
@@ -17,6 +17,6 @@ struct push {
 };
 
 /* Decode the first len bytes of a frame; there may be other bytes behind its end. */
-void push_decode(struct push *push, const void *bytes, size_t len);
+void resp_push_decode(struct resp_push *push, const void *bytes, size_t len);
 
 #endif

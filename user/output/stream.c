@@ -341,12 +341,12 @@ static void put_identity_word(struct json *j, const char *key, const struct iden
 /* Who is at the other end: what the kernel and the server know, and what the client said of itself. */
 static void put_client(const struct stream *s, struct json *j, const struct reply_record *rec)
 {
-	const struct identity *who = s->identities ? identities_find(s->identities, rec) : NULL;
-	struct identity dispatched;
+	const struct client_identity *who = s->identities ? client_identities_find(s->identities, rec) : NULL;
+	struct client_identity dispatched;
 	__s32 db = rec->db;
 
 	if (rec->argv_from == ARGV_FROM_DISPATCH) {
-		identity_from_dispatch(rec, &dispatched);
+		client_identity_from_dispatch(rec, &dispatched);
 		who = &dispatched;
 		db = rec->exec_db;
 	}
@@ -481,10 +481,10 @@ static int stream_push(struct stream *s, const struct reply_record *rec)
 {
 	struct shape shape = { .arg_max = PUSH_HEAD };
 	const struct argv none = { .n = 0 };
-	struct push push;
+	struct resp_push push;
 	struct json j;
 
-	push_decode(&push, rec + 1, rec->argv_len);
+	resp_push_decode(&push, rec + 1, rec->argv_len);
 	shape.escaped = !word_is_text(&push.kind, &shape) || !word_is_text(&push.pattern, &shape) ||
 			!word_is_text(&push.channel, &shape);
 	line_begin(s, &j, "reply");

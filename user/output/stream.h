@@ -33,8 +33,8 @@ int clock_map_refresh(struct clock_map *m);
 
 struct stream {
 	struct sink *sink;
-	const struct identities *identities; /* the caller's; NULL: who clients say they are is not known */
-	bool modules_ran;                    /* modules' commands have run: any may have given any client another name */
+	const struct client_identities *identities; /* the caller's; NULL: who clients say they are is not known */
+	bool modules_ran; /* modules' commands have run: any may have given any client another name */
 	struct clock_map clock;
 	uint64_t replies;   /* written so far; also the last seq */
 	uint64_t ambiguous; /* of these */

@@ -88,7 +88,7 @@ uint64_t waits_median_us(const struct waits *waits)
 static int write_record(struct confirm *p, const struct reply_record *rec, size_t size)
 {
 	if (size >= sizeof(*rec) && rec->event != EVENT_REPLY)
-		return identities_learn(p->identities, rec, size);
+		return client_identities_learn(p->identities, rec, size);
 	return stream_reply(p->stream, rec, size);
 }
 

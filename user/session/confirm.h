@@ -23,7 +23,7 @@ struct confirm {
 	struct held held;
 	struct verifier verifier;
 	struct stream *stream;
-	struct identities *identities;
+	struct client_identities *identities;
 	uint64_t wait_ns;     /* --verify-wait */
 	uint64_t told_by_bpf; /* of LOSS_OUT_OF_STEP, as many as EVENT_CHECKED has told of */
 	struct waits waits;
@@ -31,7 +31,7 @@ struct confirm {
 
 struct confirm_setup {
 	struct stream *stream;
-	struct identities *identities;
+	struct client_identities *identities;
 	struct verifier_setup verify;
 	uint64_t wait_ns;
 };

@@ -175,7 +175,7 @@ int run_init(struct run *run, struct engine *engine, const struct target *target
 	run->stream = stream;
 	if (settings->engine.max_overhead && write_alarm_init())
 		return -1;
-	if (identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
+	if (client_identities_init(&run->identities, bpf_map__max_entries(engine->skel->maps.connections)))
 		return complain("not enough memory for the identities of %u clients: lower --max-clients",
 				bpf_map__max_entries(engine->skel->maps.connections));
 	run->identities.hello_in_parts = quirk_hello_in_parts(target->version);
@@ -196,7 +196,7 @@ void run_close(struct run *run)
 	ring_buffer__free(run->ring);
 	run->ring = NULL;
 	confirm_close(&run->confirm);
-	identities_free(&run->identities);
+	client_identities_free(&run->identities);
 	run->stream->identities = NULL;
 }
 

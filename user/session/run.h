@@ -18,7 +18,7 @@ struct run {
 	const struct target *target;
 	struct stream *stream;
 	struct ring_buffer *ring;
-	struct identities identities;
+	struct client_identities identities;
 	struct confirm confirm;
 	__u64 drained;                           /* records taken from the ring */
 	int error;                               /* negative errno of the stream, once it has failed */
