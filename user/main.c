@@ -66,7 +66,7 @@ int main(int argc, char **argv)
 	engine_catch_warnings();
 	if (check_standard_fds() || (options.engine.debug && debug_open(options.debug_file)) ||
 	    (!options.check && signals_catch()) ||
-	    find_selected(options.selectors, options.n_selectors, options.follow, &servers))
+	    discover_selected(options.selectors, options.n_selectors, options.follow, &servers))
 		return 1;
 	if (options.check)
 		err = check(&options, &servers);

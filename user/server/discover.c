@@ -105,7 +105,7 @@ static bool matches(struct listen_table *table, pid_t pid, endpoint_filter filte
 	return listen_endpoints(table, pid, filter, ctx, &endpoint, 1) > 0 && is_server(pid);
 }
 
-size_t find_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size_t max)
+size_t discover_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size_t max)
 {
 	struct listen_table table = {};
 	struct dirent *entry;
@@ -128,39 +128,6 @@ size_t find_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size
 	return n;
 }
 
-bool find_is_selected(const struct endpoint *endpoint, pid_t pid, const void *ctx)
-{
-	const struct selector *selector = ctx;
-
-	switch (selector->kind) {
-	case SELECT_PORT:
-		return endpoint->port == selector->port;
-	case SELECT_UNIXSOCKET:
-		return endpoint_is_file(endpoint, pid, selector->path);
-	default:
-		return true;
-	}
-}
-
-const char *find_describe(const struct selector *selector, char text[SELECTOR_TEXT])
-{
-	switch (selector->kind) {
-	case SELECT_PID:
-		snprintf(text, SELECTOR_TEXT, "-p %d", selector->pid);
-		break;
-	case SELECT_PORT:
-		snprintf(text, SELECTOR_TEXT, "--port %u", selector->port);
-		break;
-	case SELECT_UNIXSOCKET:
-		snprintf(text, SELECTOR_TEXT, "--unixsocket %s", selector->path);
-		break;
-	case SELECT_ALL:
-		snprintf(text, SELECTOR_TEXT, "--all");
-		break;
-	}
-	return text;
-}
-
 static const char *as_root(void)
 {
 	return geteuid() ? " (only root can see the sockets of other users' processes)" : "";
@@ -176,7 +143,7 @@ static int ambiguous(const struct selector *selector, const pid_t *pids, size_t 
 	for (i = 0; i < n && len + 16 < sizeof(list); i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s-p %d", i ? ", " : "", pids[i]);
 	return complain("%s: %zu servers listen there, each in its own network namespace: name one or more with %s",
-			find_describe(selector, what), n, list);
+			selector_describe(selector, what), n, list);
 }
 
 static int none(const struct selector *selector)
@@ -188,7 +155,7 @@ static int none(const struct selector *selector)
 				as_root());
 	return complain("%s: no Valkey or Redis server listens there, in any network namespace%s: "
 			"ss -lxtp shows what listens there",
-			find_describe(selector, what), as_root());
+			selector_describe(selector, what), as_root());
 }
 
 static void add(struct servers *servers, pid_t pid, const struct selector *by)
@@ -223,7 +190,7 @@ static int find_all(const struct selector *selector, bool follow, struct servers
 	pid_t pids[SERVERS_MAX];
 	size_t i, n;
 
-	n = find_listening(find_is_selected, selector, pids, SERVERS_MAX);
+	n = discover_listening(selector_matches, selector, pids, SERVERS_MAX);
 	if (n > SERVERS_MAX)
 		return complain(
 			"--all: there are %zu servers, and replylog observes at most %d at once: choose some with -p", n,
@@ -240,7 +207,7 @@ static int find_one(const struct selector *selector, bool follow, struct servers
 	pid_t pids[SERVERS_MAX];
 	size_t n;
 
-	n = find_listening(find_is_selected, selector, pids, SERVERS_MAX);
+	n = discover_listening(selector_matches, selector, pids, SERVERS_MAX);
 	if (n > 1)
 		return ambiguous(selector, pids, n < SERVERS_MAX ? n : SERVERS_MAX);
 	if (!n && !follow)
@@ -280,7 +247,7 @@ static int check_pid_namespace(void)
 	return 0;
 }
 
-int find_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers)
+int discover_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers)
 {
 	size_t i;
 

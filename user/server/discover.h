@@ -28,19 +28,12 @@ struct servers {
  * not in the host's pid namespace, none there, several that could be meant. With --follow, what isn't there yet is no
  * error but has pid 0 (--all: servers->n may be 0).
  */
-int find_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers);
+int discover_selected(const struct selector *selectors, size_t n, bool follow, struct servers *servers);
 
 /*
  * Every process that is a Valkey or Redis server, was not forked by one, and listens where the filter says. The first
  * max; returns how many there are, as far as we may see.
  */
-size_t find_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size_t max);
-
-/* An endpoint_filter: whether a selector that is no pid means a server that listens there. */
-bool find_is_selected(const struct endpoint *endpoint, pid_t pid, const void *selector);
-
-/* "port 6379", for messages. */
-#define SELECTOR_TEXT 160
-const char *find_describe(const struct selector *selector, char text[SELECTOR_TEXT]);
+size_t discover_listening(endpoint_filter filter, const void *ctx, pid_t *pids, size_t max);
 
 #endif

@@ -2,6 +2,9 @@
 #ifndef REPLYLOG_USER_SERVER_SELECTOR_H
 #define REPLYLOG_USER_SERVER_SELECTOR_H
 
+#include "user/server/listen.h"
+
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,5 +17,12 @@ struct selector {
 	uint16_t port;    /* of TCP, that the server itself listens on */
 	const char *path; /* of a Unix socket; from argv */
 };
+
+/* An endpoint_filter: whether a selector that is no pid means a server that listens there. */
+bool selector_matches(const struct endpoint *endpoint, pid_t pid, const void *selector);
+
+/* "port 6379", for messages. */
+#define SELECTOR_TEXT 160
+const char *selector_describe(const struct selector *selector, char text[SELECTOR_TEXT]);
 
 #endif

@@ -89,7 +89,7 @@ static bool listens_there(const struct endpoint *endpoint, pid_t pid, const void
 	size_t i;
 
 	if (key->by->kind != SELECT_PID)
-		return find_is_selected(endpoint, pid, key->by);
+		return selector_matches(endpoint, pid, key->by);
 	for (i = 0; i < key->n; i++)
 		if (key->endpoints[i].port == endpoint->port && !strcmp(key->endpoints[i].path, endpoint->path))
 			return true;
@@ -127,7 +127,7 @@ static size_t candidates(const struct successor_key *key, pid_t *pid)
 	pid_t pids[SERVERS_MAX];
 	size_t n;
 
-	n = find_listening(listens_there, key, pids, SERVERS_MAX);
+	n = discover_listening(listens_there, key, pids, SERVERS_MAX);
 	if (n > SERVERS_MAX)
 		n = SERVERS_MAX;
 	/* Named by pid, others that listen on the same port are nobody's successors. */
@@ -165,7 +165,7 @@ pid_t successor_wait(const struct successor_key *key)
 			break;
 		if (n > 1 && !said)
 			complain("%s: %zu servers could be the next one: waiting until only one of them is left",
-				 find_describe(key->by, what), n);
+				 selector_describe(key->by, what), n);
 		said |= n > 1;
 		ms = ms * 2 < WAIT_MAX_MS ? ms * 2 : WAIT_MAX_MS;
 	}

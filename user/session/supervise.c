@@ -104,7 +104,7 @@ static const char *name_of(const struct worker *worker, char text[SELECTOR_TEXT]
 {
 	struct selector pid = { .kind = SELECT_PID, .pid = worker->server.pid };
 
-	return find_describe(worker->server.pid ? &pid : worker->server.by, text);
+	return selector_describe(worker->server.pid ? &pid : worker->server.by, text);
 }
 
 /* Nothing more comes from it. */
@@ -208,7 +208,7 @@ static void look_for_more(struct supervisor *s)
 	size_t i, n;
 
 	forget_done(s);
-	n = find_listening(find_is_selected, s->all, pids, SERVERS_MAX);
+	n = discover_listening(selector_matches, s->all, pids, SERVERS_MAX);
 	for (i = 0; i < n && i < SERVERS_MAX && s->n < SERVERS_MAX; i++) {
 		struct server server = { pids[i], s->all };
 
