@@ -6,8 +6,8 @@
 #include "user/kernel/prepare.h"
 #include "user/kernel/probe_cost.h"
 #include "user/server/listen.h"
+#include "user/server/proc.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,30 +64,6 @@ static bool has_tls_code(pid_t pid)
 		found = strstr(line, "/libssl.so") || strstr(line, "-tls.so");
 	fclose(maps);
 	return found;
-}
-
-/* "io_thd_1": their name in Redis since 6.0 and in Valkey (networking.c, io_threads.c, iothread.c). */
-static unsigned int count_io_threads(pid_t pid)
-{
-	char path[320], name[16];
-	unsigned int n = 0;
-	struct dirent *entry;
-	FILE *comm;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/comm", pid, entry->d_name);
-		comm = fopen(path, "re");
-		if (!comm)
-			continue;
-		n += fgets(name, sizeof(name), comm) && !strncmp(name, "io_thd_", 7);
-		fclose(comm);
-	}
-	if (dir)
-		closedir(dir);
-	return n;
 }
 
 static void describe_layer(struct check_report *r, enum conn_type type)
@@ -224,7 +200,8 @@ void check_collect(struct check_report *r, const struct options *options, pid_t 
 	if (r->target.version[0]) {
 		find_listens(r);
 		r->tls_code = has_tls_code(pid);
-		r->io_threads = count_io_threads(pid);
+		/* "io_thd_1": their name in Redis since 6.0 and in Valkey (networking.c, io_threads.c, iothread.c). */
+		r->io_threads = (unsigned int)proc_threads_named(pid, "io_thd_", NULL);
 	}
 	target_close(&r->target);
 }

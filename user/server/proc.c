@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #include "user/server/proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,4 +55,39 @@ int proc_stat(pid_t pid, struct proc_stat *stat)
 		return -ENODATA;
 	stat->forked = flags & PF_FORKNOEXEC;
 	return 0;
+}
+
+static bool thread_is_named(pid_t pid, const char *tid, const char *prefix)
+{
+	char path[64], name[16];
+	bool named;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", pid, tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	named = fgets(name, sizeof(name), file) && !strncmp(name, prefix, strlen(prefix));
+	fclose(file);
+	return named;
+}
+
+size_t proc_threads_named(pid_t pid, const char *prefix, pid_t *first)
+{
+	struct dirent *entry;
+	char path[32];
+	size_t n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (!thread_is_named(pid, entry->d_name, prefix))
+			continue;
+		if (!n++ && first)
+			*first = atoi(entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return n;
 }

@@ -3,6 +3,7 @@
 #define REPLYLOG_USER_SERVER_PROC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -19,5 +20,11 @@ struct proc_stat {
 
 /* 0 or -errno (-ENODATA: not of that form). */
 int proc_stat(pid_t pid, struct proc_stat *stat);
+
+/*
+ * How many threads of the process have a name that begins with prefix. *first, if not NULL, becomes the id of one of them,
+ * and stays as it is when there is none.
+ */
+size_t proc_threads_named(pid_t pid, const char *prefix, pid_t *first);
 
 #endif

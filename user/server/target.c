@@ -6,7 +6,6 @@
 #include "user/server/tls_module.h"
 #include "user/server/proc.h"
 
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +14,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -322,21 +320,6 @@ bool target_is_replaced(const struct target *target)
 	       (then.st_dev != now.st_dev || then.st_ino != now.st_ino);
 }
 
-static bool thread_is_idle(pid_t pid, const char *tid)
-{
-	char path[64], name[16] = "";
-	FILE *file;
-	bool idle;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", pid, tid);
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	idle = fgets(name, sizeof(name), file) && !strncmp(name, "bio_", 4);
-	fclose(file);
-	return idle;
-}
-
 uint64_t target_function(const struct target *target, enum conn_type type, enum site_kind kind)
 {
 	const struct target_layer *layer = &target->layer[type];
@@ -348,17 +331,7 @@ uint64_t target_function(const struct target *target, enum conn_type type, enum 
 pid_t target_idle_thread(const struct target *target)
 {
 	pid_t tid = target->pid;
-	struct dirent *entry;
-	char path[32];
-	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", target->pid);
-	dir = opendir(path);
-	if (!dir)
-		return tid;
-	while (tid == target->pid && (entry = readdir(dir)))
-		if (thread_is_idle(target->pid, entry->d_name))
-			tid = atoi(entry->d_name);
-	closedir(dir);
+	proc_threads_named(target->pid, "bio_", &tid);
 	return tid;
 }
