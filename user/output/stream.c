@@ -5,22 +5,17 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "user/clock.h"
 #include "user/output/argv.h"
 #include "user/output/execution.h"
 #include "user/output/json.h"
 #include "user/output/resp_push.h"
 #include "user/output/redact.h"
 
-#define NS_PER_S 1000000000
 #define NS_PER_US 1000
-
-/* "2025-01-31T23:59:59.123456789Z" */
-#define TIMESTAMP_LEN 30
 
 /* The server's form of an address, and the longest there is: "[<address>]:<port>". */
 #define ADDR_MAX (INET6_ADDRSTRLEN + sizeof("[]:65535"))
@@ -69,76 +64,11 @@ _Static_assert(KIND_MULTI == NAMES(kind_names) - 1, "every kind has a name");
 _Static_assert(ATTRIBUTION_AMBIGUOUS == NAMES(attribution_names) - 1, "every attribution has a name");
 _Static_assert(STATE_ABORTED == NAMES(state_names) - 1, "every state has a name");
 
-static int64_t now_ns(clockid_t clock)
-{
-	struct timespec t;
-
-	if (clock_gettime(clock, &t))
-		return -1;
-	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
-}
-
-/*
- * The wall clock is read between two reads of the other; the closest of a few such pairs is the one least
- * interrupted.
- */
-/*
- * The two clocks are slewed alike, so their offset only changes when the wall clock is set. What is less than this is
- * the error of measuring, and following it would make timestamps go back by nanoseconds.
- */
-#define CLOCK_STEP_NS 100000
-
-int clock_map_refresh(struct clock_map *m)
-{
-	int64_t before, wall, after, best = INT64_MAX, offset = m->offset_ns;
-
-	for (int i = 0; i < 5; i++) {
-		before = now_ns(CLOCK_MONOTONIC);
-		wall = now_ns(CLOCK_REALTIME);
-		after = now_ns(CLOCK_MONOTONIC);
-		if (before < 0 || wall < 0 || after < 0)
-			return -errno;
-		if (after - before >= best)
-			continue;
-		best = after - before;
-		offset = wall - (before + best / 2);
-	}
-	if (llabs(offset - m->offset_ns) > CLOCK_STEP_NS)
-		m->offset_ns = offset;
-	return 0;
-}
-
-static void put_digits(char *out, uint32_t value, int digits)
-{
-	while (digits--) {
-		out[digits] = (char)('0' + value % 10);
-		value /= 10;
-	}
-}
-
-/* RFC 3339 in UTC. Any 64-bit count of nanoseconds has a year of four digits. */
-static void timestamp(const struct clock_map *m, uint64_t monotonic_ns, char out[static TIMESTAMP_LEN])
-{
-	uint64_t ns = monotonic_ns + (uint64_t)m->offset_ns;
-	time_t seconds = (time_t)(ns / NS_PER_S);
-	struct tm t;
-
-	gmtime_r(&seconds, &t);
-	memcpy(out, "0000-00-00T00:00:00.000000000Z", TIMESTAMP_LEN);
-	put_digits(out, (uint32_t)t.tm_year + 1900, 4);
-	put_digits(out + 5, (uint32_t)t.tm_mon + 1, 2);
-	put_digits(out + 8, (uint32_t)t.tm_mday, 2);
-	put_digits(out + 11, (uint32_t)t.tm_hour, 2);
-	put_digits(out + 14, (uint32_t)t.tm_min, 2);
-	put_digits(out + 17, (uint32_t)t.tm_sec, 2);
-	put_digits(out + 20, (uint32_t)(ns % NS_PER_S), 9);
-}
-
 static void put_time(const struct stream *s, struct json *j, const char *key, uint64_t monotonic_ns)
 {
 	char text[TIMESTAMP_LEN];
 
-	timestamp(&s->clock, monotonic_ns, text);
+	clock_map_timestamp(&s->clock, monotonic_ns, text);
 	json_text(j, key, text, sizeof(text));
 }
 
@@ -206,7 +136,7 @@ int stream_start(struct stream *s, const struct stream_start *start)
 	put_foreign(&j, "version", start->version);
 	put_word(&j, "run_id", s->run_id);
 	put_word(&j, "follows", start->follows);
-	put_time(s, &j, "ts", (uint64_t)now_ns(CLOCK_MONOTONIC));
+	put_time(s, &j, "ts", monotonic_ns());
 	put_foreign(&j, "server_exe", start->server_exe);
 	put_foreign(&j, "server_build_id", start->server_build_id);
 	put_foreign(&j, "server_version", start->server_version);
@@ -598,7 +528,7 @@ int stream_stop(struct stream *s, const struct stream_stop *stop)
 static void window_begin(struct stream *s, struct json *j, const char *event)
 {
 	line_begin(s, j, event);
-	put_time(s, j, "ts", (uint64_t)now_ns(CLOCK_MONOTONIC));
+	put_time(s, j, "ts", monotonic_ns());
 	json_u64(j, "window", s->window);
 }
 

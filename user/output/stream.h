@@ -10,6 +10,7 @@
 
 #include "bpf/abi/record.h"
 #include "user/output/client_identity.h"
+#include "user/output/clock_map.h"
 #include "user/output/sink.h"
 
 #define STREAM_SCHEMA 1
@@ -19,17 +20,6 @@
 
 /* Bytes of each word of the start record that are written; a path may be longer. */
 #define STREAM_WORD_MAX 1024
-
-/* From CLOCK_MONOTONIC, the time of the records, to the wall clock. */
-struct clock_map {
-	int64_t offset_ns; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
-};
-
-/*
- * Measure the offset, anew when the wall clock may have been set: as long as it was not, *m stays the same. 0 or -errno
- * (then *m is as before). *m starts as all zero.
- */
-int clock_map_refresh(struct clock_map *m);
 
 struct stream {
 	struct sink *sink;
