@@ -5,36 +5,15 @@
 #include <string.h>
 #include <strings.h>
 
-/* The server reads counts and lengths into a long long (string2ll): 19 digits hold the largest. */
-#define DIGITS_MAX 19
-
-struct reader {
-	const char *p, *end;
-};
-
-static size_t left(const struct reader *r)
-{
-	return (size_t)(r->end - r->p);
-}
+#include "user/output/resp_reader.h"
 
 /* "<tag><digits>\r\n" */
-static int read_header(struct reader *r, char *tag, uint64_t *value)
+static int read_header(struct resp_reader *r, char *tag, uint64_t *value)
 {
-	const char *digits;
-
 	if (r->p == r->end)
 		return -EBADMSG;
 	*tag = *r->p++;
-	*value = 0;
-	for (digits = r->p; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++) {
-		if (r->p - digits == DIGITS_MAX)
-			return -EBADMSG;
-		*value = *value * 10 + (uint64_t)(*r->p - '0');
-	}
-	if (r->p == digits || left(r) < 2 || r->p[0] != '\r' || r->p[1] != '\n')
-		return -EBADMSG;
-	r->p += 2;
-	return 0;
+	return resp_read_number(r, value) ? -EBADMSG : 0;
 }
 
 /* Keep an argument of true_len bytes, of which the first have bytes are here. */
@@ -50,9 +29,9 @@ static void keep(struct argv *a, const char *bytes, size_t have, uint64_t true_l
 }
 
 /* "$<len>\r\n<bytes>\r\n" */
-static int read_whole(struct argv *a, struct reader *r, uint64_t len)
+static int read_whole(struct argv *a, struct resp_reader *r, uint64_t len)
 {
-	if (len > left(r) || left(r) - len < 2 || r->p[len] != '\r' || r->p[len + 1] != '\n')
+	if (len > resp_left(r) || resp_left(r) - len < 2 || r->p[len] != '\r' || r->p[len + 1] != '\n')
 		return -EBADMSG;
 	keep(a, r->p, len, len);
 	r->p += len + 2;
@@ -60,16 +39,16 @@ static int read_whole(struct argv *a, struct reader *r, uint64_t len)
 }
 
 /* "!<len>\r\n<first ARGV_MAX_ARG_BYTES bytes>" */
-static int read_shortened(struct argv *a, struct reader *r, uint64_t len)
+static int read_shortened(struct argv *a, struct resp_reader *r, uint64_t len)
 {
-	if (len <= ARGV_MAX_ARG_BYTES || left(r) < ARGV_MAX_ARG_BYTES)
+	if (len <= ARGV_MAX_ARG_BYTES || resp_left(r) < ARGV_MAX_ARG_BYTES)
 		return -EBADMSG;
 	keep(a, r->p, ARGV_MAX_ARG_BYTES, len);
 	r->p += ARGV_MAX_ARG_BYTES;
 	return 0;
 }
 
-static int read_argument(struct argv *a, struct reader *r)
+static int read_argument(struct argv *a, struct resp_reader *r)
 {
 	uint64_t len;
 	char tag;
@@ -85,7 +64,7 @@ static int read_argument(struct argv *a, struct reader *r)
 	return -EBADMSG;
 }
 
-static int decode_multibulk(struct argv *a, struct reader *r)
+static int decode_multibulk(struct argv *a, struct resp_reader *r)
 {
 	unsigned int kept;
 	char tag;
@@ -146,16 +125,16 @@ static char unescape(char c)
  * The character at r inside quotes of the given kind, escapes undone. As sdsparsearg does, an escape that
  * ends where the line ends is none: its backslash stands for itself.
  */
-static char read_quoted(struct reader *r, char quote)
+static char read_quoted(struct resp_reader *r, char quote)
 {
 	const char *p = r->p;
 
-	if (p[0] == '\\' && left(r) > 2) {
+	if (p[0] == '\\' && resp_left(r) > 2) {
 		if (quote == '\'' && p[1] == '\'') {
 			r->p += 2;
 			return '\'';
 		}
-		if (quote == '"' && p[1] == 'x' && left(r) > 4 && hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0) {
+		if (quote == '"' && p[1] == 'x' && resp_left(r) > 4 && hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0) {
 			r->p += 4;
 			return (char)(hex_digit(p[2]) * 16 + hex_digit(p[3]));
 		}
@@ -169,9 +148,9 @@ static char read_quoted(struct reader *r, char quote)
 }
 
 /* Where a line is cut, what is behind a backslash may be missing, and whether it is an escape. */
-static bool may_be_cut_escape(const struct reader *r, char quote, bool cut)
+static bool may_be_cut_escape(const struct resp_reader *r, char quote, bool cut)
 {
-	return cut && quote && *r->p == '\\' && left(r) <= ESCAPE_MAX;
+	return cut && quote && *r->p == '\\' && resp_left(r) <= ESCAPE_MAX;
 }
 
 /* A blank to servers that end an argument with its quote, a part of the argument to valkey 9.1. */
@@ -186,7 +165,7 @@ static bool is_disputed(char c)
  * where quotes may open and close anywhere in an argument; older servers (redis 7.0.15, same file) refuse text
  * right after a closing quote, and answer it with a protocol error.
  */
-static bool read_inline_argument(struct reader *r, char *text, uint64_t *len, bool cut)
+static bool read_inline_argument(struct resp_reader *r, char *text, uint64_t *len, bool cut)
 {
 	char quote = 0, c;
 
@@ -214,7 +193,7 @@ static bool read_inline_argument(struct reader *r, char *text, uint64_t *len, bo
 }
 
 /* Whether the line has an argument left. A NUL ends the line, as in sdssplitargs. */
-static bool skip_blanks(struct reader *r)
+static bool skip_blanks(struct resp_reader *r)
 {
 	while (r->p < r->end && is_space(*r->p))
 		r->p++;
@@ -222,7 +201,7 @@ static bool skip_blanks(struct reader *r)
 }
 
 /* A CR in front of the LF is none of the line: processInlineBuffer in every server's src/networking.c. */
-static void drop_line_end(struct reader *r)
+static void drop_line_end(struct resp_reader *r)
 {
 	if (r->p < r->end && r->end[-1] == '\r')
 		r->end--;
@@ -232,12 +211,12 @@ static void drop_line_end(struct reader *r)
  * Bytes 0xff that are not written as \xff: valkey 8.1 and 9.1 drop them where char is signed, as on x86-64
  * (sdsparsearg's new_char is -1 for none); other servers keep them. The line may be any command, then.
  */
-static bool has_dropped_bytes(const struct reader *r)
+static bool has_dropped_bytes(const struct resp_reader *r)
 {
-	return memchr(r->p, 0xff, left(r));
+	return memchr(r->p, 0xff, resp_left(r));
 }
 
-static int decode_inline(struct argv *a, struct reader *r, bool cut)
+static int decode_inline(struct argv *a, struct resp_reader *r, bool cut)
 {
 	char unkept[ARGV_MAX_ARG_BYTES];
 	uint64_t len;
@@ -264,7 +243,7 @@ static int decode_inline(struct argv *a, struct reader *r, bool cut)
 
 int argv_decode(struct argv *a, const void *head, size_t len, bool cut)
 {
-	struct reader r = { head, (const char *)head + len };
+	struct resp_reader r = { head, (const char *)head + len };
 	int err;
 
 	a->n = 0;

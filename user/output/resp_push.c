@@ -4,48 +4,31 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As in argv.c: 19 digits hold the largest length. */
-#define DIGITS_MAX 19
+#include "user/output/resp_reader.h"
 
-struct reader {
-	const char *p, *end;
+struct frame_reader {
+	struct resp_reader at;
 	uint64_t elements; /* of the frame, still to read */
 	bool over;         /* nothing more can be read, */
 	bool cut;          /* because the bytes end */
 };
 
-static size_t left(const struct reader *r)
-{
-	return (size_t)(r->end - r->p);
-}
-
-static bool stop(struct reader *r, bool cut)
+static bool stop(struct frame_reader *r, bool cut)
 {
 	r->over = true;
 	r->cut = cut;
 	return false;
 }
 
-/* "<digits>\r\n" */
-static bool read_number(struct reader *r, uint64_t *value)
+static bool read_number(struct frame_reader *r, uint64_t *value)
 {
-	const char *digits = r->p;
+	int err = resp_read_number(&r->at, value);
 
-	for (*value = 0; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++) {
-		if (r->p - digits == DIGITS_MAX)
-			return stop(r, false);
-		*value = *value * 10 + (uint64_t)(*r->p - '0');
-	}
-	if (r->p == r->end || (*r->p == '\r' && left(r) == 1))
-		return stop(r, true);
-	if (r->p == digits || r->p[0] != '\r' || r->p[1] != '\n')
-		return stop(r, false);
-	r->p += 2;
-	return true;
+	return err ? stop(r, err == -EAGAIN) : true;
 }
 
 /* The next element, if it is a string: "$<len>\r\n<bytes>\r\n". */
-static void read_string(struct reader *r, struct argv_arg *arg)
+static void read_string(struct frame_reader *r, struct argv_arg *arg)
 {
 	uint64_t len;
 
@@ -53,21 +36,21 @@ static void read_string(struct reader *r, struct argv_arg *arg)
 		r->over = true;
 		return;
 	}
-	if (r->p == r->end || *r->p != '$') {
-		stop(r, r->p == r->end);
+	if (r->at.p == r->at.end || *r->at.p != '$') {
+		stop(r, r->at.p == r->at.end);
 		return;
 	}
-	r->p++;
+	r->at.p++;
 	if (!read_number(r, &len))
 		return;
-	*arg = (struct argv_arg){ r->p, len < left(r) ? len : left(r), len };
-	r->p += arg->len;
-	if (left(r) < 2)
+	*arg = (struct argv_arg){ r->at.p, len < resp_left(&r->at) ? len : resp_left(&r->at), len };
+	r->at.p += arg->len;
+	if (resp_left(&r->at) < 2)
 		stop(r, arg->len < len);
-	else if (memcmp(r->p, "\r\n", 2))
+	else if (memcmp(r->at.p, "\r\n", 2))
 		stop(r, false);
 	else
-		r->p += 2;
+		r->at.p += 2;
 }
 
 static bool is_one_of(const struct argv_arg *arg, const char *const *words)
@@ -78,7 +61,7 @@ static bool is_one_of(const struct argv_arg *arg, const char *const *words)
 }
 
 /* addReplyPubsubMessage() and its like in valkey 9.1.2 and redis 7.0.15 src/pubsub.c. */
-static void read_channel(struct reader *r, struct resp_push *push)
+static void read_channel(struct frame_reader *r, struct resp_push *push)
 {
 	static const char *const of_channels[] = {
 		"message", "smessage", "subscribe", "unsubscribe", "ssubscribe", "sunsubscribe", NULL,
@@ -98,12 +81,12 @@ static void read_channel(struct reader *r, struct resp_push *push)
 
 void resp_push_decode(struct resp_push *push, const void *bytes, size_t len)
 {
-	struct reader r = { .p = bytes, .end = (const char *)bytes + len };
+	struct frame_reader r = { .at = { .p = bytes, .end = (const char *)bytes + len } };
 
 	memset(push, 0, sizeof(*push));
-	if (!len || (*r.p != '>' && *r.p != '*'))
+	if (!len || (*r.at.p != '>' && *r.at.p != '*'))
 		return;
-	r.p++;
+	r.at.p++;
 	if (!read_number(&r, &r.elements))
 		return;
 	read_string(&r, &push->kind);
