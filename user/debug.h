@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * --debug: lines that explain what replylog does and why, on stderr or in a file. Each is written whole, by one write(2), and
- * names the server, since several processes may write to the same place.
+ * --debug: lines that explain what replylog does and why, on stderr or in a file. Each is written whole, by one
+ * write(2), and names the server, since several processes may write to the same place.
  *
  * Nothing that a client or the server sent may be part of a line: any of it may be secret.
  */

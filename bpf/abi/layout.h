@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where the server keeps what it knows of a client: offsets into its struct client and the structs behind it. They
- * come from debug information (user/code/layout_dwarf.c) or from a table by exact version (user/code/layout_table.h), not from a
- * guess, and each client must pass the live checks below before anything that is read over them is believed.
+ * Where the server keeps what it knows of a client: offsets into its struct client and the structs behind it. They come
+ * from debug information (user/code/layout_dwarf.c) or from a table by exact version (user/code/layout_table.h), not
+ * from a guess, and each client must pass the live checks below before anything that is read over them is believed.
  *
  * BPF and user space both include this file: no implicit padding.
  */
@@ -81,8 +81,9 @@
  * finished before it asked for the read (cur_tid); the fence before the state, and the queue of jobs, bring nwritten
  * along. As long as it reads nobody accounts (processIOThreadsReadDone() and processIOThreadsWriteDone() pass over the
  * client), so bufpos, sentlen and the nodes of reply stay, but for a push that may be added just now: it is no reply,
- * and when it is seen it is too much for the proof. From outside (user/session/verify.c) the account may come in between: the
- * state, looked at again, tells. For it to be 2 once more another write must have been made, which BPF has counted.
+ * and when it is seen it is too much for the proof. From outside (user/session/verify.c) the account may come in
+ * between: the state, looked at again, tells. For it to be 2 once more another write must have been made, which BPF has
+ * counted.
  */
 
 /* This version has no such field, or no such flag. */

@@ -160,7 +160,7 @@ enum loss {
 	LOSS_NO_SCRATCH,   /* I/O calls: not seen whole; what they were about is given up */
 	LOSS_MISSED,       /* connections: the kernel counts bytes that were not seen */
 	LOSS_TURNS,        /* connections: more transactions and the like outstanding than can be kept in mind */
-	LOSS_UNFINISHED,   /* replies: large and under way when replylog was stopped */
+	LOSS_UNFINISHED,   /* replies: large and partly written when replylog was stopped */
 	LOSS_OUT_OF_STEP,  /* connections: the server answered another number of commands than it was sent */
 	LOSS_KINDS,
 };

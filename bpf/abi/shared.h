@@ -46,7 +46,10 @@ struct engine_state {
 /* Whether a thread can be preempted while a program runs in a tracepoint: see preemption.bpf.h. */
 enum preemption { PREEMPTION_UNKNOWN = 0, PREEMPTION_OFF, PREEMPTION_ON };
 
-/* What a look at connections is told, once no probe is hit any more. A tracepoint's arguments: eight bytes each. */
+/*
+ * The arguments of the sweep over all connections, which runs once no probe is hit any more. A tracepoint's arguments:
+ * eight bytes each.
+ */
 struct sweep {
 	__u64 from; /* which: these numbers */
 	__u64 count;

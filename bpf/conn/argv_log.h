@@ -73,7 +73,7 @@ static __always_inline int head_from_inline(__u8 *to, const struct argv_inline *
 	return head_copy(to, argv->bytes, off, len, INLINE_LIMIT + INLINE_RUN, INLINE_PART);
 }
 
-/* The heads of the command at hand and of those after it, until argv_make_room() finds a page again, are lost. */
+/* The heads of the current command and of those after it, until argv_make_room() finds a page again, are lost. */
 static __always_inline void argv_lose(struct connection *conn, struct argv_page *page, __u8 reason)
 {
 	if (!conn->head_lost && conn->request.state != REQUEST_BOUNDARY && page->used > conn->request.head_off)

@@ -13,7 +13,7 @@
 #include "bpf/conn/subscription.h"
 #include "bpf/conn/transaction.h"
 
-/* The number of the command that the reply at hand answers. */
+/* The number of the command that the current reply answers. */
 static __always_inline __u64 attribution_seq(const struct connection *conn)
 {
 	const struct session *session = &conn->session;
@@ -282,7 +282,7 @@ static __always_inline bool attribution_cut(struct connection *conn, struct work
 	return true;
 }
 
-/* Is a large reply, or one that is going to be large, under way? */
+/* Is a reply that is large, or is going to be, partly written? */
 static __always_inline bool attribution_is_large(const struct connection *conn)
 {
 	const struct piece *piece = conn->reply.interrupts ? &conn->session.outer : &conn->reply.reply;

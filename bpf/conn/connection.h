@@ -97,14 +97,14 @@ struct request_framing {
 	__u64 skip; /* payload still to pass, CRLF included */
 	__u32 keep; /* how much of skip the head keeps */
 	__u32 args_left;
-	__u32 arg;           /* index of the argument at hand */
+	__u32 arg;           /* index of the current argument */
 	__u32 head_off;      /* where the unfinished command's head starts in its page */
 	__u64 command_start; /* position in the connection's input */
 	__u32 number;        /* of a SELECT: its argument; of a command that is not the server's own: see foreign.h */
 	__u8 state;          /* enum request_state */
 	__u8 carried;        /* bytes of a cut header that are in the carry */
 	__u8 beyond_head;    /* the head is complete, what follows of this command is not kept */
-	__u8 class;          /* enum command_class of the command at hand, or of what it did when it left */
+	__u8 class;          /* enum command_class of the current command, or of what it did when it left */
 	__u8 inline_words;   /* the line has something besides blanks */
 	__u8 inline_blanks;  /* it has blanks besides CR */
 	__u8 pad[6];
@@ -113,7 +113,7 @@ struct request_framing {
 /* How far something that is written has come. */
 struct piece {
 	__u64 start;    /* where it starts in the connection's output */
-	__u64 first_ns; /* when its first byte was accepted; 0 while that is the write at hand */
+	__u64 first_ns; /* when its first byte was accepted; 0 while that is the current write */
 	__u32 writes;   /* finished write calls with bytes of it */
 	__u32 pad;
 };
@@ -132,19 +132,19 @@ enum frame_kind {
 };
 
 struct reply_framing {
-	__u64 owed;         /* elements that complete the frame at hand; 0 between frames */
+	__u64 owed;         /* elements that complete the current frame; 0 between frames */
 	__u64 skip;         /* payload still to pass, CRLF included */
-	struct piece reply; /* the reply, confirmations or push at hand */
+	struct piece reply; /* the current reply, confirmations or push */
 	__u8 carried;
 	__u8 line;         /* enum line_state */
 	__u8 frame;        /* enum frame_kind */
-	__u8 type;         /* first byte of the frame at hand; only kept where it will be looked at */
-	__u8 interrupts;   /* the push at hand came between the elements of a reply */
-	__u8 exec_header;  /* the header at hand is that of the array that answers EXEC */
-	__u8 unsubscribes; /* the push at hand says that the server has ended the subscription to a shard channel */
-	__u8 may_confirm;  /* or it is the first confirmation of the command at hand: see server_sunsubscribe.h */
+	__u8 type;         /* first byte of the current frame; only kept where it will be looked at */
+	__u8 interrupts;   /* the current push came between the elements of a reply */
+	__u8 exec_header;  /* the current header is that of the array that answers EXEC */
+	__u8 unsubscribes; /* the current push says that the server has ended the subscription to a shard channel */
+	__u8 may_confirm;  /* or it is the first confirmation of the current command: see server_sunsubscribe.h */
 	__u8 foreign;      /* a module's command has run, or may have */
-	__u8 scripted;     /* the reply at hand is a script's: an error in it may hold anything */
+	__u8 scripted;     /* the current reply is a script's: an error in it may hold anything */
 	__u8 outer_type;   /* of the reply that a push interrupts */
 	__u8 pad[5];
 	__u64 head; /* the first bytes of a reply that is looked at */
@@ -184,11 +184,11 @@ struct session {
 	struct piece outer; /* the reply that a push interrupts */
 	__u64 outer_owed;
 	__u32 subscribed[SUBSCRIBED_KINDS];
-	__u32 unconfirmed; /* confirmations that the subscribing command at hand still gets */
+	__u32 unconfirmed; /* confirmations that the current subscribing command still gets */
 	__s32 db;          /* -1 unknown */
 	__u8 multi;        /* inside a transaction */
 	__u8 exec_logged;  /* an inner reply was large */
-	__u8 confirming;   /* at least one confirmation of the command at hand has come */
+	__u8 confirming;   /* at least one confirmation of the current command has come */
 	__u8 push_len;     /* bytes of push_head */
 	__u8 resp;         /* 2: messages are arrays; 3: they are pushes; 0 unknown */
 	__u8 doubtful;     /* what confirmed the last SUNSUBSCRIBE may have been unasked: its reply is to come */
@@ -223,7 +223,7 @@ struct connection {
 	__u8 mode;         /* enum connection_mode */
 	__u8 attribution;  /* enum reply_attribution */
 	__u8 in_block;     /* the page being written is the last block, not the inline one */
-	__u8 head_lost;    /* the head of the command at hand can't be kept */
+	__u8 head_lost;    /* the head of the current command can't be kept */
 	__u8 lost_reason;  /* enum argv_status of the last loss */
 	__u8 subscriber;   /* subscribed to something, or about to be: arrays may be messages */
 	__u8 from_start;   /* followed from its first byte on */
@@ -268,7 +268,7 @@ struct connection {
 	__u32 dispatch_base;       /* command number n was execution number n + base, modulo 2^32 */
 	__u32 dispatch_errors;     /* since that was found out */
 	__u32 checks;              /* how often user space was told what becomes of the records that wait */
-	__u8 push_head[PUSH_HEAD]; /* how the push at hand begins */
+	__u8 push_head[PUSH_HEAD]; /* how the current push begins */
 	__u16 block[CONNECTION_BLOCKS];
 };
 

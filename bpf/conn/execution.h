@@ -73,7 +73,7 @@ static __always_inline void dispatch_reply_begins(struct connection *conn, __u8 
 	conn->dispatch_errors++;
 }
 
-/* The reply at hand is "+QUEUED". */
+/* The current reply is "+QUEUED". */
 static __always_inline void dispatch_queued(struct connection *conn)
 {
 	conn->dispatch_base--;
@@ -104,7 +104,7 @@ static __always_inline bool dispatch_read_inner(struct dispatch_log *log, __u32 
 	return env_add(&log->inner_of, 0) == exec;
 }
 
-/* Is the reply at hand one of those that commands in a transaction get when they are queued? */
+/* Is the current reply one of those that commands in a transaction get when they are queued? */
 static __always_inline bool dispatch_is_queueing(struct connection *conn)
 {
 	const struct tracked_command *tracked = tracked_current(conn);
@@ -112,7 +112,7 @@ static __always_inline bool dispatch_is_queueing(struct connection *conn)
 	return conn->session.multi && !(tracked && command_ends_queueing(tracked->class));
 }
 
-/* The execution of command number seq, whose reply is at hand. False when it is not proven or not kept. */
+/* The execution of command number seq, which the current reply answers. False when it is not proven or not kept. */
 static __always_inline bool dispatch_find(struct connection *conn, __u64 seq, struct dispatch *out)
 {
 	const struct session *session = &conn->session;

@@ -10,13 +10,14 @@
  *   - As many replies as commands prove the order unless the server may have answered one command never and another one
  *     twice, or one by bytes that are both a reply more and the beginning of a reply that takes in others. Where that can
  *     be is known: modules' commands (foreign.h), AUTH and HELLO of some versions (may_be_unanswered()), errors that echo
- *     what a client has sent (attribution_error()). With one of them in a burst there is a doubt, and its records are ambiguous.
+ * what a client has sent (attribution_error()). With one of them in a burst there is a doubt, and its records are
+ * ambiguous.
  *   - What doesn't add up is out of step: a reply that nothing asked for, a reply of a form that its command can't have,
  *     commands outstanding here and none there. All that waits is ambiguous, that is counted, and the connection is
  *     joined anew.
  *
- * BPF asks for the proof at a read, when it is wanted or commands are outstanding; user space (user/session/verify.c) asks from
- * outside when records wait. What is large and small costs the same; what is alone costs nothing.
+ * BPF asks for the proof at a read, when it is wanted or commands are outstanding; user space (user/session/verify.c)
+ * asks from outside when records wait. What is large and small costs the same; what is alone costs nothing.
  */
 #ifndef REPLYLOG_BPF_CONN_PAIRING_H
 #define REPLYLOG_BPF_CONN_PAIRING_H
@@ -53,7 +54,7 @@ static __always_inline void pairing_after_read(struct connection *conn)
 	conn->burst |= outstanding(conn) > 1;
 }
 
-/* Have we counted as many replies as commands, and is none under way? */
+/* Have we counted as many replies as commands, and has none begun? */
 static __always_inline bool pairing_adds_up(const struct connection *conn)
 {
 	const struct reply_framing *r = &conn->reply;
@@ -62,7 +63,7 @@ static __always_inline bool pairing_adds_up(const struct connection *conn)
 	       r->reply.start == conn->written_bytes;
 }
 
-/* May the command at hand, of this class, be answered never? Only behind others, whose replies then come in its place. */
+/* May the current command, of this class, be never answered? Only behind others, whose replies then come in its place. */
 static __always_inline bool may_be_unanswered(const struct connection *conn, __u8 class, __u32 seq)
 {
 	return (class == COMMAND_AUTH || class == COMMAND_HELLO) && auth_may_be_silent() && seq != (__u32)conn->burst_from;

@@ -82,7 +82,7 @@ static __always_inline long reply_line(struct connection *conn, struct work *wor
 	return behind_cr ? reply_element_done(conn, work) : 0;
 }
 
-/* Does the last element of the frame at hand say to how much the client is subscribed? */
+/* Does the last element of the current frame say to how much the client is subscribed? */
 static __always_inline bool reply_confirms(const struct reply_framing *r)
 {
 	return r->frame == FRAME_CONFIRMATION || (r->frame == FRAME_PUSH && r->unsubscribes);
@@ -192,7 +192,7 @@ static __always_inline __u64 reply_whole_size(struct work *work, const __u8 *sta
 	return size <= avail ? size : 0;
 }
 
-/* How many replies, or elements of the reply at hand, need nothing but to be counted. */
+/* How many replies, or elements of the current reply, need nothing but to be counted. */
 static __always_inline __u64 reply_countable(const struct connection *conn)
 {
 	__u64 commands = outstanding(conn), plain = conn->plain_until - conn->reply_seq;
@@ -243,7 +243,7 @@ static __always_inline __u32 reply_each(struct work *work, const __u8 *start, __
 }
 
 /*
- * The short cut for small replies, or for small elements of the reply at hand, that lie in the window: a few of them at
+ * The short cut for small replies, or for small elements of the current reply, that lie in the window: a few of them at
  * once, with nothing stored in between. Stops at what is large, cut, nested, unasked or looked at. False: nothing was
  * passed.
  */

@@ -59,7 +59,7 @@ static __always_inline bool reply_fits_class(__u8 class, const __u8 *bytes)
 	return !command_subscribes(class); /* those are confirmed */
 }
 
-/* The same of the command at hand, which may be queued in a transaction. QUIT never is. */
+/* The same of the current command, which may be queued in a transaction. QUIT never is. */
 static __always_inline bool reply_fits(const struct connection *conn, __u8 class, const __u8 *bytes)
 {
 	__u64 head = env_load64(bytes);

@@ -13,7 +13,7 @@
 /* REQUEST_MALFORMED comes with a form: see VERDICT_OF_FORM(). */
 enum request_verdict {
 	REQUEST_OK = 0,
-	REQUEST_DRAINS,           /* the command at hand ends the session: see its class */
+	REQUEST_DRAINS,           /* the current command ends the session: see its class */
 	REQUEST_TOO_MANY_TRACKED, /* there is no room for one more of them */
 	REQUEST_MALFORMED,        /* not RESP, or a form that is refused; the server will say so and close */
 	REQUEST_UNREADABLE,       /* the server's memory could not be read */
@@ -31,7 +31,7 @@ static __always_inline int request_refused(struct work *work, enum debug_form fo
 	return request_verdict(work, VERDICT_OF_FORM(REQUEST_MALFORMED, form));
 }
 
-/* Bytes of the head at hand, appended or not. */
+/* Bytes of the current command's head, appended or not. */
 static __always_inline __u32 request_head_len(struct connection *conn, struct work *work)
 {
 	const struct argv_page *page = argv_page(conn);
@@ -119,7 +119,7 @@ static __always_inline void request_boundary(struct connection *conn, struct wor
 	}
 }
 
-/* What the reply of the command at hand will be looked at with; see struct tracked_command. */
+/* What the reply of the current command will be looked at with; see struct tracked_command. */
 static __always_inline __u32 request_number(const struct request_framing *q)
 {
 	return q->class == COMMAND_SELECT || q->class == COMMAND_FOREIGN ? q->number : q->arg - 1;

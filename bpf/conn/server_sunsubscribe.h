@@ -33,7 +33,7 @@ static __always_inline bool channels_differ(const __u8 *confirmed, const __u8 *n
 	return differ;
 }
 
-/* The push at hand against a head of len bytes: does that name another channel first? False when that can't be told. */
+/* Does a head of len bytes name another channel first than the current push does? False when that can't be told. */
 static __always_inline bool head_names_another(const struct connection *conn, const __u8 *head, __u32 len)
 {
 	const __u8 *confirmed = conn->push_head + CONFIRMED_CHANNEL;
@@ -52,7 +52,7 @@ static __always_inline bool head_names_another(const struct connection *conn, co
 	return channels_differ(confirmed, head + argc + NAMED_CHANNEL, n);
 }
 
-/* Is the push at hand, a sunsubscribe, surely not the first confirmation of the SUNSUBSCRIBE at hand? */
+/* Is the current push, a sunsubscribe, surely not the first confirmation of the current SUNSUBSCRIBE? */
 env_noinline bool unasked_surely(struct connection *conn)
 {
 	struct tracked_command *tracked = tracked_current(conn);

@@ -64,7 +64,7 @@ static __always_inline void push_keep(struct connection *conn, struct work *work
 }
 
 /*
- * More bytes of a push are at hand, in a piece that nothing was taken of yet: what follows without a gap on those that
+ * More bytes of a push have come, in a piece of which nothing was parsed yet: what follows without a gap on those that
  * are kept is kept, too. Payload is not looked at otherwise.
  */
 env_noinline void push_keep_more(struct connection *conn, struct work *work)
@@ -111,7 +111,7 @@ static __always_inline bool session_is_subscribed(const struct connection *conn)
 	return n[SUBSCRIBED_CHANNELS] || n[SUBSCRIBED_PATTERNS] || n[SUBSCRIBED_SHARDS];
 }
 
-/* What looks like the first confirmation of the command at hand is unasked only when there is a subscription to end. */
+/* What looks like the first confirmation of the current command is unasked only when there is a subscription to end. */
 static __always_inline bool sunsubscribe_may_be_unasked(const struct connection *conn, const struct tracked_command *tracked)
 {
 	return server_has_slots() && tracked->class == COMMAND_SUNSUBSCRIBE && !conn->session.confirming &&
@@ -128,8 +128,8 @@ static __always_inline int sunsubscribe_begins(struct connection *conn, struct w
 }
 
 /*
- * Does a confirmation that no command at hand asks for answer one that was not framed? Only a shard channel is taken away
- * unasked. When the connection has left and nothing is outstanding, even that is more likely asked for.
+ * Does a confirmation that no outstanding command asks for answer a command that was not framed? Only a shard channel
+ * is taken away unasked. When the connection has left and nothing is outstanding, even that is more likely asked for.
  */
 static __always_inline bool confirmation_is_unasked(const struct connection *conn, __u32 kind)
 {
@@ -182,7 +182,7 @@ static __always_inline bool sunsubscribe_doubt_ends(struct connection *conn, __u
 }
 
 /*
- * Are messages to be expected? A later command than the one at hand may subscribe, so that is not ruled out; nor is
+ * Are messages to be expected? A command after the current one may subscribe, so that is not ruled out; nor is
  * what a doubt is about.
  */
 static __always_inline void session_note_subscriber(struct connection *conn)
@@ -213,8 +213,8 @@ static __always_inline long push_ends(struct connection *conn, struct work *work
 }
 
 /*
- * The push at hand ends, or is cut off: unless it is surely unasked, it is the first confirmation of the command at
- * hand. That is all but always so, and a doubt is left.
+ * The current push ends, or is cut off: unless it is surely unasked, it is the first confirmation of the current
+ * command. That is all but always so, and a doubt is left.
  */
 static __always_inline void sunsubscribe_decide(struct connection *conn)
 {

@@ -15,7 +15,7 @@ static __always_inline __u32 tracked_outstanding(const struct connection *conn)
 	return conn->tracked_to - conn->tracked_from;
 }
 
-/* The one that the reply at hand answers, or NULL when that answers a plain command. */
+/* The one that the current reply answers, or NULL when that answers a plain command. */
 static __always_inline struct tracked_command *tracked_current(struct connection *conn)
 {
 	struct tracked_command *tracked = &conn->next_tracked;
@@ -103,7 +103,7 @@ static __always_inline int tracked_make_room(struct connection *conn)
 	return 0;
 }
 
-/* The command at hand is one. 0, or -1 when there is no room for it. */
+/* Tracks the current command. 0, or -1 when there is no room for it. */
 env_noinline int tracked_add(struct connection *conn, __u8 class, __u32 number)
 {
 	struct tracked_command tracked = {

@@ -31,7 +31,7 @@ static __always_inline bool exec_begins(struct connection *conn, struct work *wo
 	return true;
 }
 
-/* The command at hand was queued. What it does when EXEC runs it is not followed: that makes the connection vaguer. */
+/* The current command was queued. What it does when EXEC runs it is not followed: that makes the connection vaguer. */
 static __always_inline long transaction_queued(struct connection *conn, struct work *work, __u8 class)
 {
 	if (class == COMMAND_SCRIPTING)

@@ -13,7 +13,10 @@
 #include "bpf/server/client.h"
 #include "bpf/abi/record.h"
 
-/* What is kept begins with this; then the head's argv_len bytes, then the words. Shared by nobody: see struct snapshot_ring. */
+/*
+ * What is kept begins with this; then the head's argv_len bytes, then the words. Shared by nobody: see struct
+ * snapshot_ring.
+ */
 struct argv_snapshot {
 	__s32 db; /* that the client has selected; -1 unknown */
 	__u16 argv_len;

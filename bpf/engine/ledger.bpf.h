@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The ledger: each byte that the server writes to a client is attributed (to a reply or push that was framed),
- * unattributed, or left out because it is told to no client. Framing itself counts nothing: a connection's
+ * unattributed, or left out because no client asked for it. Framing itself counts nothing: a connection's
  * positions say how much of its output is attributed when it is lost, left or closed, and only then that is added up.
  */
 #ifndef REPLYLOG_BPF_ENGINE_LEDGER_BPF_H

@@ -53,7 +53,10 @@ static __always_inline enum debug_why why_excluded(enum counter why)
 	}
 }
 
-/* What it is told from now on is no reply. It is counted once, whether it said so itself or the server's structs do. */
+/*
+ * What the server writes to it from now on is no reply. It is counted once, whether its own command or the server's
+ * structs say so.
+ */
 static __always_inline void connection_exclude(struct connection *conn, enum counter why)
 {
 	debug_moves(conn, why_excluded(why), DEBUG_EXCLUDED, 0);

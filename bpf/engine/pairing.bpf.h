@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The checks of pairing.h, where the server's structs are at hand. */
+/* The checks of pairing.h, that read the server's structs. */
 #ifndef REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
 #define REPLYLOG_BPF_ENGINE_PAIRING_BPF_H
 
@@ -38,7 +38,7 @@ static __noinline void pairing_out_of_step(struct connection *conn)
 	emit_checked(conn, ATTRIBUTION_AMBIGUOUS, true);
 }
 
-/* What was read so far is proven. User space is told when records wait for it. */
+/* What was read so far is proven. User space gets a record of that when records wait for it. */
 static __always_inline void pairing_told(struct connection *conn, enum reply_attribution attribution)
 {
 	if (conn->held)

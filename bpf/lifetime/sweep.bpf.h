@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * A look at all connections when no probe is hit any more: what the server took with it when it ended is logged as at
- * any other close, and what goes on without us is counted. Should we come back, whatever is met then is older than we
- * are.
+ * any other close, and what goes on without us is counted. When replylog attaches again, it takes every connection it
+ * finds for one that is older than itself.
  *
  * Run by user space (BPF_PROG_RUN) when the probes are detached, on a tracepoint of none: programs of the type that is
  * made for that, "syscall", may not use all of our maps before Linux 6.4 ("Sleepable programs can only use array, hash,
@@ -29,7 +29,7 @@ static __always_inline void sweep_connection(struct connection *conn, struct wor
 	ledger_settle(conn, attribution_complete_until(conn));
 }
 
-/* Should it be met again, it will be counted again. */
+/* If it is found again, it is counted again. */
 static __always_inline void sweep_forget(struct connection *conn)
 {
 	if (conn->mode == MODE_UNJOINED)
@@ -60,7 +60,7 @@ SEC("raw_tp") int sweep_connections(struct sweep *sweep)
 	return 0;
 }
 
-/* The returns of calls under way will not be seen. */
+/* The returns of calls that have begun will not be seen. */
 static long forget_call_step(__u32 slot, void *data)
 {
 	slot_forget_calls(slot);

@@ -22,7 +22,7 @@ static __always_inline void slot_forget_calls(__u32 slot)
 		stack->depth = 0;
 }
 
-/* What the place adds up stays, but for what is told by thread. */
+/* What the slot adds up stays, but for what is reported by thread. */
 static __always_inline void slot_give(__u32 slot)
 {
 	struct thread_stats *stats = bpf_map_lookup_elem(&thread_stats, &slot);
@@ -41,7 +41,7 @@ SEC("?raw_tp/sched_process_exit") int thread_exits(void *ctx)
 	__u32 slot;
 
 	keep_thread_stack(ctx, &socket_own_stack);
-	/* The main thread keeps its place: its hits are told apart to the end. */
+	/* The main thread keeps its slot: its hits are reported apart to the end. */
 	if (pid_tgid >> 32 != target_tgid || (__u32)pid_tgid == target_tgid)
 		return 0;
 	slot = tap_slot(false);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The server's struct client, and the strings behind it, over offsets that layout.h explains. Whatever is read may change while it is read, or be no such thing: it is checked before anybody
- * believes it.
+ * The server's struct client, and the strings behind it, over offsets that layout.h explains. Whatever is read may
+ * change while it is read, or be no such thing: it is checked before anybody believes it.
  */
 #ifndef REPLYLOG_BPF_SERVER_CLIENT_H
 #define REPLYLOG_BPF_SERVER_CLIENT_H

@@ -20,7 +20,10 @@ struct conn_client {
 /* The fields that matter lie in its first words in all versions: redis 6.0-8.6, valkey 8.0-9.1 src/connection.h. */
 #define CONN_WORDS 8
 
-/* private_data is word 3 (redis 6.0-7.0) or 4 (redis 7.2 on, valkey); the write handler lies two words on, and then the read handler. */
+/*
+ * private_data is word 3 (redis 6.0-7.0) or 4 (redis 7.2 on, valkey); the write handler lies two words on, and then the
+ * read handler.
+ */
 static __always_inline bool client_behind(__u64 conn, const __u64 *words, int private_data, struct conn_client *out)
 {
 	__u64 client[3]; /* id, then conn in word 1 (valkey, redis 6) or 2 (redis 7-8) */

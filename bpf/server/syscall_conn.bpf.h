@@ -17,7 +17,7 @@
 #define CALLER_STACK 32
 #define CALLER_WORDS (CALLER_REGISTERS + CALLER_STACK)
 
-/* The user's registers in the system call at hand. */
+/* The user's registers in the current system call. */
 static __always_inline struct pt_regs *caller_registers(void)
 {
 	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
@@ -74,7 +74,7 @@ static long caller_step(__u32 i, void *data)
 	return 1;
 }
 
-/* The connection that the system call at hand is made for, 0 when it can't be told. work's window is overwritten. */
+/* The connection that the current system call is made for, 0 when it can't be told. work's window is overwritten. */
 static __always_inline __u64 syscall_connection(struct work *work)
 {
 	struct pt_regs *regs = caller_registers();

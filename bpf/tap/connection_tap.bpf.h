@@ -97,7 +97,10 @@ static __always_inline int tap_session(struct pt_regs *ctx, enum io_op op)
 	return tap_enter(ctx, op);
 }
 
-/* One program per function and way of attaching; only those that this kernel can attach are loaded (user/kernel/probes.c). */
+/*
+ * One program per function and way of attaching; only those that this kernel can attach are loaded
+ * (user/kernel/probes.c).
+ */
 #define CONNECTION_TAP(name, op)                               \
 	SEC("?uprobe") int name##_session(struct pt_regs *ctx) \
 	{                                                      \

@@ -16,7 +16,7 @@ enum dispatch_role {
 	DISPATCH_NESTED,  /* what else happens inside a command: a script's, a module's */
 };
 
-/* A call() under way. */
+/* A call() that has begun and not returned. */
 struct dispatch_frame {
 	__u64 sp; /* where its return address is; matches the return to the entry */
 	__u64 client;
@@ -85,7 +85,7 @@ static __always_inline enum dispatch_role dispatch_role(struct dispatch_stack *s
 	return conn ? DISPATCH_COMMAND : DISPATCH_NESTED;
 }
 
-/* How the name of the command that the client has at hand begins. */
+/* How the name of the client's current command begins. */
 static __always_inline __u64 dispatch_name(__u64 client)
 {
 	__u64 argv = client_field(client, &client_layout.argv, 0), object = 0, sds, name = 0;

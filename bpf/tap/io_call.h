@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A call of the server's connection layer that is under way in a thread, and the calls that it makes itself.
+ * A call of the server's connection layer that a thread is in, and the calls that it makes itself.
  */
 #ifndef REPLYLOG_BPF_TAP_IO_CALL_H
 #define REPLYLOG_BPF_TAP_IO_CALL_H
@@ -28,7 +28,7 @@ static __always_inline bool io_call_is_next_buffer(const struct io_call *outer, 
 }
 
 /*
- * Is this call part of the one that is under way? connTLSWritev hands its buffers to connTLSWrite, one by one or copied
+ * Is this call part of the one that the thread is in? connTLSWritev hands its buffers to connTLSWrite, one by one or copied
  * together, or jumps to it (src/tls.c in all versions): the outer call says which bytes left, and counts. Should the
  * outer one's return never come, the next write is not what its iovec holds, and tells that bytes were missed, as any
  * other call of the thread does. Only a copy is not in the iovec, and it is the first.

@@ -48,8 +48,8 @@ void engine_unload(struct engine *engine);
 
 /*
  * From now on and until engine_unload(), engine_state()->executed says whether the server has executed itself anew, and
- * the ring buffer's doorbell rings when it does; and threads that end give their places back. Before anything is attached. 0, or -1 with the reason on stderr: also
- * when it has done that since target_open().
+ * the ring buffer's doorbell rings when it does; and threads that end give their places back. Before anything is
+ * attached. 0, or -1 with the reason on stderr: also when it has done that since target_open().
  */
 int engine_watch_server(struct engine *engine, const struct target *target);
 
@@ -78,9 +78,9 @@ int engine_thread_stats(struct engine *engine, struct thread_stats stats[THREADS
 enum engine_end { END_SERVER_LEFT, END_DETACHED, END_PAUSE };
 
 /*
- * Once the probes are detached: what was under way on any connection becomes records (aborted, when the server took its
+ * Once the probes are detached: replies that were partly written become records (aborted, when the server took its
  * connections with it) or is counted as unfinished. At a pause all connections are forgotten, too: attached anew, the
- * probes meet them as they do at first. 0, or -1 with the reason on stderr.
+ * probes take them for new, as at the first attach. 0, or -1 with the reason on stderr.
  */
 int engine_sweep(struct engine *engine, enum engine_end why);
 

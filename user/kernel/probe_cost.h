@@ -21,10 +21,9 @@ struct probe_cost {
 bool probe_cost_is_stepped(const struct target *target);
 
 /*
- * Attaches the programs of this mode to a function of replylog's own, and to the tracepoint that replylog hits itself, and
- * times them: the server is not touched. Takes some tens of milliseconds. The fastest of several batches counts: it was interrupted
- * least. 0, or
- * -errno, and then *step says in words what failed.
+ * Attaches the programs of this mode to a function of replylog's own, and to the tracepoint that replylog hits itself,
+ * and times them: the server is not touched. Takes some tens of milliseconds. The fastest of several batches counts: it
+ * was interrupted least. 0, or -errno, and then *step says in words what failed.
  */
 int probe_cost_measure(struct probe_cost *cost, bool stepped, struct attach_mode mode, const char **step);
 

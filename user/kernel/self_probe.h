@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Functions of our own binary, to try probes on before a server meets them. */
+/* Functions of our own binary, to try probes on before they go into a server. */
 #ifndef REPLYLOG_USER_KERNEL_SELF_PROBE_H
 #define REPLYLOG_USER_KERNEL_SELF_PROBE_H
 

@@ -36,7 +36,10 @@ struct client_identities {
 	bool hello_in_parts; /* options of a HELLO that fails may take effect: see quirk_hello_in_parts() */
 };
 
-/* For connection numbers below connections, and a server whose HELLO is in parts, until that is changed. 0 or -ENOMEM; either way client_identities_free() gives back what it holds. */
+/*
+ * For connection numbers below connections, and a server whose HELLO is in parts, until that is changed. 0 or -ENOMEM;
+ * either way client_identities_free() gives back what it holds.
+ */
 int client_identities_init(struct client_identities *all, uint32_t connections);
 void client_identities_free(struct client_identities *all);
 

@@ -13,7 +13,10 @@
 #define DEBUG_CLIENT_TEXT 128
 #define DEBUG_LINE_TEXT 768
 
-/* "client 7 127.0.0.1:51234 (connection 3.1)": the server's id, the address, the number of the connection and which one of that number. */
+/*
+ * "client 7 127.0.0.1:51234 (connection 3.1)": the server's id, the address, the number of the connection and which one
+ * of that number.
+ */
 void debug_client(char text[DEBUG_CLIENT_TEXT], const struct reply_record *rec);
 
 /* Why there is a doubt; "" when there is none. */

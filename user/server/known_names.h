@@ -8,8 +8,8 @@
 #include "bpf/resp/known_name.h"
 
 /*
- * Fills table with the names of user/server/command_table.h whose replies need no look, and gives the seed that goes with it.
- * 0, or -1 when no seed was found: with a few hundred names that does not happen.
+ * Fills table with the names of user/server/command_table.h whose replies need no look, and gives the seed that goes
+ * with it. 0, or -1 when no seed was found: with a few hundred names that does not happen.
  */
 int known_names_fill(__u64 table[KNOWN_NAMES], __u64 *seed);
 

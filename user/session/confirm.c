@@ -186,7 +186,7 @@ static int hold(struct confirm *p, struct held_connection *conn, const struct re
 	return err;
 }
 
-/* BPF has looked. What it finds out of step may be what we have refuted, and is told once. */
+/* BPF has checked. What it finds out of step may be what user space has refuted: the stream says it once. */
 static int on_checked(struct confirm *p, const struct reply_record *rec, uint64_t now_ns)
 {
 	struct held_connection *conn = held_find(&p->held, rec);

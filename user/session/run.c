@@ -27,7 +27,10 @@
 /* Records after which the loop looks up from the ring. */
 #define DRAIN_MAX 1024
 
-/* A connection that is lost goes on losing bytes: of that alone the stream is told this often, and before it pauses or ends. */
+/*
+ * A connection that is lost goes on losing bytes: of that alone the stream is told this often, and before it pauses or
+ * ends.
+ */
 #define MORE_LOST_NS 1000000000ULL
 
 /*

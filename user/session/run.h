@@ -24,7 +24,7 @@ struct run {
 	int error;                               /* negative errno of the stream, once it has failed */
 	struct stream_loss reported[LOSS_KINDS]; /* losses that are on the stream */
 	__u64 debug_lost;                        /* --debug: events lost, as far as that was said */
-	__u64 more_lost_ns;                      /* from when on it is told again that they got larger */
+	__u64 more_lost_ns;                      /* when the stream may be told again that they got larger */
 	struct governor governor;                /* --max-overhead */
 	struct probe_links *links;               /* what it takes off */
 	__u64 pause_ns;                          /* how long it wants them off, 0: they are on */
