@@ -4,6 +4,7 @@
 #include "user/cli/check_report.h"
 #include "user/complain.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@ int check(const struct options *options, const struct servers *servers)
 	sink_init(&sink, STDOUT_FILENO);
 	for (i = 0; i < servers->n; i++) {
 		check_collect(&report, options, servers->server[i].pid);
-		err = options->json ? check_write_json(&report, &sink) : check_write_text(&report);
+		err = options->json ? check_write_json(&report, &sink) : check_write_text(&report, stdout);
 		if (err)
 			return complain("stdout: %s", strerror(-err));
 		ret |= report.would_attach ? 0 : -1;

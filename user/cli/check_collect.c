@@ -138,53 +138,60 @@ static bool try_without_attaching(struct check_report *r, const struct options *
 	return loaded;
 }
 
-/* Is one of the probes on a command's execution single-stepped? */
-static bool dispatch_is_stepped(const struct target *target)
+static void add_cost(struct check_report *r, const char *key, const char *where, enum probe_kind kind,
+		     const struct probe_timing timing[PROBE_KINDS])
 {
-	for (int i = 0; i < DISPATCH_SITES; i++)
-		if (target->dispatch.site[i].present && !target->dispatch.site[i].emulated)
-			return true;
-	return false;
+	struct check_cost *cost = &r->cost[r->costs++];
+	const char *how = attach_name(r->mode.attach);
+	bool stepped[PROBE_KINDS];
+
+	probe_cost_find_stepped(&r->target, stepped);
+	if (kind == PROBE_ENTRY && r->mode.attach == ATTACH_SESSION)
+		how = attach_name(ATTACH_MULTI);
+	if (kind == PROBE_TRACEPOINT)
+		snprintf(cost->probe, sizeof(cost->probe), "raw_tracepoint");
+	else
+		snprintf(cost->probe, sizeof(cost->probe), "%s at entry%s%s", how, kind == PROBE_ENTRY ? "" : " and return",
+			 stepped[kind] ? ", single-stepped" : "");
+	cost->key = key;
+	cost->where = where;
+	cost->timing = timing[kind];
 }
 
-/* Probes on a command's execution are two breakpoints, as those on a read or write are without the socket tap. */
-static int measure_dispatch(struct check_report *r, const char **step)
+/* Each kind of hit that a run would cause. */
+static void add_costs(struct check_report *r, const struct probe_timing timing[PROBE_KINDS])
 {
-	struct attach_mode mode = r->mode;
-	struct probe_cost cost = {};
-	int err;
-
-	if (!r->mode.dispatch)
-		return 0;
-	mode.tap = TAP_CHOICE_CONNECTION;
-	err = probe_cost_measure(&cost, dispatch_is_stepped(&r->target), mode, step);
-	r->dispatch_cost_ns = err ? 0 : cost.ns[HIT_PROBE];
-	return err;
+	if (r->mode.tap == TAP_CHOICE_CONNECTION) {
+		add_cost(r, "cost_per_io_ns", "each read and each write of a connection", PROBE_IO, timing);
+	} else {
+		add_cost(r, "cost_per_io_ns", "each read and each write of a plain connection", PROBE_TRACEPOINT, timing);
+		if (r->target.layer[CONN_TLS].sites.found_by)
+			add_cost(r, "cost_per_tls_io_ns", "each read and each write of a TLS connection", PROBE_IO, timing);
+	}
+	add_cost(r, "cost_per_entry_ns", "each accept and each close of a connection", PROBE_ENTRY, timing);
+	if (r->mode.dispatch)
+		add_cost(r, "cost_per_command_ns", "each command, on the main thread", PROBE_DISPATCH, timing);
 }
 
-/* On a function of our own: the server is not touched. */
 static void measure_cost(struct check_report *r)
 {
-	enum hit hit = r->mode.tap == TAP_CHOICE_SOCKET ? HIT_TRACEPOINT : HIT_PROBE;
-	struct probe_cost cost = {};
+	struct probe_timing timing[PROBE_KINDS];
 	const char *step;
 	int err;
 
 	if (!r->would_attach) {
-		snprintf(r->cost_source, sizeof(r->cost_source), "not measured: replylog would not attach");
+		snprintf(r->cost_source, sizeof(r->cost_source), "not measured: replylog would not attach, see the reason");
 		return;
 	}
-	err = probe_cost_measure(&cost, probe_cost_is_stepped(&r->target), r->mode, &step);
-	r->cost_ns = err ? 0 : cost.ns[hit];
-	err = err ? err : measure_dispatch(r, &step);
-	if (err)
+	err = probe_cost_time(timing, &r->target, r->mode, &step);
+	if (err) {
 		snprintf(r->cost_source, sizeof(r->cost_source), "not measured: %s: %s", step, strerror(-err));
-	else if (!r->cost_ns)
-		snprintf(r->cost_source, sizeof(r->cost_source), "not measured: this machine is too busy just now");
-	else
-		snprintf(r->cost_source, sizeof(r->cost_source),
-			 "measured just now on this machine, on replylog's own process; what its programs do with the bytes "
-			 "comes on top (docs/COST.md)");
+		return;
+	}
+	add_costs(r, timing);
+	snprintf(r->cost_source, sizeof(r->cost_source),
+		 "measured just now on this machine, on replylog's own process: no probe was attached to the server. "
+		 "Medians, half of the batches in brackets; replylog's work on the bytes comes on top (docs/COST.md)");
 }
 
 void check_collect(struct check_report *r, const struct options *options, pid_t pid)
@@ -204,9 +211,4 @@ void check_collect(struct check_report *r, const struct options *options, pid_t 
 		r->io_threads = (unsigned int)proc_threads_named(pid, "io_thd_", NULL);
 	}
 	target_close(&r->target);
-}
-
-const char *check_cost_threads(const struct check_report *r)
-{
-	return r->io_threads ? "io" : "main";
 }

@@ -49,6 +49,23 @@ static void put_kernel(struct json *j, const struct check_report *r)
 	put_items(j, "capabilities_missing", &r->may_not);
 }
 
+/* A number only where one was measured. */
+static void put_costs(struct json *j, const struct check_report *r)
+{
+	struct check_items hits = {};
+
+	for (size_t i = 0; i < r->costs; i++) {
+		if (r->cost[i].timing.median)
+			json_u64(j, r->cost[i].key, r->cost[i].timing.median);
+		check_cost_text(&r->cost[i], hits.item[hits.n++]);
+	}
+	put_items(j, "cost_hits", &hits);
+	if (!r->cost_source[0])
+		return;
+	put(j, "cost_threads", check_cost_threads(r));
+	put(j, "cost_source", r->cost_source);
+}
+
 int check_write_json(const struct check_report *r, struct sink *sink)
 {
 	char line[STREAM_LINE_MAX];
@@ -67,14 +84,7 @@ int check_write_json(const struct check_report *r, struct sink *sink)
 		put(&j, "tap", tap_name(r->mode.tap));
 		put(&j, "attach", attach_name(r->mode.attach));
 	}
-	if (r->cost_ns)
-		json_u64(&j, "cost_per_io_ns", r->cost_ns);
-	if (r->dispatch_cost_ns)
-		json_u64(&j, "cost_per_command_ns", r->dispatch_cost_ns);
-	if (r->cost_source[0]) {
-		put(&j, "cost_threads", check_cost_threads(r));
-		put(&j, "cost_source", r->cost_source);
-	}
+	put_costs(&j, r);
 	len = json_end(&j);
 	if (len < 0)
 		return len;

@@ -88,7 +88,7 @@ static int fill(const struct bpf_map *free_numbers)
 static int measure_cost(struct probe_cost *cost, const struct target *target, struct attach_mode mode)
 {
 	const char *step;
-	int err = probe_cost_measure(cost, probe_cost_is_stepped(target), mode, &step);
+	int err = probe_cost_measure(cost, target, mode, &step);
 
 	return err ? complain("--max-overhead: cannot measure what a probe costs: %s: %s", step, strerror(-err)) : 0;
 }

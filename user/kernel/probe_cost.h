@@ -17,14 +17,34 @@ struct probe_cost {
 	__u32 ns[HITS]; /* nanoseconds; HIT_PROBE: entry and return together */
 };
 
-/* Does the kernel single-step a probe on a read or write of this server? One such probe stands for all of them. */
-bool probe_cost_is_stepped(const struct target *target);
+/* How a thread gets to a program. */
+enum probe_kind {
+	PROBE_IO,         /* a function's entry and its return: reads and writes */
+	PROBE_ENTRY,      /* a function's entry alone: connections begin and end */
+	PROBE_DISPATCH,   /* entry and return: commands are executed */
+	PROBE_TRACEPOINT, /* reads and writes of sockets */
+	PROBE_KINDS,
+};
+
+/* Nanoseconds of CPU time for each, over several batches. All are 0 where this kind was not measured. */
+struct probe_timing {
+	__u32 least;     /* of the batch that was interrupted least */
+	__u32 low, high; /* half of the batches lie between them */
+	__u32 median;    /* 0 is also: the machine is too busy to see it */
+};
+
+/* Which kinds the kernel single-steps on this server. One such probe stands for all of its kind. */
+void probe_cost_find_stepped(const struct target *target, bool stepped[PROBE_KINDS]);
 
 /*
- * Attaches the programs of this mode to a function of replylog's own, and to the tracepoint that replylog hits itself,
- * and times them: the server is not touched. Takes some tens of milliseconds. The fastest of several batches counts: it
- * was interrupted least. 0, or -errno, and then *step says in words what failed.
+ * Attaches the programs of this mode to a function of replylog's own, and to the tracepoint that replylog hits itself, and
+ * times them: the server gets no probe. For some milliseconds the tracepoint costs every process that sends the comparison of a
+ * pid. Times every kind that this mode attaches. 0, or -errno, and then *step says in words what failed.
  */
-int probe_cost_measure(struct probe_cost *cost, bool stepped, struct attach_mode mode, const char **step);
+int probe_cost_time(struct probe_timing timing[PROBE_KINDS], const struct target *target, struct attach_mode mode,
+		    const char **step);
+
+/* The same for --max-overhead, which asks for reads and writes only. The fastest batch counts. */
+int probe_cost_measure(struct probe_cost *cost, const struct target *target, struct attach_mode mode, const char **step);
 
 #endif
