@@ -1,6 +1,7 @@
 """--check reports what replylog would do, and does nothing."""
 import json
 import os
+import re
 import subprocess
 
 from environment import BINARY
@@ -27,12 +28,32 @@ def check(*flags, expect=0):
     return records
 
 
-def check_cost(record, key):
-    """Measured here and now, or it says why not: never a number from another machine."""
-    if record["cost_source"].startswith("measured just now on this machine"):
-        assert record[key] > 0, record
-    else:
-        assert record["cost_source"] == "not measured: this machine is too busy just now" and key not in record, record
+# The key of its median, by what the hit is for.
+COSTS = {
+    "each read and each write of a plain connection": "cost_per_io_ns",
+    "each read and each write of a connection": "cost_per_io_ns",
+    "each read and each write of a TLS connection": "cost_per_tls_io_ns",
+    "each accept and each close of a connection": "cost_per_entry_ns",
+    "each command, on the main thread": "cost_per_command_ns",
+}
+
+
+def check_costs(record):
+    """{key: kind of hit}: each was measured here and now, or it says why not; a number only where one was measured."""
+    assert record["cost_source"].startswith("measured just now on this machine, on replylog's own process"), record
+    kinds = {}
+    for hit in record["cost_hits"]:
+        measured = re.fullmatch(r"(.+?) (?:(\d+) ns \((\d+)-(\d+)\)|not measured, this machine is too busy just now): (.+)",
+                                hit)
+        key = COSTS[measured[5]]
+        kinds[key] = measured[1].removesuffix(", single-stepped")
+        if measured[2]:
+            median, low, high = (int(measured[i]) for i in (2, 3, 4))
+            assert record[key] == median > 0 and low <= median <= high, (hit, record)
+        else:
+            assert key not in record, record
+    assert {key for key in record if key.startswith("cost_per_")} <= set(kinds), record
+    return kinds
 
 
 def test_server(name, io_threads):
@@ -51,7 +72,7 @@ def test_server(name, io_threads):
         assert record["cost_threads"] == ("io" if io_threads > 1 else "main")
         assert [site.split()[0] for site in record["sites"]][:len(SITES)] == list(SITES), record["sites"]
         assert record["tap"] in ("socket", "connection"), record
-        check_cost(record, "cost_per_io_ns")
+        assert "cost_per_io_ns" in check_costs(record), record
         assert set(record["features"]) >= {"btf", "bpf_loop"}
         assert "CAP_BPF" in record["capabilities"]
 
@@ -113,7 +134,8 @@ def test_missing_capability():
         assert run.returncode == 1 and not record["would_attach"], run
         assert "CAP_PERFMON" in record["reason"] and "CAP_PERFMON" in record["capabilities_missing"], record
         assert len(record["sites"]) >= len(SITES) and "attach" not in record
-        assert record["cost_source"] == "not measured: replylog would not attach" and "cost_per_io_ns" not in record
+        assert record["cost_source"] == "not measured: replylog would not attach, see the reason", record
+        assert record["cost_hits"] == [] and not any(key.startswith("cost_per_") for key in record), record
 
 
 def test_options_count():
@@ -124,14 +146,37 @@ def test_options_count():
             assert record["attach"] == name, record
 
 
-def test_dispatch_cost():
-    """Probes on the execution of commands are measured, too, and only when they are asked for."""
+def test_cost_kinds():
+    """The hits that a run with these options would cause are measured, and no others."""
     with Server("valkey-9.1") as server:
-        (plain,) = check("-p", str(server.pid))
-        (dispatch,) = check("-p", str(server.pid), "--dispatch")
-        assert "cost_per_command_ns" not in plain
-        check_cost(dispatch, "cost_per_command_ns")
-        assert server.patched() == 0
+        for way, name in WAYS.items():
+            entry = "perf at entry" if way == "perf" else "uprobe_multi at entry"
+            (record,) = check("-p", str(server.pid), "--attach", way, "--tap", "connection", "--dispatch")
+            assert check_costs(record) == {
+                "cost_per_io_ns": f"{name} at entry and return",
+                "cost_per_entry_ns": entry,
+                "cost_per_command_ns": f"{name} at entry and return",
+            }, record
+        (record,) = check("-p", str(server.pid), "--tap", "connection")
+        assert set(check_costs(record)) == {"cost_per_io_ns", "cost_per_entry_ns"}, record
+        (record,) = check("-p", str(server.pid))
+        if record["tap"] == "socket":
+            assert check_costs(record)["cost_per_io_ns"] == "raw_tracepoint", record
+
+
+def test_server_gets_no_probe():
+    """At no time of the measuring is a probe on the server. multi: such probes go to every process of a file."""
+    with Server("valkey-9.1") as server:
+        run = subprocess.Popen([BINARY, "--check", "--json", "--attach", "multi", "--tap", "connection", "-p",
+                                str(server.pid)],
+                               stdout=subprocess.PIPE)
+        looks = 0
+        while run.poll() is None:
+            assert server.patched() == 0
+            looks += 1
+        with run.stdout:
+            check_costs(json.loads(run.stdout.read()))
+        assert run.returncode == 0 and looks > 1 and server.patched() == 0
 
 
 def test_stdout_full():
