@@ -34,7 +34,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&report, 0, sizeof(report));
 	report.would_attach = true;
-	report.way = (struct way){ .attach = ATTACH_SESSION, .tap = TAP_CHOICE_SOCKET, .dispatch = true };
+	report.mode = (struct attach_mode){ .attach = ATTACH_SESSION, .tap = TAP_CHOICE_SOCKET, .dispatch = true };
 	report.cost[0] = tracepoint;
 	report.cost[1] = dispatch;
 	report.costs = 2;

@@ -37,9 +37,9 @@ struct probe_timing {
 void probe_cost_find_stepped(const struct target *target, bool stepped[PROBE_KINDS]);
 
 /*
- * Attaches the programs of this mode to a function of replylog's own, and to the tracepoint that replylog hits itself, and
- * times them: the server gets no probe. For some milliseconds the tracepoint costs every process that sends the comparison of a
- * pid. Times every kind that this mode attaches. 0, or -errno, and then *step says in words what failed.
+ * Times every kind of hit that this mode causes. It attaches the programs to a function of replylog's own: the server gets
+ * no probe. With the socket tap it also attaches to a tracepoint: for some milliseconds every process that sends something
+ * pays for the comparison of a pid. 0, or -errno, and then *step says in words what failed.
  */
 int probe_cost_time(struct probe_timing timing[PROBE_KINDS], const struct target *target, struct attach_mode mode,
 		    const char **step);
