@@ -153,7 +153,8 @@ static int load(struct bench *bench)
 
 static int attach(const struct bench *bench, const struct probe_list *list, uintptr_t function, struct probe_links *links)
 {
-	struct probe_process self = { .pid = getpid(), .thread = getpid() };
+	/* Filtered: another replylog that measures at the same time must not be slowed by our breakpoints. */
+	struct probe_process self = { .pid = getpid(), .thread = getpid(), .has_one_thread = true };
 	struct uprobe_locations locations;
 
 	self_probe_location(function, &locations);

@@ -131,13 +131,14 @@ static void locations_in(const struct target *target, enum target_file_kind file
 }
 
 static int attach_multi(struct probe_links *links, enum attach_choice how, const struct probe *probe,
-			struct bpf_program *program, const char *path, const struct uprobe_locations *locations, pid_t pid)
+			struct bpf_program *program, const char *path, const struct uprobe_locations *locations,
+			const struct probe_process *process)
 {
 	/*
 	 * Sessions are younger than the bug of 6.6 to 6.9 that made the pid filter see the main thread only
 	 * (46ba0e49b642); where it could be there, the programs' own comparison of the tgid has to do.
 	 */
-	pid_t filter = how == ATTACH_SESSION ? pid : 0;
+	pid_t filter = how == ATTACH_SESSION || process->has_one_thread ? process->pid : 0;
 	int fd = uprobe_link_locations(bpf_program__fd(program), probe->attach_type, path, locations, probe->at_return,
 				       filter);
 
@@ -168,7 +169,7 @@ int probes_attach_locations(struct probe_links *links, enum attach_choice how, c
 {
 	if (how == ATTACH_PERF)
 		return attach_perf(links, probe, program, path, locations, process->thread);
-	return attach_multi(links, how, probe, program, path, locations, process->pid);
+	return attach_multi(links, how, probe, program, path, locations, process);
 }
 
 static int attach_tracepoint(struct probe_links *links, const struct probe *probe, struct bpf_program *program)

@@ -59,6 +59,7 @@ struct probe_links {
 struct probe_process {
 	pid_t pid;
 	pid_t thread;
+	bool has_one_thread; /* every kernel's pid filter finds it */
 };
 
 /*
