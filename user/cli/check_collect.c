@@ -170,7 +170,11 @@ static void add_costs(struct check_report *r, const struct probe_timing timing[P
 	}
 	add_cost(r, "cost_per_entry_ns", "each accept and each close of a connection", PROBE_ENTRY, timing);
 	if (r->mode.dispatch)
-		add_cost(r, "cost_per_command_ns", "each command, on the main thread", PROBE_DISPATCH, timing);
+		add_cost(r, "cost_per_command_ns",
+			 r->mode.argv
+				 ? "each command, on the main thread; reading its argv (--argv-from dispatch) comes on top"
+				 : "each command, on the main thread",
+			 PROBE_DISPATCH, timing);
 }
 
 static void measure_cost(struct check_report *r)
