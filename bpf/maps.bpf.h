@@ -30,7 +30,7 @@ const volatile __u64 plain_read;      /* the server's connSocketRead(), which co
 const volatile __u64 cluster_read;   /* the server's clusterReadHandler(), which reads links of the cluster bus; 0 unknown */
 const volatile bool not_in_cluster;  /* the server runs without cluster mode, for sure */
 const volatile __s32 fd_offset = -1; /* of fd in the server's struct connection; -1 unknown */
-const volatile bool auth_is_silent;  /* see auth_may_be_silent() in pairing.h, */
+const volatile bool auth_is_silent;  /* see auth_may_be_silent() in port.h, */
 const volatile bool blank_lines_confuse; /* and blank_lines_may_confuse() */
 const volatile __u64 known_names_seed;
 const volatile __u64 known_names[KNOWN_NAMES]; /* plain commands of the server's own; 0: none there */

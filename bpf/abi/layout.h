@@ -126,7 +126,7 @@ enum client_flag {
 	/* These don't bear on the boundary. */
 	FLAG_MULTI = FLAGS_NOT_PLAIN, /* between MULTI and EXEC: each command gets its reply, "QUEUED" */
 	FLAG_TRACKING,                /* client-side caching: RESP3 pushes between replies */
-	FLAG_EXECUTING, /* call() has begun its command, which is not over (redis 7.2 on, valkey): see dispatch.h */
+	FLAG_EXECUTING, /* call() has begun its command, which is not over (redis 7.2 on, valkey): see execution.h */
 	CLIENT_FLAGS,
 };
 

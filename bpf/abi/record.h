@@ -107,7 +107,7 @@ enum client_family {
  * was executed, which is always a multibulk, where that of the request is lost or is an inline command. Where both are
  * multibulks they say the same, and the request's is all there is.
  *
- * What is known of the execution stands on its number (dispatch.h), and a later look may refute that: then it is taken
+ * What is known of the execution stands on its number (execution.h), and a later look may refute that: then it is taken
  * away by record_forget_execution(), and the request's own words remain.
  */
 struct reply_record {

@@ -26,7 +26,7 @@ static __always_inline __u8 session_attribution(const struct connection *conn)
 	return conn->session.doubtful ? ATTRIBUTION_AMBIGUOUS : conn->attribution;
 }
 
-/* Is the reply that begins one that is looked at? */
+/* Must this reply's first bytes be looked at, not only counted? */
 static __always_inline bool attribution_looks_at(const struct connection *conn)
 {
 	return conn->reply_seq >= conn->plain_until && !conn->session.exec_left;
@@ -129,7 +129,10 @@ static __always_inline void attribution_identity(struct connection *conn, struct
 	identity_emit(conn, work, EVENT_IDENTITY);
 }
 
-/* A module's command has run. Each record says so from now on: a module's commands may be as many as any. */
+/*
+ * A module's command has run. Every later record says so, and not each such command: there may be as many of them as of
+ * any.
+ */
 static __always_inline void attribution_foreign(struct connection *conn)
 {
 	conn->session.db = -1;

@@ -26,7 +26,7 @@ struct argv_entry {
 
 #define REQUEST_HUGE (~0U)
 
-/* The last command of a connection whose bytes don't fit in its entry. Of one before it they are not known any more. */
+/* The last command of a connection whose bytes don't fit in its entry. Only the last one's size is kept. */
 struct huge_request {
 	__u64 seq;
 	__u64 bytes;
@@ -132,7 +132,7 @@ enum frame_kind {
 };
 
 struct reply_framing {
-	__u64 owed;         /* elements that complete the current frame; 0 between frames */
+	__u64 owed;         /* elements still missing from the current frame; 0 between frames */
 	__u64 skip;         /* payload still to pass, CRLF included */
 	struct piece reply; /* the current reply, confirmations or push */
 	__u8 carried;
@@ -157,7 +157,7 @@ struct tracked_command {
 	__u32 class : 6;   /* enum command_class */
 };
 
-#define TRACKED_NUMBER_MAX ((1U << 26) - 1) /* and that means: not known */
+#define TRACKED_NUMBER_MAX ((1U << 26) - 1) /* and this one means: not known */
 
 _Static_assert(COMMAND_OPAQUE < 64, "six bits");
 
@@ -208,7 +208,7 @@ struct conn_id {
 	__u32 pad2;
 };
 
-/* Which execution is whose, by dispatch_base: see dispatch.h. */
+/* Which execution is whose, by dispatch_base: see execution.h. */
 enum dispatch_known {
 	DISPATCH_UNKNOWN = 0,
 	DISPATCH_KNOWN,
@@ -248,7 +248,7 @@ struct connection {
 	struct carry request_carry;
 	struct carry reply_carry;
 	__u64 settled;     /* the output up to here is in the ledger: see ledger.bpf.h */
-	__u64 key;         /* what the tap calls it by: see engine.bpf.h */
+	__u64 key;         /* what the tap calls it by: see enum tap in connection_table.bpf.h */
 	__u64 server_conn; /* address of the server's struct connection; 0 unknown */
 	__u64 client_at;   /* and of its client when that was last looked for; 0 unknown */
 	struct huge_request huge;
@@ -256,7 +256,7 @@ struct connection {
 	struct session session;
 	struct tracked_command next_tracked; /* the oldest one outstanding */
 	struct tracked_command tracked[INLINE_TRACKED];
-	__u32 tracked_from; /* turns outstanding: [from, to), held in turn[n % INLINE_TRACKED] */
+	__u32 tracked_from; /* turns outstanding: [from, to), held in tracked[n % INLINE_TRACKED] */
 	__u32 tracked_to;
 	__u32 tracked_paged;  /* while there are blocks for them: those from this one on are held there */
 	__u16 tracked_blocks; /* for which there are, a bit each */

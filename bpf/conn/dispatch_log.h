@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The executions of a connection's commands, as they are noted (--dispatch). Whose each is: dispatch.h. */
+/* The executions of a connection's commands, as they are noted (--dispatch). Whose each is: execution.h. */
 #ifndef REPLYLOG_BPF_CONN_DISPATCH_LOG_H
 #define REPLYLOG_BPF_CONN_DISPATCH_LOG_H
 

@@ -17,7 +17,8 @@
  *     joined anew.
  *
  * BPF asks for the proof at a read, when it is wanted or commands are outstanding; user space (user/session/verify.c)
- * asks from outside when records wait. What is large and small costs the same; what is alone costs nothing.
+ * asks from outside when records wait. A proof costs the same for small replies as for large ones. A command that is
+ * alone needs none.
  */
 #ifndef REPLYLOG_BPF_CONN_PAIRING_H
 #define REPLYLOG_BPF_CONN_PAIRING_H
@@ -63,7 +64,7 @@ static __always_inline bool pairing_adds_up(const struct connection *conn)
 	       r->reply.start == conn->written_bytes;
 }
 
-/* May the current command, of this class, be never answered? Only behind others, whose replies then come in its place. */
+/* May the current command, of this class, be left unanswered? Only when it is not the first of its burst. */
 static __always_inline bool may_be_unanswered(const struct connection *conn, __u8 class, __u32 seq)
 {
 	return (class == COMMAND_AUTH || class == COMMAND_HELLO) && auth_may_be_silent() && seq != (__u32)conn->burst_from;

@@ -12,7 +12,7 @@ enum tap {
 	TAP_SOCKET,     /* the address of the kernel's struct sock */
 };
 
-/* This thread's scratch area and statistics, and who speaks. */
+/* This thread's scratch area and statistics, and which tap calls. */
 struct worker {
 	struct scratch *scratch;
 	struct thread_stats *stats;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * --debug: events on their way to user space. They have a ring buffer of their own, so that a flood of them never costs a
- * record. Without --debug that map is not even created: a program in which the verifier finds a way to it does not load.
+ * record. Without --debug that map is not even created: a program that can reach it does not load.
  */
 #ifndef REPLYLOG_BPF_ENGINE_DEBUG_BPF_H
 #define REPLYLOG_BPF_ENGINE_DEBUG_BPF_H

@@ -21,7 +21,7 @@ static __always_inline void wake_consumer(void)
 		bpf_ringbuf_output(&doorbell, &engine, 0, BPF_RB_FORCE_WAKEUP);
 }
 
-/* 0, or -1 when the ring has no room: it is not counted yet. */
+/* 0, or -1 when the ring has no room: the caller counts the loss. */
 static __always_inline int emit_record(struct scratch *scratch)
 {
 	struct reply_record *rec = &scratch->out.reply;
@@ -184,7 +184,7 @@ static __always_inline void emit_push(const struct connection *conn, struct scra
 	__builtin_memcpy(scratch->out.head, conn->push_head, PUSH_HEAD);
 }
 
-/* It was framed, but nobody will hear of it. */
+/* Its record found no room in the ring: counts the loss, and takes its bytes off the attributed ones. */
 static __always_inline void emit_lost(__u64 bytes)
 {
 	count_loss(LOSS_RING_FULL);
@@ -258,7 +258,7 @@ port_hook __noinline void identity_lost(struct connection *conn, struct work *wo
 	struct scratch *scratch = (struct scratch *)work;
 
 	emit_begin(conn, &scratch->out.reply, EVENT_IDENTITY_LOST);
-	/* Where even that can't be said, user space must not take us for the one it knew. */
+	/* If this record finds no room either, user space must not apply the identity that it knows. */
 	if (emit_record(scratch))
 		conn->from_start = 0;
 	identity_wake();

@@ -86,7 +86,7 @@ static __always_inline void engine_read(struct worker *worker, __u64 key, __u64 
 	}
 	if (!connection_has_all_read(conn, len))
 		return engine_read_missed(conn, len);
-	/* Records that wait stand on the numbers so far. */
+	/* Held records rely on the numbering so far: it stays while there are any. */
 	if (probe_dispatch && argv_idle(conn) && !conn->held)
 		dispatch_align(conn);
 	verdict = request_frame(conn, &worker->scratch->work, addr, len, env_now());
@@ -198,7 +198,10 @@ static __always_inline void engine_accepted(struct worker *worker, __u64 key, __
 {
 	struct connection *conn = connection_find(worker, key);
 
-	/* Its memory was another one's, whose close was missed; or accepting took several calls. Nothing was read yet. */
+	/*
+	 * The key is known: the close of its former connection was missed, or one accept took several calls. Nothing
+	 * was read yet.
+	 */
 	if (conn)
 		connection_forget(conn, WHY_KEY_REUSED);
 	/* Without room for it, its reads will be counted. */
@@ -236,7 +239,7 @@ static __noinline void engine_missed(__u64 key, bool closed, __u64 sent)
 	}
 }
 
-/* Bytes passed in a call that we know nothing of: the connection is nobody's that we follow, or it is lost. */
+/* Bytes passed in a call that we know nothing of: if we follow the connection, it is lost. */
 static __always_inline void engine_unknown_call(struct worker *worker, __u64 key, __u64 sent)
 {
 	struct connection *conn = connection_find(worker, key);

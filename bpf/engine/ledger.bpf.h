@@ -19,7 +19,7 @@ static __always_inline void ledger_blame(struct connection *conn, enum loss loss
 	count_lost(loss, replies, 0);
 }
 
-/* Is what is written to it no reply, for it is no client's (any more)? It may turn out to be one all the same. */
+/* Are bytes written to it left out (MONITOR, replication)? Not while it is followed. */
 static __always_inline bool ledger_excludes(const struct connection *conn)
 {
 	return conn->mode != MODE_FOLLOWED &&
@@ -54,7 +54,7 @@ static __always_inline __u32 ledger_unseen(const struct connection *conn)
 	return conn->counted ? tcp_taken((struct sock *)conn->sk) - conn->write_base - (__u32)conn->written_bytes : 0;
 }
 
-/* They were written all the same. */
+/* Counts the bytes that were not seen as written. */
 static __always_inline void ledger_catch_up(struct connection *conn)
 {
 	__u32 unseen = ledger_unseen(conn);

@@ -6,7 +6,7 @@
 #ifndef REPLYLOG_BPF_ENGINE_LIFECYCLE_BPF_H
 #define REPLYLOG_BPF_ENGINE_LIFECYCLE_BPF_H
 
-#include "bpf/engine/accounting.bpf.h"
+#include "bpf/engine/byte_check.bpf.h"
 #include "bpf/engine/connection_table.bpf.h"
 #include "bpf/server/conn_type.bpf.h"
 #include "bpf/server/join.bpf.h"
@@ -269,7 +269,7 @@ static __always_inline void connection_accepted_ends(const struct connection *co
 	ends->sk = conn->key == conn->server_conn ? connection_sock(conn->server_conn) : (struct sock *)conn->key;
 }
 
-/* What was read of it first was not seen. */
+/* Its first read was missed: it is taken for one found in mid-conversation. */
 static __noinline void connection_mark_begun_unseen(struct connection *conn)
 {
 	struct ends ends;
@@ -279,8 +279,8 @@ static __noinline void connection_mark_begun_unseen(struct connection *conn)
 }
 
 /*
- * The first read that we see of a connection that was. Of plain TCP it must be the first that there was; other sockets
- * don't tell.
+ * The first read that we see of a connection that we saw being accepted. Of plain TCP it must be the first that there
+ * was; other sockets don't tell.
  */
 static __noinline void connection_first_read(struct worker *worker, struct connection *conn, __u64 len)
 {
@@ -325,7 +325,10 @@ static __always_inline enum debug_state connection_given_up(const struct connect
 	return conn->mode == MODE_DRAINING && !client_layout.valid ? DEBUG_EXCLUDED : DEBUG_UNJOINED;
 }
 
-/* Is anything still to be written that could be attributed? When a connection leaves, what comes after that is no reply. */
+/*
+ * Is anything still to be written that could be attributed? Once a draining connection owes nothing, what is written to
+ * it is no reply.
+ */
 static __always_inline bool connection_owes(const struct connection *conn)
 {
 	return conn->mode != MODE_DRAINING || outstanding(conn) || conn->reply.owed;
@@ -352,7 +355,10 @@ static __always_inline void connection_lost(struct connection *conn, enum loss l
 	connection_give_up(conn);
 }
 
-/* Replies and commands are out of step. What comes now is nobody's until the connection is joined again. */
+/*
+ * Replies and commands are out of step. What is written from now on is not attributed until the connection is joined
+ * again.
+ */
 static __always_inline void connection_out_of_step(struct connection *conn)
 {
 	ledger_catch_up(conn);
@@ -411,13 +417,13 @@ static __always_inline void connection_disproved(struct connection *conn)
 	}
 }
 
-/* Is anything of it missed when a call is? */
+/* Does a call that is not seen lose anything of this connection? */
 static __always_inline bool connection_matters(const struct connection *conn)
 {
 	return connection_followed(conn) || (conn && conn->mode == MODE_ACCEPTED);
 }
 
-/* An older connection, on what is written to it first: who never asks is only met like that. */
+/* An older connection, on what is written to it first: one that never sends a command is first seen here. */
 static __always_inline struct connection *connection_add_at_write(__u64 key, const struct ends *ends, __u64 len)
 {
 	struct connection *conn;

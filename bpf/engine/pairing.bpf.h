@@ -22,7 +22,7 @@ static __always_inline void pairing_ends(struct connection *conn, enum reply_att
 
 /*
  * The connection closes, and its struct client is no proof any more. With nothing outstanding by our count the server has
- * written as many replies as it has read commands; what more it might have had to write, it mostly would have.
+ * written as many replies as it has read commands; replies still missing would mostly have been written by now.
  */
 static __always_inline void pairing_closes(struct connection *conn)
 {

@@ -126,7 +126,7 @@ static __always_inline bool dispatch_is_taken(const struct dispatch_frame *frame
 	return frame->role == DISPATCH_COMMAND || (frame->role == DISPATCH_QUEUED && frame->number < DISPATCHES_INNER);
 }
 
-/* Is this the execution of a command whose execution is counted already? See dispatch.h. */
+/* Is this the execution of a command whose execution is counted already? See execution.h. */
 static __always_inline bool dispatch_is_again(const struct dispatch_log *log, __u64 client)
 {
 	return log->count != log->settled && client_flag(client, FLAG_EXECUTING);

@@ -7,13 +7,13 @@
 
 /*
  * Whether a failing AUTH may go unanswered while earlier replies are still to be written: see auth_may_be_silent() in
- * bpf/conn/pairing.h. True for versions that were not read.
+ * bpf/port.h. True for versions that were not read.
  */
 bool quirk_auth_is_silent(const char *version);
 
 /*
  * Whether a typed line without words makes the server take what follows for typed lines: see request_inline_end() in
- * bpf/conn/request.h. Likewise.
+ * bpf/conn/request_inline.h. Likewise.
  */
 bool quirk_blank_lines_confuse(const char *version);
 

@@ -123,7 +123,7 @@ static __u64 client_of(const struct progress *p)
 {
 	__u64 words[2] = {};
 
-	/* private_data: see client_behind() in bpf/server/peer.bpf.h */
+	/* private_data: see client_behind() in bpf/server/conn_client.bpf.h */
 	if (!p->server_conn || read_server(words, sizeof(words), p->server_conn + 3 * sizeof(__u64)))
 		return 0;
 	for (int i = 1; i >= 0; i--)

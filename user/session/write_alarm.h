@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* Before the others, as often as one likes. 0, or -1 with the reason on stderr. */
+/* Call it before the others; repeated calls are fine. 0, or -1 with the reason on stderr. */
 int write_alarm_init(void);
 
 /*

@@ -3,15 +3,15 @@
  * Each read and write of a TCP connection against the kernel's own counters of its socket: a call that was not seen is
  * noticed.
  */
-#ifndef REPLYLOG_BPF_ENGINE_ACCOUNTING_BPF_H
-#define REPLYLOG_BPF_ENGINE_ACCOUNTING_BPF_H
+#ifndef REPLYLOG_BPF_ENGINE_BYTE_CHECK_BPF_H
+#define REPLYLOG_BPF_ENGINE_BYTE_CHECK_BPF_H
 
 #include "bpf/server/sock.bpf.h"
 
 /*
  * From here on every read and write of a TCP socket is checked against the kernel's own counters, so that none is
- * missed unnoticed. Of len bytes of a read that are counted by the kernel already, but not by us yet. Not for TLS,
- * whose plain text they don't count: its first read never has as many bytes as the socket had received.
+ * missed unnoticed. len: bytes of the current read, which the kernel's counters include already and ours do not. Not
+ * for TLS, whose plain text they don't count: its first read never has as many bytes as the socket had received.
  */
 static __always_inline void connection_start_accounting(struct connection *conn, __u64 len)
 {
