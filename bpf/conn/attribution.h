@@ -50,9 +50,9 @@ static __always_inline void attribution_weigh(struct connection *conn, const str
 }
 
 /*
- * An error, as a reply or inside one. Servers keep CR LF out of most; not out of what scripts raise and of what is said of
- * their text, nor out of hosts that they name (-REDIRECT: processCommand(), valkey 8.0 to 9.1 src/server.c). There it may
- * be any number of replies, or the beginning of one that takes in those behind it.
+ * An error, as a reply or inside one. Servers keep CR LF out of most errors, but not out of those that scripts raise, that
+ * speak of a script's text, or that name a host (-REDIRECT: processCommand(), valkey 8.0 to 9.1 src/server.c). Such an
+ * error may look like any number of replies, or like the beginning of one that swallows those behind it.
  */
 static __always_inline void attribution_error(struct connection *conn)
 {

@@ -7,11 +7,11 @@
  *   - A burst is what is read and answered from one moment with nothing outstanding to the next. Its records wait in user
  *     space for a proof: the server's struct client shows nothing outstanding (proof.h), and we count the same. Then there
  *     were as many replies as commands.
- *   - As many replies as commands prove the order unless the server may have answered one command never and another one
- *     twice, or one by bytes that are both a reply more and the beginning of a reply that takes in others. Where that can
- *     be is known: modules' commands (foreign.h), AUTH and HELLO of some versions (may_be_unanswered()), errors that echo
- * what a client has sent (attribution_error()). With one of them in a burst there is a doubt, and its records are
- * ambiguous.
+ *   - As many replies as commands prove the order, with two exceptions. The server may have answered one command never and
+ *     another one twice; or it may have written an error whose text looks like one more reply, followed by the beginning
+ *     of a reply that swallows others. Where that can be is known: modules' commands (foreign.h), AUTH and HELLO of some
+ *     versions (may_be_unanswered()), errors that echo what a client has sent (attribution_error()). With one of them in a
+ *     burst there is a doubt, and its records are ambiguous.
  *   - What doesn't add up is out of step: a reply that nothing asked for, a reply of a form that its command can't have,
  *     commands outstanding here and none there. All that waits is ambiguous, that is counted, and the connection is
  *     joined anew.

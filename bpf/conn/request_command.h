@@ -218,8 +218,8 @@ static __always_inline __u8 request_command_class(struct request_framing *q, con
 }
 
 /*
- * CLIENT REPLY ON changes nothing where nothing is off, and is answered. That is certain where all is exact: what turns replies
- * off leaves. The servers compare without regard to case (clientCommand() in redis 7.0, clientReplyCommand() in
+ * CLIENT REPLY ON changes nothing where nothing is off, and is answered. That is certain where all is exact: what turns
+ * replies off leaves. The servers compare without regard to case (clientCommand() in redis 7.0, clientReplyCommand() in
  * valkey 9.1, both in src/networking.c).
  */
 static __always_inline bool reply_mode_is_on(const struct connection *conn, const __u8 *mode)

@@ -39,13 +39,13 @@ static __always_inline __u32 tracked_slot(__u32 n)
 	return n / BLOCK_TRACKED % TRACKED_BLOCKS;
 }
 
-/* Is turn n, which is outstanding, in a block? */
+/* Is tracked command n, which is outstanding, in a block? */
 static __always_inline bool tracked_is_paged(const struct connection *conn, __u32 n)
 {
 	return conn->tracked_blocks && (__s32)(n - conn->tracked_paged) >= 0;
 }
 
-/* Where turn n lies; NULL only for what the verifier can't know. */
+/* Where tracked command n lies; NULL only for what the verifier can't know. */
 static __always_inline struct tracked_command *tracked_at(struct connection *conn, __u32 n)
 {
 	struct argv_block *block;
@@ -76,13 +76,13 @@ static long tracked_blocks_step(__u32 slot, void *data)
 	return 0;
 }
 
-/* No turn is outstanding any more. */
+/* No tracked command is outstanding any more. */
 env_noinline void tracked_blocks_give(struct connection *conn)
 {
 	env_loop(TRACKED_BLOCKS, tracked_blocks_step, &conn); /* what a step is given must lie on the stack */
 }
 
-/* Sees to a place for one more turn. 0, or -1 when there is none. */
+/* Makes room for one more. 0, or -1 when there is none. */
 static __always_inline int tracked_make_room(struct connection *conn)
 {
 	__u32 n = conn->tracked_to, slot = tracked_slot(n), index = 0;
@@ -140,7 +140,7 @@ env_noinline void tracked_done(struct connection *conn)
 		return;
 	}
 	if (tracked_is_paged(conn, n)) {
-		conn->tracked_paged = n + 1; /* never so far behind that it would seem to be ahead */
+		conn->tracked_paged = n + 1; /* kept close to n: the difference is compared with a sign */
 		if (tracked_slot(n) != tracked_slot(n + 1))
 			tracked_block_give(conn, tracked_slot(n));
 	}

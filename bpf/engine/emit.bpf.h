@@ -229,8 +229,8 @@ static __always_inline void identity_wake(void)
 }
 
 /*
- * What waits of this connection is exact, or ambiguous. Where the ring is full the next proof says so; it will not be
- * believed where what waits is ambiguous.
+ * Tells user space whether the connection's held records are exact. If the ring is full, the next proof sends the verdict;
+ * after an ambiguous one, the doubt that is kept here makes that one ambiguous, too.
  */
 static __noinline void emit_checked(struct connection *conn, __u32 attribution, bool out_of_step)
 {

@@ -9,7 +9,7 @@
 #include "bpf/conn/request.h"
 #include "bpf/engine/lifecycle.bpf.h"
 
-/* Not what we take it for, or out of step. */
+/* The server's structs contradict us: in the connection's state, or in the number of replies. */
 static __noinline void connection_contradicted(struct connection *conn, enum pairing pairing)
 {
 	if (pairing == PAIRING_OUT_OF_STEP)

@@ -29,7 +29,10 @@ static __always_inline void pairing_closes(struct connection *conn)
 	pairing_ends(conn, pairing_adds_up(conn) && !conn->doubt ? ATTRIBUTION_EXACT : ATTRIBUTION_AMBIGUOUS);
 }
 
-/* It doesn't add up. Always told, so that the loss has a client, unless it is user space that has found it out. */
+/*
+ * Replies and commands don't add up. User space always gets a record of that, which names the client, unless it has found
+ * that out itself.
+ */
 static __noinline void pairing_out_of_step(struct connection *conn)
 {
 	if (conn->refuted)

@@ -19,7 +19,7 @@ static __always_inline bool command_is_known(const __u8 *name, __u64 len)
 	return name_is_known(known_name_key(name, len));
 }
 
-/* 24 bits of how a name begins: what a turn keeps of it. */
+/* 24 bits of how a name begins: what a tracked command keeps of it. */
 static __always_inline __u32 foreign_mark(__u64 head)
 {
 	return (head * 0x9e3779b97f4a7c15ULL) >> 40;

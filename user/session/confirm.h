@@ -25,7 +25,7 @@ struct confirm {
 	struct stream *stream;
 	struct client_identities *identities;
 	uint64_t wait_ns;     /* --verify-wait */
-	uint64_t told_by_bpf; /* of LOSS_OUT_OF_STEP, as many as EVENT_CHECKED has told of */
+	uint64_t told_by_bpf; /* losses out_of_step that EVENT_CHECKED has already reported */
 	struct waits waits;
 };
 

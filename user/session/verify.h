@@ -51,8 +51,8 @@ int verifier_open(struct verifier *v, const struct verifier_setup *setup);
 void verifier_close(struct verifier *v);
 
 /*
- * What is so of the connection that rec is about, now, unless BPF has said since then what becomes of what waits; and with
- * VERIFY_IN_STEP, whether what was said of its executions is proven as well. Takes some microseconds.
+ * The present state of rec's connection, unless BPF has sent a verdict on its held records since rec; and with
+ * VERIFY_IN_STEP, whether the records' executions are proven, too. Takes some microseconds.
  */
 enum verify_verdict verify_connection(const struct verifier *v, const struct reply_record *rec, bool *executions);
 
