@@ -194,7 +194,7 @@ static bool build_fixture(const char *flags)
 	int len = slash ? (int)(slash - __FILE__) : 0;
 
 	unlink(in_workdir("fixture"));
-	return !run("%s %s -I%.*s/../../bpf -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags, len, __FILE__,
+	return !run("%s %s -I%.*s/../.. -o %s/fixture %.*s/layout_fixture.c 2>%s/log", compiler(), flags, len, __FILE__,
 		    workdir, len, __FILE__, workdir);
 }
 
