@@ -61,21 +61,26 @@ static __always_inline bool why_begins(__u32 why)
 	return why == WHY_ACCEPTED || why == WHY_OLDER || why == WHY_TLS_BYTES;
 }
 
-/* What an event says of a connection. */
-static __always_inline void debug_fill(struct debug_event *event, const struct connection *conn, __u32 why, __u32 what,
-				       __u64 position, __u64 number)
+/* Whose connection it is, as far as id says. */
+static __always_inline void debug_fill_client(struct debug_event *event, const struct conn_id *id)
 {
-	const struct conn_id *id = &conn->id;
-	bool request = why == WHY_REQUEST_REFUSED || why == WHY_DRAINING_COMMAND;
-
-	__builtin_memset(event, 0, sizeof(*event));
-	event->ns = env_now();
 	event->client_id = id->client_id;
 	event->client_port = id->port;
 	event->client_family = id->family;
 	__builtin_memcpy(event->client_addr, id->addr, sizeof(event->client_addr));
 	event->connection = id->number;
 	event->generation = id->generation;
+}
+
+/* What an event says of a connection. */
+static __always_inline void debug_fill(struct debug_event *event, const struct connection *conn, __u32 why, __u32 what,
+				       __u64 position, __u64 number)
+{
+	bool request = why == WHY_REQUEST_REFUSED || why == WHY_DRAINING_COMMAND;
+
+	__builtin_memset(event, 0, sizeof(*event));
+	event->ns = env_now();
+	debug_fill_client(event, &conn->id);
 	event->read_bytes = conn->read_bytes;
 	event->written_bytes = conn->written_bytes;
 	event->read_seq = conn->read_seq;

@@ -127,4 +127,14 @@ static __always_inline void connection_forget(struct connection *conn, enum debu
 	bpf_map_push_elem(&free_connections, &freed, BPF_ANY);
 }
 
+/* A connection that begins here; NULL without room for it. The close of another one that has its key was missed. */
+static __always_inline struct connection *connection_begin(struct worker *worker, __u64 key)
+{
+	struct connection *former = connection_find(worker, key);
+
+	if (former)
+		connection_forget(former, WHY_KEY_REUSED);
+	return connection_new(key);
+}
+
 #endif

@@ -52,9 +52,7 @@ static __noinline void debug_stranger_send(struct sock *sk)
 	sock_address(sk, &id);
 	__builtin_memset(event, 0, sizeof(*event));
 	event->ns = env_now();
-	event->client_port = id.port;
-	event->client_family = id.family;
-	__builtin_memcpy(event->client_addr, id.addr, sizeof(event->client_addr));
+	debug_fill_client(event, &id);
 	event->position = DEBUG_NOWHERE;
 	event->why = WHY_CLIENTS_FULL;
 	event->from = event->to = DEBUG_UNKNOWN;

@@ -196,16 +196,12 @@ static __always_inline void engine_writev(struct worker *worker, __u64 key, __u6
 /* The server just accepted this connection for a client. */
 static __always_inline void engine_accepted(struct worker *worker, __u64 key, __u64 server_conn)
 {
-	struct connection *conn = connection_find(worker, key);
-
 	/*
-	 * The key is known: the close of its former connection was missed, or one accept took several calls. Nothing
-	 * was read yet.
+	 * Where accepting takes several calls the key is known from the one before, and nothing was read yet. Without room
+	 * for it, its reads will be counted.
 	 */
-	if (conn)
-		connection_forget(conn, WHY_KEY_REUSED);
-	/* Without room for it, its reads will be counted. */
-	conn = connection_new(key);
+	struct connection *conn = connection_begin(worker, key);
+
 	if (!conn)
 		return;
 	conn->server_conn = server_conn;

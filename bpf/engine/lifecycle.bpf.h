@@ -194,11 +194,8 @@ static __always_inline void connection_follow(struct connection *conn)
 /* These bytes are seen elsewhere in plain text: this connection is to be passed over. */
 static __always_inline void connection_pass_over(struct worker *worker, __u64 key)
 {
-	struct connection *conn = connection_find(worker, key);
+	struct connection *conn = connection_begin(worker, key);
 
-	if (conn)
-		connection_forget(conn, WHY_KEY_REUSED);
-	conn = connection_new(key);
 	if (!conn)
 		return;
 	conn->mode = MODE_PASSED_OVER;
