@@ -143,16 +143,14 @@ static void add_cost(struct check_report *r, const char *key, const char *where,
 {
 	struct check_cost *cost = &r->cost[r->costs++];
 	const char *how = attach_name(r->mode.attach);
-	bool stepped[PROBE_KINDS];
 
-	probe_cost_find_stepped(&r->target, stepped);
 	if (kind == PROBE_ENTRY && r->mode.attach == ATTACH_SESSION)
 		how = attach_name(ATTACH_MULTI);
 	if (kind == PROBE_TRACEPOINT)
 		snprintf(cost->probe, sizeof(cost->probe), "raw_tracepoint");
 	else
 		snprintf(cost->probe, sizeof(cost->probe), "%s at entry%s%s", how, kind == PROBE_ENTRY ? "" : " and return",
-			 stepped[kind] ? ", single-stepped" : "");
+			 timing[kind].stepped ? ", single-stepped" : "");
 	cost->key = key;
 	cost->where = where;
 	cost->timing = timing[kind];

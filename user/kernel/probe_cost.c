@@ -228,7 +228,7 @@ static bool layers_step(const struct target *target, enum site_kind first, enum 
 	return false;
 }
 
-void probe_cost_find_stepped(const struct target *target, bool stepped[PROBE_KINDS])
+static void find_stepped(const struct target *target, bool stepped[PROBE_KINDS])
 {
 	stepped[PROBE_IO] = layers_step(target, SITE_READ, SITE_WRITEV);
 	stepped[PROBE_ENTRY] = layers_step(target, SITE_CLOSE, SITE_ACCEPT);
@@ -270,13 +270,15 @@ static int load_and_time(struct bench *bench, const struct target *target, struc
 	bool stepped[PROBE_KINDS];
 	int err;
 
-	probe_cost_find_stepped(target, stepped);
+	find_stepped(target, stepped);
 	memset(timing, 0, PROBE_KINDS * sizeof(timing[0]));
 	*step = "loading the programs for it";
 	err = load(bench);
 	if (err)
 		return err;
 	err = time_all(bench, stepped, timing, step);
+	for (int kind = 0; kind < PROBE_KINDS; kind++)
+		timing[kind].stepped = stepped[kind];
 	replylog_bpf__destroy(bench->skel);
 	return err;
 }

@@ -31,10 +31,8 @@ struct probe_timing {
 	__u32 least;     /* of the batch that was interrupted least */
 	__u32 low, high; /* half of the batches lie between them */
 	__u32 median;    /* 0 is also: the machine is too busy to see it */
+	bool stepped;    /* the kernel single-steps it on this server; one such probe stands for all of its kind */
 };
-
-/* Which kinds the kernel single-steps on this server. One such probe stands for all of its kind. */
-void probe_cost_find_stepped(const struct target *target, bool stepped[PROBE_KINDS]);
 
 /*
  * Times every kind of hit that this mode causes. It attaches the programs to a function of replylog's own: the server gets
